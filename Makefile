@@ -1,0 +1,49 @@
+# Every target sets itself up from nothing but python3, make and a network, and is quick the second time.
+# $(PYTHON) may name another interpreter: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test test-unit check bench clean
+
+include tools.mk
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv with the product, its tests and its tools
+
+$(READY): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@echo "setting up $(VENV) (a minute or two the first time)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[flower,embedded,test,check]'
+	@touch $@
+
+demo: $(READY) ## Watch a live database being backed up, damaged and restored
+	@$(BIN)/python deploy/demo.py
+
+up: $(READY) ## Run broker, workers, beat and Flower for the configuration in CONTINUUM_CONFIG_DIR
+	@$(BIN)/continuum up
+
+test: $(READY) tools ## Run every test
+	@$(BIN)/pytest -q tests/unit --cov --cov-report=term:skip-covered
+	@$(BIN)/pytest -q tests/storage tests/integration
+
+test-unit: $(READY) ## Run the tests that need no server
+	@$(BIN)/pytest -q tests/unit
+
+check: $(READY) ## Lint, types, house rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: $(READY) ## Measure against sqlite3 .backup, restic and borg; prints ratios
+	@$(BIN)/python -m benchmarks
+
+clean: ## Remove everything that was made
+	@rm -rf $(VENV) .tools .demo .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

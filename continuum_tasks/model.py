@@ -1,0 +1,174 @@
+"""The values everything speaks in: frozen, typed, without behaviour that does I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+DATABASE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_BACKUP_ID = re.compile(r"backup-(full|differential|incremental)-(\d{8}-\d{6})((?:-[a-z0-9_]+)*)")
+
+
+class Strategy(StrEnum):
+    FULL = "full"
+    DIFFERENTIAL = "differential"
+    INCREMENTAL = "incremental"
+
+
+class Status(StrEnum):
+    COMPLETED = "completed"
+    SUSPECT = "suspect"
+
+
+class Level(StrEnum):
+    """How deep a verification goes; each includes what the ones before it prove."""
+
+    OBJECTS = "objects"
+    PAGES = "pages"
+    RESTORE = "restore"
+
+
+class Codec(StrEnum):
+    ZSTD = "zstd"
+    LZ4 = "lz4"
+    GZIP = "gzip"
+    NONE = "none"
+
+
+class Cipher(StrEnum):
+    AES_256_GCM = "aes-256-gcm"
+    NONE = "none"
+
+
+class BackupId(str):
+    """`backup-<strategy>-YYYYMMDD-HHMMSS` in UTC, then `-<database>` unless it is the default one, then `-2` on a collision.
+
+    Raises ValueError for any other text, so an id can never carry a path.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> BackupId:
+        if len(text) > 128 or not _BACKUP_ID.fullmatch(text):
+            raise ValueError(f"{text!r} is not a backup id")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def make(cls, strategy: Strategy, at: datetime, *, suffix: str = "", n: int = 1) -> BackupId:
+        """Build the id for a snapshot taken at `at`; `suffix` is the database's name, or empty for the default one."""
+        tail = f"-{suffix}" if suffix else ""
+        return cls(f"backup-{strategy}-{at.astimezone(UTC):%Y%m%d-%H%M%S}{tail}{f'-{n}' if n > 1 else ''}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far long work has come. `n_bytes` of `total_bytes`; total 0 = not known yet."""
+
+    phase: str
+    n_bytes: int = 0
+    total_bytes: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """One sealed chunk as the manifest names it: SHA-256 is over the stored bytes, the index part can be range-read."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+    n_pages: int
+    index_offset: int
+    index_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """One catalogued, restorable run. `created_at` is the snapshot instant; sizes in bytes.
+
+    `original_size_bytes` is the database as it was, `layer_size_bytes` the raw bytes of the pages this backup stores,
+    `stored_size_bytes` what they take in the storage, `compression_ratio` original / stored.
+    """
+
+    id: BackupId
+    database: str
+    storage: str
+    strategy: Strategy
+    status: Status
+    created_at: datetime
+    finished_at: datetime
+    parent_id: BackupId | None
+    base_id: BackupId
+    page_size: int
+    n_pages: int
+    root: str
+    original_size_bytes: int
+    layer_size_bytes: int
+    stored_size_bytes: int
+    codec: Codec
+    cipher: Cipher
+    key_id: str
+    host: str
+    verified_at: datetime | None = None
+    failed_at: datetime | None = None
+    suspect_reasons: tuple[str, ...] = ()
+
+    @property
+    def verified(self) -> bool:
+        """True when the newest `restore` level verdict is a pass and nothing has failed since."""
+        return self.verified_at is not None and (self.failed_at is None or self.failed_at < self.verified_at)
+
+    @property
+    def compression_ratio(self) -> float:
+        return round(self.original_size_bytes / self.stored_size_bytes, 3) if self.stored_size_bytes else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attestation:
+    """A stored verdict about one backup: who looked, how deep, when, how long, and what was found."""
+
+    backup_id: BackupId
+    level: Level
+    passed: bool
+    at: datetime
+    duration_seconds: float
+    host: str
+    findings: tuple[str, ...] = ()
+    schema_digest: str = ""
+    row_counts: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedKey:
+    """A data key sealed under a key of the keyring; every part is hex and safe to publish."""
+
+    key_id: str
+    fingerprint: str
+    nonce: str
+    ciphertext: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFacts:
+    """What a restore gives back besides pages: where the database was, its mode bits and owner, its journal mode."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    journal_mode: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The signed truth about one backup, stored beside its objects; a backup exists when its manifest does."""
+
+    repository_id: str
+    backup: Backup
+    source: SourceFacts
+    wrapped_key: WrappedKey | None
+    objects: tuple[StoredObject, ...]
+    tool_version: str
+    sqlite_version: str
