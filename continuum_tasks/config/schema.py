@@ -1,0 +1,247 @@
+"""Every section and key of the three files, once: what is read, what is written, and what the documents must name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from continuum_tasks.config import values
+from continuum_tasks.config.lines import Section, quoted, suggestion
+from continuum_tasks.config.settings import Check, ChecksumMode, StorageType
+from continuum_tasks.config.values import Kind
+from continuum_tasks.errors import ConfigError
+from continuum_tasks.model import Cipher, Codec
+
+HOUR, DAY = 3_600, 86_400
+CENTURY = 36_500 * DAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One key: its kind, its note for readers of the file, and the field it fills (its own name unless given).
+
+    A key that is not required and not in the file leaves its field to the dataclass default.
+    """
+
+    name: str
+    kind: Kind[Any]
+    note: str
+    field: str = ""
+    required: bool = False
+    secret: bool = False
+
+    @property
+    def target(self) -> str:
+        return self.field or self.name
+
+
+CONTINUUM = (
+    Key(name="state_dir", kind=values.path(), note="metadata.db, locks and the embedded broker"),
+    Key(name="temp_dir", kind=values.path(), note="staging copies: needs as much free space as the largest database"),
+    Key(name="log_file", kind=values.path(), note="what was done, one JSON object a line"),
+    Key(name="keys_dir", kind=values.path(), note="one file per encryption key; keep it out of every storage"),
+    Key(
+        name="host",
+        kind=values.or_empty(values.matching(values.HOST.pattern, "1 to 63 of a-z, 0-9, '.', '_' and '-'")),
+        note="this machine's name in queues and verdicts; empty = its host name",
+    ),
+    Key(
+        name="default_database",
+        kind=values.or_empty(values.database_name()),
+        note="the database that commands mean when none is named; empty = the only one",
+    ),
+)
+
+BACKUP = (
+    Key(name="compression_algorithm", kind=values.choice(Codec), note="zstd, lz4, gzip or none"),
+    Key(
+        name="compression_level",
+        kind=values.integer(0, 19),
+        note="zstd 1 to 19, gzip 1 to 9, lz4 0 to 12; left out: zstd 1, gzip 6, lz4 0",
+    ),
+    Key(
+        name="encryption", kind=values.choice(Cipher), note="aes-256-gcm, or none: then who reads the storage reads everything"
+    ),
+    Key(
+        name="encryption_key_id",
+        kind=values.matching(values.KEY_ID.pattern, values.KEY_ID_ALLOWED),
+        note="the key new chains are made with; its file is <keys_dir>/<id>.key",
+    ),
+    Key(
+        name="chunk_bytes",
+        kind=values.size(64 * 1024, 512 * 1024**2, multiple=64 * 1024),  # 64 KiB: the largest page SQLite has
+        note="database bytes per stored object, 64K to 512M; memory is about this times the uploads at once",
+    ),
+    Key(name="max_concurrent_uploads", kind=values.integer(1, 64), note="objects in flight at once, per process, 1 to 64"),
+    Key(
+        name="lease_seconds", kind=values.integer(5, HOUR), note="how long a worker may be silent before its work is given away"
+    ),
+    Key(name="max_attempts", kind=values.integer(1, 100), note="how often a piece of work is tried before it counts as failed"),
+)
+
+BROKER = (
+    Key(
+        name="url",
+        kind=values.optional(values.broker_url()),
+        secret=True,
+        note="redis://, rediss:// or redis+socket://; empty = the embedded broker under state_dir",
+    ),
+    Key(
+        name="result_url",
+        kind=values.optional(values.broker_url()),
+        secret=True,
+        note="where results are kept; empty = with the broker",
+    ),
+)
+
+WORKERS = (
+    Key(name="agent", kind=values.integer(1, 64), note="snapshots and installs"),
+    Key(name="transfer", kind=values.integer(1, 64), note="chunks up and down"),
+    Key(name="verify", kind=values.integer(1, 64), note="verification and test restores"),
+    Key(name="control", kind=values.integer(1, 64), note="the timetable, health, reports"),
+)
+
+DATABASE = (
+    Key(name="path", kind=values.path(), required=True, note="the live SQLite file"),
+    Key(
+        name="storage",
+        kind=values.or_empty(values.storage_name()),
+        note="a [storage:NAME] of storage.conf; empty = its default",
+    ),
+    Key(
+        name="busy_timeout",
+        kind=values.duration(0, HOUR),
+        field="busy_timeout_seconds",
+        note="how long to wait for a writer to let go",
+    ),
+    Key(
+        name="busy_window",
+        kind=values.duration(1, HOUR),
+        field="busy_window_seconds",
+        note="how long a writer may have to wait for us (rollback-journal mode); CONTINUUM gives up after 5s",
+    ),
+    Key(name="check", kind=values.choice(Check), note="health check of each staged copy: quick, full or none"),
+    Key(
+        name="full_every",
+        kind=values.duration_or_never(CENTURY),
+        field="full_every_seconds",
+        note="a new chain; never = by hand",
+    ),
+    Key(
+        name="incremental_every",
+        kind=values.duration_or_never(CENTURY),
+        field="incremental_every_seconds",
+        note="changed pages since the last backup; never = by hand",
+    ),
+    Key(
+        name="verify_every",
+        kind=values.duration_or_never(CENTURY),
+        field="verify_every_seconds",
+        note="prove the newest backup by a test restore; never = by hand",
+    ),
+)
+
+STORAGES = (
+    Key(
+        name="default",
+        kind=values.or_empty(values.storage_name()),
+        note="the storage that commands mean when none is named; empty = the only one",
+    ),
+)
+
+_TYPE = Key(name="type", kind=values.choice(StorageType, StorageType.LOCAL, StorageType.S3), required=True, note="local or s3")
+STORAGE: Mapping[StorageType, tuple[Key, ...]] = {
+    StorageType.LOCAL: (
+        _TYPE,
+        Key(name="path", kind=values.path(), required=True, note="a directory on another disk than the database"),
+    ),
+    StorageType.S3: (
+        _TYPE,
+        Key(name="bucket", kind=values.bucket(), required=True, note="must exist"),
+        Key(name="prefix", kind=values.prefix(), note="key parts in front of everything we store"),
+        Key(name="endpoint", kind=values.optional(values.endpoint()), note="http(s)://HOST[:PORT]; empty = AWS"),
+        Key(
+            name="region",
+            kind=values.optional(values.matching(r"[a-z0-9-]{1,64}", "a region such as us-west-2")),
+            note="empty = what the S3 client finds",
+        ),
+        Key(
+            name="profile",
+            kind=values.optional(values.matching(r"[^\[\]]{1,128}", "a profile name")),
+            note="a profile of the credentials file; empty = the default one",
+        ),
+        Key(
+            name="credentials_file",
+            kind=values.optional(values.path()),
+            note="an AWS credentials file; empty = environment, ~/.aws or the machine's role",
+        ),
+        Key(
+            name="checksum_mode",
+            kind=values.choice(ChecksumMode),
+            note="auto, required (for servers that refuse trailing checksums) or supported",
+        ),
+    ),
+}
+
+_COUNT = values.integer(0, 10_000)
+RETENTION = (
+    Key(name="hourly", kind=_COUNT, note="the newest backup of so many hours"),
+    Key(name="daily", kind=_COUNT, note="... days"),
+    Key(name="weekly", kind=_COUNT, note="... ISO weeks"),
+    Key(name="monthly", kind=_COUNT, note="... months"),
+    Key(name="yearly", kind=_COUNT, note="... years"),
+    Key(
+        name="keep_within",
+        kind=values.duration_or_never(CENTURY),
+        field="keep_within_seconds",
+        note="everything younger than this stays; never = no such rule",
+    ),
+    Key(name="min_backups", kind=values.integer(1, 10_000), note="never fewer than this many, whatever else is said"),
+    Key(
+        name="max_age",
+        kind=values.duration_or_never(CENTURY),
+        field="max_age_seconds",
+        note="nothing older than this stays; never = no such rule",
+    ),
+    Key(
+        name="grace_period",
+        kind=values.duration_or_never(CENTURY),
+        field="grace_period_seconds",
+        note="objects that no backup names are swept when older than this",
+    ),
+    Key(name="only_verified", kind=values.boolean(), note="count only verified backups: yes or no"),
+)
+
+# Sections that may stand once each and, with None, sections that are named: [database:NAME], [storage:NAME]
+FILES: Mapping[str, Mapping[str, tuple[Key, ...] | None]] = {
+    "backup.conf": {"continuum": CONTINUUM, "backup": BACKUP, "broker": BROKER, "workers": WORKERS, "database": None},
+    "storage.conf": {"storages": STORAGES, "storage": None},
+    "retention.conf": {"retention": RETENTION},
+}
+
+
+def read_section(section: Section, keys: tuple[Key, ...]) -> dict[str, Any]:
+    """Return the section's values by field. Raises ConfigError naming file and line: unknown, missing or bad."""
+    known = {key.name: key for key in keys}
+    for name, entry in section.entries.items():
+        if name not in known:
+            hint = suggestion(name, known)
+            raise ConfigError(f"{entry.place}: unknown key {quoted(name)} in {section.title}", hint=hint)
+    for key in keys:
+        if key.required and key.name not in section.entries:
+            raise ConfigError(
+                f"{section.place}: {section.title} lacks {key.name!r}", hint=f"add {key.name} = {key.kind.allowed}"
+            )
+    return {known[name].target: read_value(section, known[name]) for name in section.entries}
+
+
+def read_value(section: Section, key: Key) -> Any:
+    """Return one value that is in the section. Raises ConfigError with the bad text and what is allowed."""
+    entry = section.entries[key.name]
+    try:
+        return key.kind.parse(entry.text)
+    except ValueError as err:
+        text = "(not shown)" if key.secret and entry.text else quoted(entry.text)
+        message = f"{entry.place}: {section.title} {key.name} = {text} is not allowed"
+        raise ConfigError(message, hint=f"allowed: {key.kind.allowed}") from (None if key.secret else err)
