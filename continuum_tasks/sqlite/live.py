@@ -17,8 +17,9 @@ BUSY_MILLISECONDS = 5_000
 
 def row_counts(path: Path) -> tuple[tuple[str, int], ...]:
     """Return (table, rows) of one state, of the tables that `check.row_counts` counts. Raises SourceBusy, SourceRefused."""
+    found: tuple[tuple[str, int], ...] = ()
     with _opened(path) as connection, connection:
-        found = counts(connection)
+        found += counts(connection)
     return found
 
 
