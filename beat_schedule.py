@@ -1,0 +1,64 @@
+"""The timetable as data: which task runs when, on which queue, when a late message is worthless, and why.
+
+Each host runs its own beat. Two of them change nothing: a task looks at rows and finds nothing left to do.
+`{host}` in a queue is the name of the host that runs beat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from celery.schedules import crontab
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of the timetable. `every`: seconds, or a crontab. A message not started `expires_seconds` later is dropped."""
+
+    name: str
+    task: str
+    every: float | crontab
+    queue: str
+    expires_seconds: float
+    why: str
+
+
+TIMETABLE = (
+    Entry(
+        name="reconcile",
+        task="continuum.reconcile",
+        every=15.0,
+        queue="agent.{host}",
+        expires_seconds=14.0,
+        why="the broker may lose or repeat anything; rows that are due or whose worker died are rung again",
+    ),
+    Entry(
+        name="schedule-due",
+        task="continuum.schedule_due",
+        every=60.0,
+        queue="agent.{host}",
+        expires_seconds=55.0,
+        why="backups and verifications are due by what was done, so a minute is the most that one starts late",
+    ),
+    Entry(
+        name="health-check",
+        task="continuum.health_check",
+        every=crontab(minute="*/5"),
+        queue="control",
+        expires_seconds=290.0,
+        why="the alert on the age of the last backup is 5 minutes; a finding is never older than that",
+    ),
+)
+
+
+def beat_schedule(host: str) -> dict[str, dict[str, Any]]:
+    """Return the timetable as Celery's `beat_schedule` for the beat of `host`."""
+    return {
+        entry.name: {
+            "task": entry.task,
+            "schedule": entry.every,
+            "options": {"queue": entry.queue.format(host=host), "expires": entry.expires_seconds},
+        }
+        for entry in TIMETABLE
+    }

@@ -1,0 +1,118 @@
+"""Assemble a state from its layers: into a file, proven page by page, or nowhere, to prove the layers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from continuum_tasks.actions import digests
+from continuum_tasks.actions.fan_out import Fan
+from continuum_tasks.actions.fetch import EXPECTED, OWNERS, Fetched, FetchUnit, mapped
+from continuum_tasks.actions.site import Site
+from continuum_tasks.errors import ProofFailed
+from continuum_tasks.layer.digest import DIGEST_BYTES
+from continuum_tasks.layer.merge import claim
+from continuum_tasks.model import Manifest, Progress
+from continuum_tasks.repository import Repository
+from continuum_tasks.sqlite.changes import changed_pages, digest_file
+
+KIND = "fetch_chunk"
+OWNER_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """`fetched_bytes` read from the storage; every page of the state equals what its manifest's root says."""
+
+    fetched_bytes: int
+    n_objects: int
+
+
+def assemble(
+    chain: Sequence[Manifest], target: Path | None, work: Path, *, repository: Repository, fan: Fan
+) -> Generator[Progress, None, Assembled]:
+    """Merge the layers of a chain (base first), newest page wins, into the existing empty file `target`, or check all of them.
+
+    `work` is a private directory. Raises ObjectMissing, ObjectDamaged, KeyMissing, KeyWrong, NoSpace, or ProofFailed when
+    the layers do not add up to the root of the last manifest.
+    """
+    last = chain[-1].backup
+    _prepare(work, n_pages=last.n_pages)
+    yield Progress(phase="plan")
+    ordinals = _claim(chain, work / OWNERS, repository=repository)
+    units = _units(chain, ordinals, target, work)
+    total = sum(unit.stored.n_pages for unit in units) if target is None else last.n_pages
+    fetched, n_pages = 0, 0
+    yield Progress(phase="fetch", total_bytes=total * last.page_size)
+    for number, (_, result) in enumerate(fan.run(KIND, units), 1):
+        assert isinstance(result, Fetched)
+        fetched += result.read_bytes
+        n_pages += result.n_pages
+        yield Progress(
+            phase="fetch",
+            n_bytes=n_pages * last.page_size,
+            total_bytes=total * last.page_size,
+            detail=f"{number}/{len(units)} chunks",
+        )
+    if digests.root_of(work / EXPECTED) != last.root:
+        raise ProofFailed(f"backup {last.id}: its layers do not add up to its root", hint="restore another backup")
+    return Assembled(fetched_bytes=fetched, n_objects=len(units))
+
+
+def prove(chain: Sequence[Manifest], target: Path, work: Path, *, site: Site) -> Generator[Progress, None, None]:
+    """Read an assembled file again and compare every page's digest with the root. Raises ProofFailed naming the first page."""
+    last = chain[-1].backup
+    yield Progress(phase="prove", total_bytes=last.original_size_bytes)
+    actual = work / "actual"
+    size_bytes = target.stat().st_size
+    if size_bytes != last.original_size_bytes:
+        raise ProofFailed(f"{target}: {size_bytes} bytes where backup {last.id} has {last.original_size_bytes}")
+    root = digest_file(target, actual, page_size=last.page_size, n_pages=last.n_pages, n_threads=site.n_threads)
+    if root != last.root:
+        pages = changed_pages(work / EXPECTED, actual)
+        raise ProofFailed(
+            f"{target}: page {pages[0] if pages else '?'} and {max(0, len(pages) - 1)} more do not match backup {last.id}",
+            hint="the disk returned other bytes than were written: check it, then restore again",
+        )
+
+
+def _prepare(work: Path, *, n_pages: int) -> None:
+    for name, entry_bytes in ((OWNERS, OWNER_BYTES), (EXPECTED, DIGEST_BYTES)):
+        with (work / name).open("wb") as file:
+            file.truncate(n_pages * entry_bytes)
+
+
+def _claim(chain: Sequence[Manifest], owners: Path, *, repository: Repository) -> dict[str, int]:
+    """Let every object of the deltas own the pages it has, oldest first; returns the objects' ordinals by key."""
+    ordinals = {stored.key: 0 for stored in chain[0].objects}
+    numbers = count(1)
+    view = mapped(owners, writable=True)
+    for manifest in chain[1:]:
+        for opened in digests.indexes(manifest, repository):
+            ordinals[opened.name] = next(numbers)
+            claim(view, opened.index.pgnos, ordinals[opened.name])
+    return ordinals
+
+
+def _units(chain: Sequence[Manifest], ordinals: dict[str, int], target: Path | None, work: Path) -> list[FetchUnit]:
+    last = chain[-1].backup
+    return [
+        FetchUnit(
+            storage=last.storage,
+            stored=stored,
+            repository_id=manifest.repository_id,
+            base_id=manifest.backup.base_id,
+            backup_id=manifest.backup.id,
+            index=index,
+            ordinal=ordinals[stored.key],
+            wrapped_key=manifest.wrapped_key,
+            work_path=str(work),
+            target_path="" if target is None else str(target),
+            page_size=last.page_size,
+            n_pages=last.n_pages,
+        )
+        for manifest in chain
+        for index, stored in enumerate(manifest.objects)
+    ]

@@ -1,0 +1,123 @@
+"""Decide, before the first byte is stored, what a new backup is: its id, what it builds on, and under which key."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from continuum_tasks.actions import digests
+from continuum_tasks.actions.site import Site
+from continuum_tasks.config import DatabaseConfig
+from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectMissing
+from continuum_tasks.model import Backup, BackupId, Cipher, Strategy, WrappedKey
+from continuum_tasks.plan import chain
+from continuum_tasks.repository import Identity, Repository, key_context
+from continuum_tasks.sqlite.snapshot import Staged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to back up and how. `is_default`: this is the database whose ids carry no name."""
+
+    database: DatabaseConfig
+    strategy: Strategy
+    is_default: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A backup that does not exist yet. `parent_digests` is None for a full, else a file of the parent's page digests."""
+
+    id: BackupId
+    base_id: BackupId
+    storage: str
+    database: str
+    choice: chain.Choice
+    identity: Identity
+    key_id: str
+    wrapped_key: WrappedKey | None
+    parent_digests: Path | None
+
+    @property
+    def cipher(self) -> Cipher:
+        return Cipher.NONE if self.wrapped_key is None else Cipher.AES_256_GCM
+
+
+def draft(request: Request, staged: Staged, scratch: Path, *, repository: Repository, site: Site) -> Draft:
+    """Draft a backup of a staged copy; whatever is wrong with the chain makes it a full whose reason says so.
+
+    Raises KeyMissing when the configured key is not there, StorageError when the storage cannot be read.
+    """
+    proposed = Identity(repository_id=str(uuid.UUID(bytes=site.random_bytes(16), version=4)), created_at=staged.taken_at)
+    identity = repository.ensure_identity(proposed)
+    choice, parent_digests = _choose(request, staged, scratch, repository=repository, site=site)
+    backup_id = _free_id(request, staged, choice.strategy, repository=repository, site=site)
+    base_id = backup_id if choice.parent is None else choice.parent.base_id
+    wrapped = _wrapped_key(choice.parent, identity, base_id, repository=repository, site=site)
+    return Draft(
+        id=backup_id,
+        base_id=base_id,
+        storage=repository.name,
+        database=request.database.name,
+        choice=choice,
+        identity=identity,
+        key_id="" if wrapped is None else wrapped.key_id,
+        wrapped_key=wrapped,
+        parent_digests=parent_digests,
+    )
+
+
+def _choose(
+    request: Request, staged: Staged, scratch: Path, *, repository: Repository, site: Site
+) -> tuple[chain.Choice, Path | None]:
+    requirements = chain.Requirements(page_size=staged.page_size, cipher=site.settings.encryption, key_ids=repository.key_ids())
+    backups = site.catalog.backups(storage=repository.name, database=request.database.name)
+    choice = chain.choose(request.strategy, backups, requirements=requirements)
+    if choice.parent is None:
+        return choice, None
+    try:
+        return choice, _parent_digests(choice.parent, backups, scratch, repository=repository, site=site)
+    except (IntegrityError, ObjectMissing, BackupNotFound) as err:
+        return chain.Choice(strategy=Strategy.FULL, parent=None, reason=f"{choice.parent.id} cannot be built on: {err}"), None
+
+
+def _parent_digests(parent: Backup, backups: list[Backup], scratch: Path, *, repository: Repository, site: Site) -> Path:
+    """Find the parent's page digests, after proving by one listing that its whole chain is still stored."""
+    layers = chain.links(parent, backups)
+    stored = repository.stored(parent)
+    for layer in layers:
+        for key, size_bytes in site.catalog.objects(layer).items():
+            if key not in stored or stored[key].size_bytes != size_bytes:
+                raise ObjectMissing(f"object {key}: not stored any more as it was", hint="run `continuum backup verify`")
+    if not repository.has_manifest(parent.database, parent.id):
+        raise BackupNotFound(f"backup {parent.id}: its manifest is gone", hint="run `continuum backup reindex`")
+    found = digests.cached(parent, site)
+    if found is not None:
+        return found
+    manifests = [repository.read_manifest(layer.database, layer.id) for layer in layers]
+    return digests.rebuild(manifests, repository, scratch / "parent.digests")
+
+
+def _free_id(request: Request, staged: Staged, strategy: Strategy, *, repository: Repository, site: Site) -> BackupId:
+    suffix = "" if request.is_default else request.database.name
+    taken = {backup.id for backup in site.catalog.backups()}
+    candidates = (BackupId.make(strategy, staged.taken_at, suffix=suffix, n=n) for n in count(1))
+    return next(c for c in candidates if c not in taken and not repository.has_manifest(request.database.name, c))
+
+
+def _wrapped_key(
+    parent: Backup | None, identity: Identity, base_id: BackupId, *, repository: Repository, site: Site
+) -> WrappedKey | None:
+    """Return the chain's data key as its manifests carry it: the parent's, or a new random one for a full."""
+    if parent is not None:
+        return repository.read_manifest(parent.database, parent.id).wrapped_key
+    if site.settings.encryption is Cipher.NONE:
+        return None
+    return repository.wrap(
+        site.settings.encryption_key_id,
+        site.random_bytes(32),
+        nonce=site.random_bytes(12),
+        context=key_context(identity.repository_id, base_id),
+    )

@@ -1,0 +1,177 @@
+"""Verify one backup from the storage alone, and store the verdict beside it.
+
+Levels, each with its whole chain: `objects` reads every stored byte against the SHA-256 in the manifests (no key),
+`pages` opens every block and adds the page digests up to the root, `restore` assembles the database, proves it and
+lets SQLite check it. Only a passed `restore` level makes a backup `verified`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from continuum_tasks.actions.assemble import assemble, prove
+from continuum_tasks.actions.fan_out import Fan
+from continuum_tasks.actions.site import Site
+from continuum_tasks.errors import ContinuumError, IntegrityError, ObjectDamaged, ObjectMissing, ProofFailed
+from continuum_tasks.model import Attestation, Backup, BackupId, Level, Manifest, Progress, StoredObject
+from continuum_tasks.repository import Repository
+from continuum_tasks.sqlite import check
+
+MAX_FINDINGS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    backup_id: BackupId
+    level: Level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A passed verification and its stored verdict. `findings` may hold what does not fail it, as foreign key violations."""
+
+    backup: Backup
+    attestation: Attestation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evidence:
+    findings: tuple[str, ...] = ()
+    schema_digest: str = ""
+    row_counts: tuple[tuple[str, int], ...] = ()
+
+
+def run(request: Request, *, repository: Repository, site: Site, fan: Fan) -> Generator[Progress, None, Verified]:
+    """Verify one backup; yields progress. A failed verification is stored too, then raised.
+
+    Raises ObjectMissing or IntegrityError naming the objects; KeyringError and other StorageErrors say nothing about the
+    backup, so no verdict is stored for them.
+    """
+    begun = site.clock.monotonic()
+    yield Progress(phase="plan")
+    chain = repository.read_chain(request.backup_id, check_signature=request.level is not Level.OBJECTS)
+    backup = chain[-1].backup
+    try:
+        evidence = yield from _look(chain, request.level, repository=repository, site=site, fan=fan)
+    except (IntegrityError, ObjectMissing) as err:
+        _attest(backup, _verdict(request, site, begun, failure=err), repository=repository, site=site)
+        raise
+    attestation = _verdict(request, site, begun, evidence=evidence)
+    _attest(backup, attestation, repository=repository, site=site)
+    return Verified(backup=backup, attestation=attestation)
+
+
+def _look(
+    chain: Sequence[Manifest], level: Level, *, repository: Repository, site: Site, fan: Fan
+) -> Generator[Progress, None, _Evidence]:
+    _check_documents(chain, repository=repository)
+    if level is Level.OBJECTS:
+        yield from _read_objects(chain, repository=repository, n_threads=site.settings.max_concurrent_uploads)
+        return _Evidence()
+    with site.scratch() as work:
+        target = None if level is Level.PAGES else _empty_file(work / "restored.db", chain[-1].backup.original_size_bytes)
+        yield from assemble(chain, target, work, repository=repository, fan=fan)
+        if target is None:
+            return _Evidence()
+        yield from prove(chain, target, work, site=site)
+        yield Progress(phase="check", total_bytes=chain[-1].backup.original_size_bytes)
+        return _examine(chain[-1].backup, target)
+
+
+def _check_documents(chain: Sequence[Manifest], *, repository: Repository) -> None:
+    """Read what stands beside the objects: the repository's identity and the chain's stored verdicts."""
+    if repository.identity().repository_id != chain[-1].repository_id:
+        raise ProofFailed(
+            f"backup {chain[-1].backup.id}: belongs to another repository", hint="somebody mixed two repositories"
+        )
+    for manifest in chain:
+        for _, verdict in repository.attestations(manifest.backup.database, manifest.backup.id):
+            if isinstance(verdict, IntegrityError):
+                raise verdict
+
+
+def _read_objects(chain: Sequence[Manifest], *, repository: Repository, n_threads: int) -> Generator[Progress, None, None]:
+    objects = [stored for manifest in chain for stored in manifest.objects]
+    total = sum(stored.size_bytes for stored in objects)
+    n_bytes, bad = 0, []
+    yield Progress(phase="read", total_bytes=total)
+
+    def read(stored: StoredObject) -> ContinuumError | None:
+        try:
+            _check_object(stored, repository)
+        except (IntegrityError, ObjectMissing) as err:
+            return err
+        return None
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        for stored, error in zip(objects, pool.map(read, objects), strict=True):
+            n_bytes += stored.size_bytes
+            if error is not None:
+                bad.append(error)
+            yield Progress(phase="read", n_bytes=n_bytes, total_bytes=total)
+    if bad:
+        raise _summed_up(bad)
+
+
+def _check_object(stored: StoredObject, repository: Repository) -> None:
+    data = repository.storage.get(stored.key)
+    if len(data) != stored.size_bytes or hashlib.sha256(data).hexdigest() != stored.sha256:
+        raise ObjectDamaged(
+            f"object {stored.key}: its {len(data)} bytes do not have the SHA-256 in the manifest",
+            hint="restore another backup; the next incremental will not build on this one",
+        )
+
+
+def _summed_up(errors: Sequence[ContinuumError]) -> ContinuumError:
+    """Return the first error, naming the objects of all of them."""
+    if len(errors) == 1:
+        return errors[0]
+    shown = "; ".join(error.message for error in errors[:MAX_FINDINGS])
+    return type(errors[0])(f"{len(errors)} objects are bad: {shown}", hint=errors[0].hint)
+
+
+def _empty_file(path: Path, size_bytes: int) -> Path:
+    with path.open("xb") as file:
+        file.truncate(size_bytes)
+    return path
+
+
+def _examine(backup: Backup, restored: Path) -> _Evidence:
+    problems = check.integrity_check(restored)
+    if problems:
+        raise ProofFailed(
+            f"backup {backup.id}: restores as it was made, but SQLite finds in it: {'; '.join(problems[:5])}",
+            hint="the source was damaged before this backup; go back to an older verified one",
+        )
+    broken = check.foreign_key_check(restored)
+    return _Evidence(
+        findings=tuple(f"foreign key: {row}" for row in broken[:MAX_FINDINGS]),
+        schema_digest=check.schema_digest(restored),
+        row_counts=check.row_counts(restored),
+    )
+
+
+def _verdict(
+    request: Request, site: Site, begun: float, *, evidence: _Evidence | None = None, failure: ContinuumError | None = None
+) -> Attestation:
+    evidence = evidence or _Evidence(findings=() if failure is None else (failure.message,))
+    return Attestation(
+        backup_id=request.backup_id,
+        level=request.level,
+        passed=failure is None,
+        at=site.clock.now(),
+        duration_seconds=round(site.clock.monotonic() - begun, 3),
+        host=site.host,
+        findings=evidence.findings,
+        schema_digest=evidence.schema_digest,
+        row_counts=evidence.row_counts,
+    )
+
+
+def _attest(backup: Backup, attestation: Attestation, *, repository: Repository, site: Site) -> None:
+    repository.put_attestation(backup.database, attestation, key_id=backup.key_id)
+    site.catalog.attest(backup.storage, attestation)

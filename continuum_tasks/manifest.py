@@ -1,0 +1,155 @@
+"""Documents kept beside the bytes: canonical JSON with its own SHA-256 and a signature, and the values inside them.
+
+A document is `{"body": ..., "sha256": hex of the canonical body, "signature": {"key_id", "value"} | null}`, itself
+canonical (sorted keys, no spaces, ASCII), so any changed byte is noticed without a key and any changed meaning with one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, TypeVar, cast, get_args, get_origin
+
+from continuum_tasks.errors import ObjectDamaged
+from continuum_tasks.model import BackupId
+
+FORMAT = 1
+MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    key_id: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A parsed document whose SHA-256 holds. `signed_bytes` is what the signature covers."""
+
+    body: dict[str, Any]
+    signature: Signature | None
+    signed_bytes: bytes
+
+
+def encode_document(kind: str, value: Any, *, sign: Callable[[bytes], Signature] | None) -> bytes:
+    """Encode a frozen dataclass as a document of this kind; `sign` is None where encryption is off."""
+    body = _canonical({"format": FORMAT, "kind": kind, "value": to_json(value)})
+    signature = None if sign is None else to_json(sign(body))
+    envelope = {"body": json.loads(body), "sha256": hashlib.sha256(body).hexdigest(), "signature": signature}
+    return _canonical(envelope)
+
+
+def decode_document(kind: str, data: bytes, *, name: str) -> Document:
+    """Parse a document and check its SHA-256. Raises ObjectDamaged naming the object on any deviation."""
+    envelope = _parse(data, name)
+    if set(envelope) != {"body", "sha256", "signature"} or not isinstance(envelope["body"], dict):
+        raise _damaged(name, "not a document of ours")
+    body = envelope["body"]
+    signed = _canonical(body)
+    if hashlib.sha256(signed).hexdigest() != envelope["sha256"] or _canonical(envelope) != data:
+        raise _damaged(name, "its SHA-256 does not hold")
+    if body.get("format") != FORMAT:
+        raise _damaged(name, f"format {body.get('format')!r}, this version reads {FORMAT}")
+    if body.get("kind") != kind or not isinstance(body.get("value"), dict):
+        raise _damaged(name, f"a {body.get('kind')!r} where a {kind!r} belongs")
+    return Document(body=body["value"], signature=_signature(envelope["signature"], name), signed_bytes=signed)
+
+
+def decode_value(cls: type[T], document: Document, *, name: str) -> T:
+    """Build a model value from a document's body; unknown, missing or wrongly typed fields raise ObjectDamaged."""
+    try:
+        return cast(T, from_json(cls, document.body))
+    except (ValueError, TypeError, KeyError) as err:
+        raise _damaged(name, f"its fields are not as they should be ({err})") from err
+
+
+def to_json(value: Any) -> Any:
+    """Turn model values into JSON values: dataclasses to objects, enums and times to text, tuples to arrays."""
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if isinstance(value, str):
+        return str(value)
+    return value
+
+
+def from_json(cls: Any, value: Any) -> Any:
+    """Build a value of a model type from JSON, strictly. Raises ValueError, TypeError or KeyError on anything else."""
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls):
+        hints = typing.get_type_hints(cls)
+        if not isinstance(value, dict) or set(value) != set(hints):
+            raise ValueError(f"fields of {cls.__name__}")
+        return cls(**{name: from_json(hint, value[name]) for name, hint in hints.items()})
+    origin = get_origin(cls)
+    if origin is types.UnionType:
+        return None if value is None else from_json(next(arg for arg in get_args(cls) if arg is not types.NoneType), value)
+    if origin is tuple:
+        return _tuple_from(get_args(cls), value)
+    return _scalar_from(cls, value)
+
+
+def _tuple_from(args: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise ValueError("a list is missing")  # noqa: TRY004 (one kind of refusal for bad documents)
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(from_json(args[0], item) for item in value)
+    return tuple(from_json(arg, item) for arg, item in zip(args, value, strict=True))
+
+
+def _scalar_from(cls: Any, value: Any) -> Any:
+    if cls is datetime:
+        at = datetime.fromisoformat(value)
+        if at.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return at
+    if cls is float and type(value) is int:
+        return float(value)
+    if cls is BackupId or (isinstance(cls, type) and issubclass(cls, Enum)):
+        return cls(value)
+    if type(value) is not cls:
+        raise ValueError(f"{value!r} is not {cls.__name__}")
+    return value
+
+
+def _parse(data: bytes, name: str) -> dict[str, Any]:
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise _damaged(name, f"{len(data)} bytes is too large for a document")
+    try:
+        parsed = json.loads(data)
+    except (ValueError, RecursionError) as err:
+        raise _damaged(name, "not JSON") from err
+    if not isinstance(parsed, dict):
+        raise _damaged(name, "not a document of ours")
+    return parsed
+
+
+def _signature(value: Any, name: str) -> Signature | None:
+    try:
+        found: Signature | None = from_json(Signature | None, value)
+    except (ValueError, TypeError, KeyError) as err:
+        raise _damaged(name, "its signature is not one") from err
+    return found
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def _damaged(name: str, why: str) -> ObjectDamaged:
+    return ObjectDamaged(
+        f"object {name}: damaged: {why}", hint="restore another backup; run `continuum backup verify` to see what else is hit"
+    )

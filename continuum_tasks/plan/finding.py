@@ -1,0 +1,84 @@
+"""What a look at something found: one line with a severity, and what to do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+_EXIT_CODES = {Severity.OK: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of a health report; `hint` says what to do."""
+
+    severity: Severity
+    subject: str
+    text: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """What kept us from looking, as an error said it. `transient`: looking again may help."""
+
+    message: str
+    hint: str = ""
+    transient: bool = False
+
+
+def worst(findings: Iterable[Finding]) -> Severity:
+    """Return the worst severity, `ok` of none."""
+    return max((finding.severity for finding in findings), key=rank, default=Severity.OK)
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """Return 0 for ok, 1 for warning, 2 for critical."""
+    return rank(worst(findings))
+
+
+def rank(severity: Severity) -> int:
+    """Order severities: 0 ok, 1 warning, 2 critical."""
+    return _EXIT_CODES[severity]
+
+
+def ok(subject: str, text: str) -> Finding:
+    """Return a line that asks for nothing."""
+    return Finding(severity=Severity.OK, subject=subject, text=text)
+
+
+def warning(subject: str, text: str, hint: str) -> Finding:
+    """Return a line that asks for care."""
+    return Finding(severity=Severity.WARNING, subject=subject, text=text, hint=hint)
+
+
+def critical(subject: str, text: str, hint: str) -> Finding:
+    """Return a line that asks for action now."""
+    return Finding(severity=Severity.CRITICAL, subject=subject, text=text, hint=hint)
+
+
+def show_seconds(seconds: float) -> str:
+    """Return a duration in its two largest units: `3 min 12 s`, `2 d 4 h`."""
+    left, parts = round(seconds), list[str]()
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        n, left = divmod(left, size)
+        if n or parts or unit == "s":
+            parts.append(f"{n} {unit}")
+    return " ".join(part for part in parts[:2] if not (part.startswith("0 ") and len(parts) > 1))
+
+
+def show_bytes(n_bytes: float) -> str:
+    """Return a size in binary units: `1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} TiB"

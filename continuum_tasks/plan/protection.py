@@ -1,0 +1,147 @@
+"""Decide how well one database is protected: the age of what a restore would give, its chain, its verification. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from continuum_tasks.model import Backup, Status
+from continuum_tasks.plan.chain import usable
+from continuum_tasks.plan.finding import Finding, Trouble, critical, ok, show_seconds, warning
+from continuum_tasks.plan.schedule import Rhythm
+
+LATE = 1.25  # an interval may run over by a quarter: 4 minutes between increments keep a target of 5
+CLOCK_TOLERANCE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protection:
+    """One database's backups in all storages, newest first; `trouble`: its last usable one cannot be read now."""
+
+    database: str
+    storage: str
+    rhythm: Rhythm
+    backups: tuple[Backup, ...]
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastBackup:
+    """The last usable backup of one database (None = there is none); ages and targets in seconds, target 0 = no schedule.
+
+    `readable` is False when its storage does not give it back now.
+    """
+
+    database: str
+    backup: Backup | None
+    age_seconds: int
+    target_seconds: int
+    readable: bool
+
+    @property
+    def late(self) -> bool:
+        return self.backup is None or 0 < self.target_seconds < self.age_seconds
+
+
+def recovery_points(backups: Sequence[Backup]) -> list[Backup]:
+    """Return the usable backups of one database in the order given; a chain never crosses storages."""
+    storages = {backup.storage for backup in backups}
+    good = {(name, b.id) for name in storages for b in usable([b for b in backups if b.storage == name])}
+    return [backup for backup in backups if (backup.storage, backup.id) in good]
+
+
+def last_backup(protection: Protection, *, now: datetime) -> LastBackup:
+    """Return how far back a restore would go: the snapshot instant of the last usable backup against its target.
+
+    One stamped in the future (a clock that jumped back) counts only when there is no other: it would hide a silence.
+    """
+    points = recovery_points(protection.backups)
+    past = [b for b in points if b.created_at <= now + CLOCK_TOLERANCE]
+    last = next(iter(past or points), None)
+    return LastBackup(
+        database=protection.database,
+        backup=last,
+        age_seconds=0 if last is None else max(0, int((now - last.created_at).total_seconds())),
+        target_seconds=target_seconds(protection.rhythm),
+        readable=last is not None and protection.trouble is None,
+    )
+
+
+def target_seconds(rhythm: Rhythm) -> int:
+    """Return the recovery point objective that the schedule implies, 0 when nothing is scheduled."""
+    wanted = [every for every in (rhythm.incremental_every_seconds, rhythm.full_every_seconds) if every]
+    return int(LATE * min(wanted, default=0))
+
+
+def protection_findings(protection: Protection, *, now: datetime) -> Iterator[Finding]:
+    """Judge age, chain and verification of one database's backups."""
+    subject = f"database {protection.database}"
+    last = last_backup(protection, now=now)
+    yield age_finding(last, protection.storage)
+    if last.backup is None:
+        return
+    newest = protection.backups[0]
+    if newest.created_at > now + CLOCK_TOLERANCE:
+        ahead = show_seconds((newest.created_at - now).total_seconds())
+        yield warning(subject, f"{newest.id} was made {ahead} in the future", "set the clock of this host, or the other one's")
+    if protection.trouble is not None:
+        yield critical(subject, protection.trouble.message, protection.trouble.hint)
+    yield _chain(protection, now=now)
+    yield _verified(protection, now=now)
+
+
+def age_finding(last: LastBackup, storage: str) -> Finding:
+    """Judge the age of the last usable backup against its target."""
+    subject = f"database {last.database}"
+    create = f"continuum backup create --database {last.database}"
+    if last.backup is None:
+        return critical(subject, f"no usable backup in storage {storage} or any other", f"run `{create} --strategy full`")
+    target = f"target {show_seconds(last.target_seconds)}" if last.target_seconds else "no schedule"
+    text = f"last usable backup {last.backup.id} is {show_seconds(last.age_seconds)} old, {target}"
+    if not last.late:
+        return ok(subject, text)
+    return critical(subject, text, f"run `{create} --strategy incremental`; are the workers and beat alive?")
+
+
+def _chain(protection: Protection, *, now: datetime) -> Finding:
+    subject = f"chain of {protection.database}"
+    points = recovery_points(protection.backups)
+    newest = protection.backups[0]
+    if newest is not points[0]:
+        n = protection.backups.index(points[0])
+        text = f"not usable: {newest.id} ({_why(newest)}){f' and {n - 1} more' if n > 1 else ''}, newer than {points[0].id}"
+        return warning(subject, text, "the next backup builds on the last usable one; check the source and the storage")
+    full = next(b for b in points if b.parent_id is None)  # a usable chain has its full among the usable
+    age = max(0.0, (now - full.created_at).total_seconds())
+    text = f"usable, last full {show_seconds(age)} ago"
+    if protection.rhythm.full_every_seconds and age > LATE * protection.rhythm.full_every_seconds:
+        every = show_seconds(protection.rhythm.full_every_seconds)
+        create = f"continuum backup create --database {protection.database} --strategy full"
+        return warning(subject, f"{text}, due every {every}", f"run `{create}`")
+    return ok(subject, text)
+
+
+def _why(backup: Backup) -> str:
+    if backup.status is Status.SUSPECT:
+        return f"suspect: {backup.suspect_reasons[0]}" if backup.suspect_reasons else "suspect"
+    failed = backup.failed_at is not None and not backup.verified
+    return "its verification failed" if failed else "a link of its chain is missing or bad"
+
+
+def _verified(protection: Protection, *, now: datetime) -> Finding:
+    subject = f"verification of {protection.database}"
+    hint = f"run `continuum backup verify {protection.backups[0].id}`; is the verify pool alive?"
+    allowed = LATE * protection.rhythm.verify_every_seconds
+    latest = now + CLOCK_TOLERANCE
+    verdicts = [
+        b.verified_at for b in protection.backups if b.verified and b.verified_at is not None and b.verified_at <= latest
+    ]
+    if verdicts:
+        age = max(0.0, (now - max(verdicts)).total_seconds())
+        text = f"last verified backup {show_seconds(age)} ago"
+        return warning(subject, text, hint) if 0 < allowed < age else ok(subject, text)
+    oldest = (now - protection.backups[-1].created_at).total_seconds()
+    if 0 < allowed < oldest:
+        return warning(subject, "no backup was ever verified", hint)
+    return ok(subject, "no backup verified yet")

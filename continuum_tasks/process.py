@@ -1,0 +1,40 @@
+"""Name a process so that another one can tell whether it still lives: host, boot, pid namespace, pid and start time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def worker_id(host: str) -> str:
+    """Name this process so that another can tell whether it still lives: host, boot, pid namespace, pid, start time."""
+    return f"{host}/{_boot_id()}/{_pid_namespace()}/{os.getpid()}/{_started(os.getpid())}"
+
+
+def holder_died(worker: str) -> bool:
+    """Tell whether the process a `worker_id` names is known to be gone; False when it cannot be known from here."""
+    parts = worker.rsplit("/", 4)
+    if len(parts) != 5:
+        return False
+    _, boot, namespace, pid, started = parts
+    if boot != _boot_id():
+        return True  # this file never leaves its machine, so another boot id means that the machine restarted
+    return namespace == _pid_namespace() and _started(int(pid)) != started
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+
+
+def _pid_namespace() -> str:
+    # Containers of one machine share its boot id but not its pids: there a lease ends by its time alone.
+    return str(Path("/proc/self/ns/pid").stat().st_ino)
+
+
+def _started(pid: int) -> str:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]

@@ -1,0 +1,128 @@
+"""The composition root: from a configuration to opened storages, catalog, jobs and actions' surroundings."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from continuum_tasks.actions import fetch, reindex, seal
+from continuum_tasks.actions.fan_out import Fan, InThreads, Work
+from continuum_tasks.actions.site import Site
+from continuum_tasks.catalog import Catalog, open_catalog
+from continuum_tasks.config import Config
+from continuum_tasks.jobs import Jobs, open_jobs
+from continuum_tasks.keyring import Keyring, open_keyring
+from continuum_tasks.model import Backup, BackupId, Cipher, StoredObject
+from continuum_tasks.repository import Repository
+from continuum_tasks.sqlite.snapshot import Clock
+from continuum_tasks.storage.open import open_storage
+
+METADATA = "metadata.db"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """Everything one process needs to act; storages are opened when first asked for."""
+
+    config: Config
+    site: Site
+    jobs: Jobs
+    keyring: Keyring
+    _repositories: dict[str, Repository] = field(default_factory=dict)
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.site.catalog
+
+    def repository(self, name: str = "") -> Repository:
+        """Return the repository in a declared storage (empty = the default one). Raises UsageError, ConfigError."""
+        settings = self.config.storage(name)
+        if settings.name not in self._repositories:
+            self._repositories[settings.name] = Repository(
+                open_storage(settings),
+                settings.name,
+                keyring=self.keyring,
+                accept_unsigned=self.config.backup.encryption is Cipher.NONE,
+            )
+        return self._repositories[settings.name]
+
+    def works(self) -> dict[str, Work]:
+        """Return how each kind of unit of a fan-out is run in this process."""
+        return {
+            "seal_chunk": Work(run=self._seal, unit=seal.SealUnit, result=StoredObject),
+            "fetch_chunk": Work(run=self._fetch, unit=fetch.FetchUnit, result=fetch.Fetched),
+        }
+
+    def fan(self) -> Fan:
+        """Return a fan-out in threads of this process."""
+        return InThreads(works=self.works(), n_threads=self.site.n_threads)
+
+    def find(self, backup_id: BackupId, *, storage: str = "") -> Backup:
+        """Find a backup: in the named storage itself, else in the catalog, else by reading the declared storages.
+
+        Raises BackupNotFound.
+        """
+        if storage:
+            return self.repository(storage).read_chain(backup_id, check_signature=False)[-1].backup
+        self.index_missing()
+        return self.catalog.find(backup_id)
+
+    def index_missing(self) -> None:
+        """Read the storages the catalog has never seen, as after `metadata.db` was lost. Raises StorageError."""
+        for settings in self.config.storages:
+            if not self.catalog.is_indexed(settings.name):
+                reindex.run(self.repository(settings.name), site=self.site)
+
+    def _seal(self, unit: seal.SealUnit) -> StoredObject:
+        return seal.run(unit, self.repository(unit.storage), random_bytes=self.site.random_bytes)
+
+    def _fetch(self, unit: fetch.FetchUnit) -> fetch.Fetched:
+        return fetch.run(unit, self.repository(unit.storage))
+
+
+@contextmanager
+def open_runtime(config: Config) -> Iterator[Runtime]:
+    """Open what actions need, and close it at the end. Raises ConfigError, KeyringError."""
+    path = config.state_dir / METADATA
+    catalog = open_catalog(path)
+    jobs = open_jobs(path)
+    site = Site(
+        host=config.host,
+        state_dir=config.state_dir,
+        temp_dir=config.temp_dir,
+        settings=config.backup,
+        catalog=catalog,
+        clock=system_clock(),
+        random_bytes=secrets.token_bytes,
+        pause=_pause,
+    )
+    try:
+        yield Runtime(config=config, site=site, jobs=jobs, keyring=open_keyring(config.keys_dir))
+    finally:
+        jobs.close()
+        catalog.close()
+
+
+def system_clock() -> Clock:
+    """Return the system's clock: aware UTC, and monotonic seconds."""
+    return Clock(now=partial(datetime.now, UTC), monotonic=time.monotonic)
+
+
+def finish(action: Generator[Any, None, Any]) -> Any:
+    """Run an action to its end without showing progress, and return its result."""
+    while True:
+        try:
+            next(action)
+        except StopIteration as stop:
+            return stop.value
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0.05, 0.2) * 2**attempt)  # noqa: S311 - spreads contenders, guards nothing

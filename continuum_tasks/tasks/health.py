@@ -1,0 +1,86 @@
+"""The task that looks at this host's backups every few minutes and writes what it does not like into the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Task, shared_task
+
+from continuum_tasks.actions import health
+from continuum_tasks.manifest import to_json
+from continuum_tasks.plan.finding import Finding, Severity, rank
+from continuum_tasks.plan.protection import LastBackup
+from continuum_tasks.runtime import Runtime
+from continuum_tasks.tasks import routing
+from continuum_tasks.tasks.client import broker_url, check_broker
+from continuum_tasks.tasks.shell import runtime_of
+
+BEAT = "beat"
+_LEVELS = {Severity.WARNING: logging.WARNING, Severity.CRITICAL: logging.CRITICAL}
+
+_log = logging.getLogger(__name__)
+
+
+@shared_task(name=routing.HEALTH_CHECK, bind=True, ignore_result=False)
+def health_check(self: Task[Any, Any]) -> Any:
+    """Look, log every finding that is not ok, and return the report as JSON."""
+    report = health.run(surroundings(runtime_of(self)))
+    for finding in report.findings:
+        _note(finding)
+    return document(report)
+
+
+def document(report: health.Report) -> dict[str, Any]:
+    """Return a report as JSON values, as the command line prints it too."""
+    return {
+        "status": report.severity.value,
+        "exit_code": rank(report.severity),
+        "at": report.at.isoformat(),
+        "last_backups": [_last(last) for last in report.last_backups],
+        "findings": to_json(report.findings),
+    }
+
+
+def surroundings(runtime: Runtime) -> health.Surroundings:
+    """Return what a health check on this host looks at."""
+    config = runtime.config
+    queues = {
+        "agent": routing.agent_queue(config.host),
+        "transfer": routing.transfer_queue(config.host),
+        "verify": routing.VERIFY,
+        "control": routing.CONTROL,
+        BEAT: "",
+    }
+    shared = config.broker.url is not None  # only a configured broker can have workers of other hosts
+    return health.Surroundings(
+        config=config,
+        site=runtime.site,
+        jobs=runtime.jobs,
+        keyring=runtime.keyring,
+        repository=runtime.repository,
+        check_broker=lambda: check_broker(broker_url(config)),
+        queues=queues,
+        anywhere=frozenset({routing.VERIFY, routing.CONTROL} if shared else ()),
+    )
+
+
+def _last(last: LastBackup) -> dict[str, Any]:
+    backup = last.backup
+    return {
+        "database": last.database,
+        "backup_id": None if backup is None else str(backup.id),
+        "created_at": None if backup is None else backup.created_at.isoformat(),
+        "storage": None if backup is None else backup.storage,
+        "verified": backup is not None and backup.verified,
+        "age_seconds": None if backup is None else last.age_seconds,
+        "target_seconds": last.target_seconds or None,
+        "late": last.late,
+        "readable": last.readable,
+    }
+
+
+def _note(finding: Finding) -> None:
+    if finding.severity in _LEVELS:
+        hint = f" ({finding.hint})" if finding.hint else ""
+        _log.log(_LEVELS[finding.severity], "%s: %s%s", finding.subject, finding.text, hint)

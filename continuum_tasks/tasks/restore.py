@@ -1,0 +1,35 @@
+"""The task that restores one backup, on the agent pool of the host that gets the file."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from celery import Task, shared_task
+
+from continuum_tasks.actions import restore
+from continuum_tasks.model import BackupId, Progress
+from continuum_tasks.runtime import Runtime
+from continuum_tasks.tasks.routing import RESTORE_BACKUP
+from continuum_tasks.tasks.shell import Bench, perform
+
+KIND = "restore_backup"
+
+
+@shared_task(name=RESTORE_BACKUP, bind=True)
+def restore_backup(self: Task[Any, Any], job_id: str) -> Any:
+    """Restore as the job row says; delivered twice, at once or later, it changes nothing."""
+    return perform(self, job_id, kind=KIND, act=_act)
+
+
+def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, restore.Restored]:
+    args = bench.job.args
+    request = restore.Request(
+        backup_id=BackupId(str(args["backup_id"])),
+        target=Path(str(args["target"])),
+        overwrite=bool(args["overwrite"]),
+        verify=bool(args["verify"]),
+    )
+    repository = runtime.repository(str(args["storage"]))
+    return restore.run(request, repository=repository, site=runtime.site, fan=bench.fan, still_mine=bench.still_mine)

@@ -1,0 +1,61 @@
+"""Which queue and priority each task has. Pure: names only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+VERIFY = "verify"
+CONTROL = "control"
+
+# Redis has four buckets and serves the lowest number first; a message without a priority counts as 0, the highest.
+RESTORE_PRIORITY = 0
+BACKUP_PRIORITY = 3
+VERIFY_PRIORITY = 6
+LOW_PRIORITY = 9
+PRIORITY_STEPS = (RESTORE_PRIORITY, BACKUP_PRIORITY, VERIFY_PRIORITY, LOW_PRIORITY)
+
+CREATE_BACKUP = "continuum.create_backup"
+RESTORE_BACKUP = "continuum.restore_backup"
+VERIFY_BACKUP = "continuum.verify_backup"
+SEAL_CHUNK = "continuum.seal_chunk"
+FETCH_CHUNK = "continuum.fetch_chunk"
+RECONCILE = "continuum.reconcile"
+SCHEDULE_DUE = "continuum.schedule_due"
+HEALTH_CHECK = "continuum.health_check"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a task goes when its job row names no priority of its own."""
+
+    task: str
+    queue: str
+    priority: int
+
+
+def agent_queue(host: str) -> str:
+    """Return the queue of the one pool that may touch the databases of `host`."""
+    return f"agent.{host}"
+
+
+def transfer_queue(host: str) -> str:
+    """Return the queue of the pool that moves chunks beside that agent."""
+    return f"transfer.{host}"
+
+
+def route(task: str, *, host: str) -> Route:
+    """Return where a task of that name goes for a database of `host`. An unknown name is a RuntimeError."""
+    routes = {
+        CREATE_BACKUP: (agent_queue(host), BACKUP_PRIORITY),
+        RESTORE_BACKUP: (agent_queue(host), RESTORE_PRIORITY),
+        VERIFY_BACKUP: (VERIFY, VERIFY_PRIORITY),
+        SEAL_CHUNK: (transfer_queue(host), BACKUP_PRIORITY),
+        FETCH_CHUNK: (transfer_queue(host), RESTORE_PRIORITY),
+        RECONCILE: (agent_queue(host), RESTORE_PRIORITY),
+        SCHEDULE_DUE: (agent_queue(host), BACKUP_PRIORITY),
+        HEALTH_CHECK: (CONTROL, LOW_PRIORITY),
+    }
+    if task not in routes:
+        raise RuntimeError(f"no route for task {task!r}")
+    queue, priority = routes[task]
+    return Route(task=task, queue=queue, priority=priority)

@@ -1,0 +1,72 @@
+"""The tasks of the timetable: ring again for what is due, and queue what the databases owe."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery import Task, shared_task
+
+from continuum_tasks.config import DatabaseConfig
+from continuum_tasks.jobs import Job
+from continuum_tasks.model import Level
+from continuum_tasks.plan import schedule
+from continuum_tasks.runtime import Runtime
+from continuum_tasks.tasks import routing
+from continuum_tasks.tasks.shell import ring_row, runtime_of
+
+RING_AGAIN_AFTER = timedelta(seconds=30)
+KEEP_ENDED_FOR = timedelta(days=30)
+
+
+@shared_task(name=routing.RECONCILE, bind=True, ignore_result=True)
+def reconcile(self: Task[Any, Any]) -> None:
+    """Ring for rows the broker forgot or whose worker died, fail those out of attempts, forget old ones."""
+    runtime = runtime_of(self)
+    now = runtime.site.clock.now()
+    runtime.jobs.abandon(now)
+    runtime.jobs.forget(now - KEEP_ENDED_FOR)
+    for job in runtime.jobs.due(now, not_rung_since=now - RING_AGAIN_AFTER):
+        _ring(self, runtime, job)
+
+
+@shared_task(name=routing.SCHEDULE_DUE, bind=True, ignore_result=True)
+def schedule_due(self: Task[Any, Any]) -> None:
+    """Queue what each database owes now. Ids name the minute, so two beats queue it once."""
+    runtime = runtime_of(self)
+    runtime.index_missing()
+    now = runtime.site.clock.now()
+    busy = {(job.database, job.kind) for job in runtime.jobs.unfinished()}
+    for database in runtime.config.databases:
+        for due in _due(runtime, database, now):
+            kind = "verify_backup" if due.verify is not None else "create_backup"
+            if (database.name, kind) not in busy:
+                _ring(self, runtime, _add(runtime, database, due, now=now))
+
+
+def _due(runtime: Runtime, database: DatabaseConfig, now: datetime) -> tuple[schedule.Due, ...]:
+    rhythm = schedule.Rhythm(
+        full_every_seconds=database.full_every_seconds,
+        incremental_every_seconds=database.incremental_every_seconds,
+        verify_every_seconds=database.verify_every_seconds,
+    )
+    backups = runtime.catalog.backups(storage=database.storage, database=database.name)
+    return schedule.due(backups, rhythm, now=now)
+
+
+def _add(runtime: Runtime, database: DatabaseConfig, due: schedule.Due, *, now: datetime) -> Job:
+    options: dict[str, Any] = {"database": database.name, "max_attempts": runtime.config.backup.max_attempts}
+    minute = f"{now:%Y%m%d%H%M}"
+    if due.verify is not None:
+        args = {"backup_id": due.verify.id, "level": Level.RESTORE.value, "storage": database.storage}
+        options |= {"id": f"due-verify-{database.name}-{minute}", "priority": routing.VERIFY_PRIORITY}
+        return runtime.jobs.add("verify_backup", args, now=now, **options)
+    assert due.strategy is not None
+    args = {"database": database.name, "strategy": due.strategy.value, "storage": database.storage}
+    options |= {"id": f"due-{due.strategy}-{database.name}-{minute}", "priority": routing.BACKUP_PRIORITY}
+    return runtime.jobs.add("create_backup", args, now=now, **options)
+
+
+def _ring(task: Task[Any, Any], runtime: Runtime, job: Job) -> None:
+    if ring_row(task.app, runtime.config, job):
+        runtime.jobs.mark_rung([job.id], now=runtime.site.clock.now())

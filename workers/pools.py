@@ -1,0 +1,62 @@
+"""The four pools as data, and the command line that runs each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from continuum_tasks.config import Config
+from continuum_tasks.tasks import routing
+
+HOUR_SECONDS = 3600
+HARD_LIMIT_AFTER_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPool:
+    """One Celery worker. A task gets `soft_limit_seconds` to end, then an exception, and after 5 minutes more a SIGKILL."""
+
+    name: str
+    queue: str
+    n_processes: int
+    soft_limit_seconds: int
+
+
+def pools(config: Config) -> tuple[WorkerPool, ...]:
+    """Return the pools of this host."""
+    n = config.workers
+    return (
+        WorkerPool(
+            name="agent", queue=routing.agent_queue(config.host), n_processes=n.agent, soft_limit_seconds=6 * HOUR_SECONDS
+        ),
+        WorkerPool(
+            name="transfer", queue=routing.transfer_queue(config.host), n_processes=n.transfer, soft_limit_seconds=HOUR_SECONDS
+        ),
+        WorkerPool(name="verify", queue=routing.VERIFY, n_processes=n.verify, soft_limit_seconds=12 * HOUR_SECONDS),
+        WorkerPool(name="control", queue=routing.CONTROL, n_processes=n.control, soft_limit_seconds=HOUR_SECONDS),
+    )
+
+
+def command(pool: WorkerPool, *, host: str) -> tuple[str, ...]:
+    """Return the command of a pool; it carries no secret. Prefork: a killed task takes no other with it."""
+    return (
+        *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),
+        *("-Q", pool.queue, "-n", f"{pool.name}@{host}", "-P", "prefork", "-c", str(pool.n_processes), "-O", "fair"),
+        *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+        *("--soft-time-limit", str(pool.soft_limit_seconds)),
+        *("--time-limit", str(pool.soft_limit_seconds + HARD_LIMIT_AFTER_SECONDS)),
+    )
+
+
+def environment(config_directory: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of every process of ours. A remapped SIGTERM requeues running tasks and runs their `finally`."""
+    root = str(Path(__file__).resolve().parent.parent)
+    search = inherited.get("PYTHONPATH")
+    return {
+        **inherited,
+        "CONTINUUM_CONFIG_DIR": str(config_directory),
+        "REMAP_SIGTERM": "SIGQUIT",
+        "PYTHONPATH": f"{root}:{search}" if search else root,
+    }
