@@ -1,0 +1,85 @@
+"""storage/s3_upload.py: send one object, whole or in parts, and say whether the server confirmed the very bytes."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from continuum_tasks.storage.s3_body import Body, Checksum, checksum, checksum_of_parts
+from continuum_tasks.storage.s3_errors import S3_FAILURES
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MAX_PARTS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """One object on its way: where to, what, and with which checksum (`sha256`, else Content-MD5)."""
+
+    client: S3Client
+    bucket: str
+    name: str
+    body: memoryview
+    sha256: bool
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Name bucket and key as the client's calls take them."""
+        return {"Bucket": self.bucket, "Key": self.name}
+
+
+def put_whole(upload: Upload, *, only_new: bool = False) -> bool:
+    """Send the object in one request; True when the server confirmed its checksum. Raises what boto3 raises."""
+    sent = checksum(upload.body, sha256=upload.sha256)
+    condition: Any = {"IfNoneMatch": "*"} if only_new else {}
+    body: Any = Body(upload.body)
+    answer: Any = upload.client.put_object(**upload.place, **condition, **sent.parameters(), Body=body)
+    return _confirmed(upload.body, sent, answer)
+
+
+def put_parts(upload: Upload, *, part_bytes: int) -> bool:
+    """Send the object in parts, all or nothing; True when the server confirmed every part and the size. Raises as boto3."""
+    part_bytes = max(part_bytes, -(-len(upload.body) // MAX_PARTS))
+    algorithm: Any = {"ChecksumAlgorithm": "SHA256"} if upload.sha256 else {}
+    with ExitStack() as undo:
+        upload_id = upload.client.create_multipart_upload(**upload.place, **algorithm)["UploadId"]
+        undo.callback(_abort, upload, upload_id)
+        sums, parts, confirmed = [], [], True
+        for number, start in enumerate(range(0, len(upload.body), part_bytes), 1):
+            piece = upload.body[start : start + part_bytes]
+            sent = checksum(piece, sha256=upload.sha256)
+            target: Any = {**upload.place, "UploadId": upload_id, "PartNumber": number}
+            file: Any = Body(piece)
+            answer: Any = upload.client.upload_part(**target, **sent.parameters(), Body=file)
+            confirmed = _confirmed(piece, sent, answer) and confirmed
+            sums.append(sent)
+            parts.append(_completed(number, answer, sent))
+        done: Any = upload.client.complete_multipart_upload(
+            **upload.place, UploadId=upload_id, MultipartUpload={"Parts": parts}
+        )
+        undo.pop_all()
+    return confirmed and (checksum_of_parts(sums).confirmed_by(done) or _has_size(upload))
+
+
+def _has_size(upload: Upload) -> bool:
+    return upload.client.head_object(**upload.place)["ContentLength"] == len(upload.body)
+
+
+def _completed(number: int, answer: Any, sent: Checksum) -> Any:
+    checksums = {"ChecksumSHA256": sent.parameters()["ChecksumSHA256"]} if "ChecksumSHA256" in answer else {}
+    return {"PartNumber": number, "ETag": answer["ETag"], **checksums}
+
+
+def _confirmed(body: memoryview, sent: Checksum, answer: Any) -> bool:
+    # Some servers check the SHA-256 they are sent but do not name it in the answer: the ETag tells then.
+    return sent.confirmed_by(answer) or (sent.sha256 and checksum(body, sha256=False).confirmed_by(answer))
+
+
+def _abort(upload: Upload, upload_id: str) -> None:
+    # What failed before is the error to report; a lifecycle rule of the bucket clears what stays (docs/STORAGE.md).
+    with contextlib.suppress(*S3_FAILURES):
+        upload.client.abort_multipart_upload(**upload.place, UploadId=upload_id)
