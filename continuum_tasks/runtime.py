@@ -19,12 +19,11 @@ from continuum_tasks.catalog import Catalog, open_catalog
 from continuum_tasks.config import Config
 from continuum_tasks.jobs import Jobs, open_jobs
 from continuum_tasks.keyring import Keyring, open_keyring
+from continuum_tasks.metadata import METADATA
 from continuum_tasks.model import Backup, BackupId, Cipher, StoredObject
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite.snapshot import Clock
 from continuum_tasks.storage.open import open_storage
-
-METADATA = "metadata.db"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ def report(config: Config, pool: str, *, queue: str) -> None:
         try:
             jobs.beat(pool, queue, host=config.host, now=datetime.now(UTC))
         finally:
-            globals().setdefault("kept", []).append(jobs)
+            jobs.close()
     except ContinuumError as err:
         _log.warning("pool %s: heartbeat not written: %s", pool, err.message)
 

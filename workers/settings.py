@@ -108,7 +108,7 @@ def _tasks(config: Config) -> dict[str, Any]:
         "imports": (),
         "task_queues": queues(config.host),
         "task_routes": {task: {"queue": routing.route(task, host=config.host).queue} for task in _TASKS},
-        "task_default_queue": routing.CONTROL,
+        "task_default_queue": routing.control_queue(config.host),
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,  # may loop for ever by itself: the attempt cap of the job row ends it
         "task_track_started": True,

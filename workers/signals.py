@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
 import os
-import time
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import signals
@@ -22,14 +23,28 @@ def connect() -> None:
     signals.worker_process_init.connect(_begin_task_process)
 
 
+class JsonLines(logging.Formatter):
+    """One JSON object a line: at (UTC), level, process, logger, event, and the traceback of an error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "process": record.process,
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
 def _log_to_file(loglevel: int, **_: Any) -> None:
     path = settings.this_config().log_file
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     # Reopens the file when something rotated it; several processes append whole lines.
     handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8", delay=True)
-    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(process)d %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(JsonLines())
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(loglevel)

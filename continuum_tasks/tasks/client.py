@@ -16,7 +16,8 @@ from redis.retry import Retry
 
 from continuum_tasks.config import Config
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe
-from continuum_tasks.tasks.routing import BACKUP_PRIORITY, PRIORITY_STEPS
+from continuum_tasks.jobs import Job
+from continuum_tasks.tasks.routing import ANYWHERE, BACKUP_PRIORITY, PRIORITY_STEPS
 
 KEY_PREFIX = "continuum:"
 PROBE_SECONDS = 1.0
@@ -85,10 +86,18 @@ def client_app(config: Config) -> Celery:
     return app
 
 
-def ring(app: Celery, task: str, *, job_id: str, queue: str, priority: int) -> None:
+def ring(app: Celery, task: str, job: Job, *, queue: str) -> None:
     """Tell a worker of `queue` to look at one job row. Raises BrokerUnreachable; the row stays due either way."""
+    also = job.args if task in ANYWHERE else {}
     try:
-        app.send_task(task, args=[job_id], queue=queue_named(queue), priority=priority, retry=False)  # type: ignore[arg-type] # a Queue is taken too
+        app.send_task(
+            task,
+            args=[job.id],
+            kwargs=also,
+            queue=queue_named(queue),  # type: ignore[arg-type] # a Queue is taken too
+            priority=job.priority,
+            retry=False,
+        )
     except (OperationalError, redis.RedisError, OSError) as err:
         raise BrokerUnreachable(f"queue {queue}: cannot send {task} ({err})", hint="see `continuum health-check`") from err
 

@@ -49,7 +49,7 @@ def surroundings(runtime: Runtime) -> health.Surroundings:
         "agent": routing.agent_queue(config.host),
         "transfer": routing.transfer_queue(config.host),
         "verify": routing.VERIFY,
-        "control": routing.CONTROL,
+        "control": routing.control_queue(runtime.config.host),
         BEAT: "",
     }
     shared = config.broker.url is not None  # only a configured broker can have workers of other hosts
@@ -61,7 +61,7 @@ def surroundings(runtime: Runtime) -> health.Surroundings:
         repository=runtime.repository,
         check_broker=lambda: check_broker(broker_url(config)),
         queues=queues,
-        anywhere=frozenset({routing.VERIFY, routing.CONTROL} if shared else ()),
+        anywhere=frozenset({routing.VERIFY} if shared else ()),
     )
 
 

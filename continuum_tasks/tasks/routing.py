@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 VERIFY = "verify"
-CONTROL = "control"
 
 # Redis has four buckets and serves the lowest number first; a message without a priority counts as 0, the highest.
 RESTORE_PRIORITY = 0
@@ -22,6 +21,10 @@ FETCH_CHUNK = "continuum.fetch_chunk"
 RECONCILE = "continuum.reconcile"
 SCHEDULE_DUE = "continuum.schedule_due"
 HEALTH_CHECK = "continuum.health_check"
+
+
+# Work that any host may do: the storage holds all it needs and gets the verdict. Its message carries the arguments too.
+ANYWHERE = frozenset({VERIFY_BACKUP})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,11 @@ def transfer_queue(host: str) -> str:
     return f"transfer.{host}"
 
 
+def control_queue(host: str) -> str:
+    """Return the queue of the pool that keeps the rows of `host`: timetable, reconciliation, health."""
+    return f"control.{host}"
+
+
 def route(task: str, *, host: str) -> Route:
     """Return where a task of that name goes for a database of `host`. An unknown name is a RuntimeError."""
     routes = {
@@ -51,9 +59,9 @@ def route(task: str, *, host: str) -> Route:
         VERIFY_BACKUP: (VERIFY, VERIFY_PRIORITY),
         SEAL_CHUNK: (transfer_queue(host), BACKUP_PRIORITY),
         FETCH_CHUNK: (transfer_queue(host), RESTORE_PRIORITY),
-        RECONCILE: (agent_queue(host), RESTORE_PRIORITY),
-        SCHEDULE_DUE: (agent_queue(host), BACKUP_PRIORITY),
-        HEALTH_CHECK: (CONTROL, LOW_PRIORITY),
+        RECONCILE: (control_queue(host), RESTORE_PRIORITY),
+        SCHEDULE_DUE: (control_queue(host), BACKUP_PRIORITY),
+        HEALTH_CHECK: (control_queue(host), LOW_PRIORITY),
     }
     if task not in routes:
         raise RuntimeError(f"no route for task {task!r}")

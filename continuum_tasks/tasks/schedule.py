@@ -7,15 +7,20 @@ from typing import Any
 
 from celery import Task, shared_task
 
+from continuum_tasks.actions import verify
 from continuum_tasks.config import DatabaseConfig
+from continuum_tasks.errors import ProofFailed
 from continuum_tasks.jobs import Job
-from continuum_tasks.model import Level
+from continuum_tasks.manifest import to_json
+from continuum_tasks.model import Attestation, BackupId, Level
 from continuum_tasks.plan import schedule
+from continuum_tasks.process import worker_id
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks import routing
 from continuum_tasks.tasks.shell import ring_row, runtime_of
 
 RING_AGAIN_AFTER = timedelta(seconds=30)
+RING_ANYWHERE_AGAIN_AFTER = timedelta(minutes=15)
 KEEP_ENDED_FOR = timedelta(days=30)
 
 
@@ -27,7 +32,38 @@ def reconcile(self: Task[Any, Any]) -> None:
     runtime.jobs.abandon(now)
     runtime.jobs.forget(now - KEEP_ENDED_FOR)
     for job in runtime.jobs.due(now, not_rung_since=now - RING_AGAIN_AFTER):
-        _ring(self, runtime, job)
+        if job.kind != "verify_backup" or (not _settled_elsewhere(runtime, job, now) and _is_forgotten(job, now)):
+            _ring(self, runtime, job)
+
+
+def _is_forgotten(job: Job, now: datetime) -> bool:
+    """Tell whether nobody can still be at it: another host's worker leaves no trace here but its verdict."""
+    return job.rung_at is None or now - job.rung_at > RING_ANYWHERE_AGAIN_AFTER
+
+
+def _settled_elsewhere(runtime: Runtime, job: Job, now: datetime) -> bool:
+    """End the row of a verification whose verdict another host has stored beside the backup since."""
+    if job.rung_at is None:
+        return False
+    backup = runtime.find(BackupId(str(job.args["backup_id"])))
+    verdicts = [v for _, v in runtime.repository(backup.storage).attestations(backup.database, backup.id)]
+    for verdict in verdicts:
+        if isinstance(verdict, Attestation) and verdict.level == job.args["level"] and verdict.at >= job.created_at:
+            return _settle(runtime, job, verify.Verified(backup=backup, attestation=verdict), now)
+    return False
+
+
+def _settle(runtime: Runtime, job: Job, verified: verify.Verified, now: datetime) -> bool:
+    claimed = runtime.jobs.claim(job.id, worker_id(runtime.config.host), lease_seconds=RING_AGAIN_AFTER.seconds, now=now)
+    if claimed is None:
+        return False
+    runtime.catalog.attest(verified.backup.storage, verified.attestation)
+    if verified.attestation.passed:
+        runtime.jobs.finish(job.id, claimed.token, to_json(verified), now=now)
+    else:
+        error = ProofFailed(f"backup {verified.backup.id}: {'; '.join(verified.attestation.findings)}")
+        runtime.jobs.fail(job.id, claimed.token, error, retry=False, now=now)
+    return True
 
 
 @shared_task(name=routing.SCHEDULE_DUE, bind=True, ignore_result=True)

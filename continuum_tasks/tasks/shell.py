@@ -142,7 +142,7 @@ def ring_row(app: Any, config: Config, job: Job) -> bool:
     """Ring for a row where its kind is served. A broker that is away costs nothing but time: the row stays due."""
     route = routing.route(KINDS[job.kind], host=config.host)
     try:
-        ring(app, route.task, job_id=job.id, queue=route.queue, priority=job.priority)
+        ring(app, route.task, job, queue=route.queue)
     except BrokerUnreachable as err:
         _log.warning("job %s: not rung: %s", job.id, err.message)
         return False

@@ -8,17 +8,25 @@ from typing import Any
 from celery import Task, shared_task
 
 from continuum_tasks.actions import verify
+from continuum_tasks.jobs import JsonValue
 from continuum_tasks.model import BackupId, Level, Progress
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.routing import VERIFY_BACKUP
-from continuum_tasks.tasks.shell import Bench, perform
+from continuum_tasks.tasks.routing import VERIFY_BACKUP, VERIFY_PRIORITY
+from continuum_tasks.tasks.shell import Bench, perform, runtime_of
 
 KIND = "verify_backup"
 
 
 @shared_task(name=VERIFY_BACKUP, bind=True)
-def verify_backup(self: Task[Any, Any], job_id: str) -> Any:
-    """Verify as the job row says, in threads of its own: the transfer pool is left to backups and restores."""
+def verify_backup(self: Task[Any, Any], job_id: str, backup_id: str, level: str, storage: str) -> Any:
+    """Verify in threads of its own: the transfer pool is left to backups and restores.
+
+    Any host may do it. Where the row is not known the message's own words make one, once they are what they should be:
+    the worst a forged message can ask for is a verification.
+    """
+    args: dict[str, JsonValue] = {"backup_id": BackupId(backup_id), "level": Level(level).value, "storage": storage}
+    runtime = runtime_of(self)
+    runtime.jobs.add(KIND, args, id=job_id, priority=VERIFY_PRIORITY, now=runtime.site.clock.now())
     return perform(self, job_id, kind=KIND, act=_act)
 
 
