@@ -1,0 +1,84 @@
+"""Which commands there are and where each lives, so that `continuum --help` imports none of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from continuum_tasks.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lazy:
+    """One command: the module and attribute it is imported from when it is run, and its line in the help."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS: Mapping[str, Lazy] = {
+    "init": Lazy(module="init", attribute="init", help="Make a working configuration and a key."),
+    "up": Lazy(module="up", attribute="up", help="Run broker, workers, timetable and Flower until Ctrl-C."),
+    "health-check": Lazy(module="health", attribute="health_check", help="Check databases, backups, storages and workers."),
+}
+BACKUP_COMMANDS: Mapping[str, Lazy] = {
+    "create": Lazy(module="create", attribute="create", help="Back up a database now."),
+    "list": Lazy(module="listing", attribute="list_backups", help="List backups, newest first."),
+    "info": Lazy(module="listing", attribute="info", help="Show one backup, its chain and its verdicts."),
+    "restore": Lazy(module="restore", attribute="restore", help="Restore a backup to a path, proven page by page."),
+    "verify": Lazy(module="verify", attribute="verify", help="Prove backups from the storage alone."),
+    "compare-counts": Lazy(module="counts", attribute="compare_counts", help="Compare a backup's rows with a database's."),
+    "health": Lazy(module="health", attribute="backup_health", help="Say how old the last backups are, and what is wrong."),
+    "test-storage": Lazy(module="storage", attribute="test_storage", help="Use a storage as a backup does, and measure it."),
+    "reindex": Lazy(module="storage", attribute="reindex", help="Rebuild the catalog from the storages."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run; help and completion read the table."""
+
+    def __init__(self, *args: Any, table: Mapping[str, Lazy], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.no_args_is_help = False  # the help then goes to standard error, by `parse_args`
+        self._table = table
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(UsageError.exit_code)
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.commands, *self._table]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        lazy = self._table.get(cmd_name)
+        if lazy is None:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module(f"continuum_tasks.cli.{lazy.module}"), lazy.attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.list_commands(ctx) and not name.startswith("-") and not ctx.resilient_parsing:
+            raise click.UsageError(f"no such command {name[:80]!r}; there are: {', '.join(self.list_commands(ctx))}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(self._lines(""))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name, help=text) for name, text in self._lines(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def _lines(self, start: str) -> list[tuple[str, str]]:
+        own = {name: command.get_short_help_str(80) for name, command in self.commands.items()}
+        lazy = {name: entry.help for name, entry in self._table.items()}
+        return [(name, text) for name, text in {**own, **lazy}.items() if name.startswith(start)]

@@ -1,0 +1,94 @@
+"""What goes out: one document on standard output, remarks on standard error. Whoever stops reading stops us, quietly."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from continuum_tasks.errors import ContinuumError
+
+PIPE_CLOSED = 141  # as the shell counts a process that SIGPIPE ended
+MAX_MESSAGE = 2000
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def document(value: Any) -> None:
+    """Print one JSON document on standard output."""
+    out(json.dumps(value, indent=2, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """Print text for people on standard output, made printable."""
+    out(printable(text))
+
+
+def out(text: str) -> None:
+    """Print text on standard output as it is; when nobody reads any more the command ends without a word."""
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except BrokenPipeError as err:
+        hush()
+        raise click.exceptions.Exit(PIPE_CLOSED) from err
+
+
+def remark(text: str) -> None:
+    """Print one remark on standard error."""
+    click.echo(printable(text), err=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error."""
+    remark(f"warning: {text}")
+
+
+def error(err: ContinuumError) -> None:
+    """Print an error and its hint on standard error; what somebody typed may be long, a message is not."""
+    text = err.message
+    remark(f"error: {text if len(text) <= MAX_MESSAGE else f'{text[:MAX_MESSAGE]}...'}")
+    if err.hint:
+        remark(f"hint: {err.hint}")
+
+
+def error_fields(err: ContinuumError) -> dict[str, Any]:
+    """Return an error as it stands in JSON output."""
+    return {"name": type(err).__name__, "message": err.message, "hint": err.hint, "exit_code": err.exit_code}
+
+
+def hush() -> None:
+    """Send what is still buffered nowhere, so the interpreter does not complain about it when it ends."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, sys.stdout.fileno())
+    os.close(descriptor)
+
+
+def printable(text: str) -> str:
+    """Return text with everything escaped that a terminal would obey or an encoding refuse; line breaks stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def size(n_bytes: float) -> str:
+    """Return a size for people: `1.5 MiB`."""
+    value, unit = float(n_bytes), 0
+    while value >= 1023.95 and unit < len(_UNITS) - 1:
+        value /= 1024
+        unit += 1
+    return f"{value:.1f} {_UNITS[unit]}" if unit else f"{value:.0f} B"
+
+
+def moment(at: datetime) -> str:
+    """Return an instant for people, in UTC to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: `0.42 s`, `3 min 5 s`, `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    minutes = int(seconds) // 60
+    return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

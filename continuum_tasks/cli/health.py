@@ -1,0 +1,82 @@
+"""`continuum health-check` and `continuum backup health`: what is wrong, how bad it is, and what to do about it."""
+
+from __future__ import annotations
+
+import click
+
+from continuum_tasks.actions import health
+from continuum_tasks.cli import emit
+from continuum_tasks.cli.asked import asked, opened, shared
+from continuum_tasks.cli.table import Column, table
+from continuum_tasks.plan.finding import Finding, rank, show_seconds
+from continuum_tasks.plan.protection import LastBackup
+from continuum_tasks.tasks.health import document, surroundings
+
+_COLUMNS = (Column(title="status"), Column(title="what"), Column(title="found", folds=True))
+_CODES = """\b
+Exit codes:
+    0  everything is ok
+    1  warning: something needs care
+    2  critical: act now
+  Others, as of every command, when nothing could be looked at: `continuum --help`."""
+
+
+@click.command("health-check", epilog=_CODES)
+@shared
+def health_check() -> int:
+    """Look at the databases as the service sees them.
+
+    Each opens, passes SQLite's quick_check, has free space on its disk, and a recent backup. Writers are not kept waiting
+    longer than busy_window_seconds.
+
+    \b
+    Example:
+      continuum health-check --format json
+    """
+    with opened() as runtime:
+        report = health.run_service(surroundings(runtime))
+    return _show(report)
+
+
+@click.command("health", epilog=_CODES)
+@shared
+def backup_health() -> int:
+    """Say how old the last usable backup of each database is, and what stands between it and a restore.
+
+    Looks at backups and their chains, storages, keys, broker, workers, failed jobs, temporary space, and at the SQLite
+    that writes the databases. The target for the age is 1.25 times the interval of the schedule.
+
+    \b
+    Example:
+      continuum backup health | grep "Last backup"
+    """
+    with opened() as runtime:
+        report = health.run(surroundings(runtime))
+    if not asked().as_json:
+        for last in report.last_backups:
+            emit.say(_line(last))
+    return _show(report)
+
+
+def _show(report: health.Report) -> int:
+    if asked().as_json:
+        emit.document(document(report))
+    else:
+        worst_first = sorted(report.findings, key=lambda finding: -rank(finding.severity))
+        table(_COLUMNS, [_row(finding) for finding in worst_first])
+    return rank(report.severity)
+
+
+def _line(last: LastBackup) -> str:
+    if last.backup is None:
+        return f"Last backup of {last.database}: none that is usable"
+    backup = last.backup
+    target = f"target {show_seconds(last.target_seconds)}" if last.target_seconds else "no schedule"
+    state = "LATE" if last.late else "ok" if last.readable else "NOT READABLE NOW"
+    age = f"{show_seconds(last.age_seconds)} ago, at {emit.moment(backup.created_at)} UTC"
+    return f"Last backup of {last.database}: {age}: {backup.id} in storage {backup.storage} ({target}: {state})"
+
+
+def _row(finding: Finding) -> tuple[str, str, str]:
+    hint = f"\n{finding.hint}" if finding.hint else ""
+    return finding.severity.value, finding.subject, f"{finding.text}{hint}"

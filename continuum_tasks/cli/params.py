@@ -1,0 +1,73 @@
+"""Words of the command line as values: what cannot be a path, a name or a backup id is refused before anything is opened."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from continuum_tasks.model import BackupId
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_PATH_BYTES, _PART_BYTES = 4095, 255
+
+
+def path(text: str | Path) -> Path:
+    """Return a path this system could have, made absolute from here. Raises BadParameter."""
+    text = os.fspath(text)
+    if not text or "\0" in text:
+        raise click.BadParameter("the path is empty or holds a NUL byte")
+    try:
+        parts = [len(part) for part in os.fsencode(text).split(b"/")]
+    except UnicodeEncodeError as err:
+        raise click.BadParameter(f"{quoted(text)} cannot be written in this system's encoding") from err
+    if sum(parts) + len(parts) > _PATH_BYTES or max(parts) > _PART_BYTES:
+        raise click.BadParameter(f"{quoted(text)} is longer than a path may be")
+    return Path(text).absolute()
+
+
+def file(text: str | Path) -> Path:
+    """Return a path that can name a database file, as `path`. Raises BadParameter."""
+    found = path(text)
+    try:
+        str(found).encode()
+    except UnicodeEncodeError as err:
+        raise click.BadParameter(f"{quoted(str(found))} is not UTF-8: SQLite opens UTF-8 names only") from err
+    if not found.name:
+        raise click.BadParameter(f"{quoted(str(found))} is a directory: name a file in it")
+    return found
+
+
+def name(text: str) -> str:
+    """Return the name of a database or a storage, as the .conf files may declare it. Raises BadParameter."""
+    if not _NAME.fullmatch(text):
+        raise click.BadParameter(f"{quoted(text)} is not a name: 1 to 64 of a-z, 0-9, '_' and '-', beginning with a letter")
+    return text
+
+
+def name_option(flag: str, text: str) -> Callable[[Command], Command]:
+    """Make an option that takes a declared name; the command gets an empty one when it was not given."""
+    return click.option(flag, metavar="NAME", type=name, default=None, callback=_or_empty, help=text)
+
+
+def backup_id(text: str) -> BackupId:
+    """Return a backup id. Raises BadParameter."""
+    try:
+        return BackupId(text)
+    except ValueError as err:
+        raise click.BadParameter(f"{quoted(text)} is not a backup id; `continuum backup list` shows those there are") from err
+
+
+def quoted(text: str) -> str:
+    """Quote a word of the command line for a message: at most 80 characters, all of them printable ASCII."""
+    return ascii(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def _or_empty(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str:
+    return value or ""
