@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -65,12 +65,22 @@ class Catalog:
             _insert_attestations(connection, storage, [attestation])
 
     def replace_storage(
-        self, storage: str, manifests: Sequence[Manifest], attestations: Sequence[Attestation], *, now: datetime
+        self,
+        storage: str,
+        manifests: Sequence[Manifest],
+        attestations: Sequence[Attestation],
+        *,
+        known: Collection[BackupId],
+        now: datetime,
     ) -> None:
-        """Make the rows of one storage exactly these, in one transaction."""
+        """Make the rows of the `known` backups and of these exactly what is given, in one transaction.
+
+        `known` is what the catalog held before the storage was read: what was committed meanwhile stays.
+        """
         with self._transaction() as connection:
             for table in _TABLES:
-                connection.execute(f"DELETE FROM {table} WHERE storage=?", (storage,))  # noqa: S608 - names are ours
+                gone = [(storage, backup_id) for backup_id in known]
+                connection.executemany(f"DELETE FROM {table} WHERE storage=? AND backup_id=?", gone)  # noqa: S608 - names are ours
             _insert_backups(connection, manifests)
             _insert_attestations(connection, storage, attestations)
             connection.execute("INSERT OR REPLACE INTO indexed VALUES (?,?)", (storage, now.isoformat()))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuum_tasks.errors import DatabaseLocked, ObjectMissing, StaleClaim, StorageError
+from continuum_tasks.errors import ConfigError, DatabaseLocked, ObjectMissing, StaleClaim, StorageError
 from continuum_tasks.storage.protocol import ObjectInfo, Storage
 
 LEASE_SECONDS = 300
@@ -62,9 +62,12 @@ def hold(database: str, storage: Storage, contender: Contender) -> Iterator[Held
 @contextlib.contextmanager
 def host_lock(name: str, contender: Contender) -> Iterator[None]:
     """Hold a name on this host alone, until the context or the process ends. Raises DatabaseLocked naming the process."""
-    contender.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = contender.directory / f"{name}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        contender.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be made ({err.strerror})", hint="check state_dir and its owner") from err
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -141,5 +141,5 @@ def _named(path: Path) -> Iterator[None]:
         raise IntegrityError(f"{path}: damaged ({err})", hint=hint) from err
     except apsw.FullError as err:
         raise NoSpace(f"{path}: no space left", hint="free space in state_dir") from err
-    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError, PermissionError) as err:
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError, OSError) as err:
         raise ConfigError(f"{path}: cannot be opened or written ({err})", hint="check state_dir and its owner") from err

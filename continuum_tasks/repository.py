@@ -16,11 +16,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from continuum_tasks.errors import BackupNotFound, IntegrityError, KeyringError, ObjectDamaged, ObjectExists, ObjectMissing
+from continuum_tasks.errors import (
+    BackupNotFound,
+    IntegrityError,
+    KeyringError,
+    ObjectDamaged,
+    ObjectExists,
+    ObjectMissing,
+    StorageUnreachable,
+)
 from continuum_tasks.keyring import Keyring
 from continuum_tasks.layer.format import ObjectContext
 from continuum_tasks.manifest import Document, Signature, decode_document, decode_value, encode_document
-from continuum_tasks.model import Attestation, Backup, BackupId, Cipher, Manifest, StoredObject, WrappedKey
+from continuum_tasks.model import Attestation, Backup, BackupId, Cipher, Level, Manifest, StoredObject, WrappedKey
 from continuum_tasks.plan.chain import MAX_LINKS
 from continuum_tasks.plan.restore import check_chain
 from continuum_tasks.storage.protocol import ObjectInfo, Storage
@@ -49,15 +57,21 @@ class Repository:
         document = decode_document("repository", self.storage.get(IDENTITY_KEY), name=IDENTITY_KEY)
         return decode_value(Identity, document, name=IDENTITY_KEY)
 
-    def ensure_identity(self, proposed: Identity) -> Identity:
+    def ensure_identity(self, proposed: Identity, *, n_known: int = 0) -> Identity:
         """Return the identity, making the repository when it is new: one that exists always wins over the proposal.
 
         A lost `repository.json` is written again from any manifest, so sealed objects keep the id they are bound to.
+        Raises StorageUnreachable when nothing is there although `n_known` backups were made here.
         """
         try:
             return self.identity()
         except ObjectMissing:
             known = next((m.repository_id for m, _ in self._decoded(iter(self.manifest_keys()))), None)
+        if known is None and n_known:
+            raise StorageUnreachable(
+                f"storage {self.name}: is empty, but {n_known} backups were made there",
+                hint="is its disk mounted, the bucket right? if they are gone: `continuum backup reindex --accept-empty`",
+            )
         wanted = proposed if known is None else Identity(repository_id=known, created_at=proposed.created_at)
         try:
             self.storage.put(IDENTITY_KEY, encode_document("repository", wanted, sign=None), only_new=True)
@@ -94,10 +108,14 @@ class Repository:
         Raises BackupNotFound naming a link that is gone, ObjectDamaged, KeyMissing or KeyWrong.
         """
         chain = [self.read_manifest(self._database_of(backup_id), backup_id, check_signature=check_signature)]
-        while chain[-1].backup.parent_id is not None and len(chain) <= MAX_LINKS:
-            backup = chain[-1].backup
-            assert backup.parent_id is not None
-            chain.append(self.read_manifest(backup.database, backup.parent_id, check_signature=check_signature))
+        seen = {backup_id}
+        while (parent_id := chain[-1].backup.parent_id) is not None and len(chain) <= MAX_LINKS:
+            if parent_id in seen:
+                raise BackupNotFound(
+                    f"backup {backup_id}: its links form a loop at {parent_id}", hint="run `continuum backup reindex`"
+                )
+            seen.add(parent_id)
+            chain.append(self.read_manifest(chain[-1].backup.database, parent_id, check_signature=check_signature))
         chain.reverse()
         check_chain(chain)
         return tuple(chain)
@@ -154,8 +172,11 @@ class Repository:
                     continue
                 try:
                     document = decode_document("attestation", data, name=key)
-                    self._check_signature(document, key, only_if_known=True)
-                    yield key, decode_value(Attestation, document, name=key)
+                    verdict = decode_value(Attestation, document, name=key)
+                    # Who has no key can read stored bytes, so an unsigned word about more than those is nobody's.
+                    keyless = verdict.level is Level.OBJECTS or not self._keyring.key_ids()
+                    self._check_signature(document, key, only_if_known=keyless or self._accept_unsigned)
+                    yield key, verdict
                 except IntegrityError as err:
                     yield key, err
 

@@ -20,7 +20,7 @@ from continuum_tasks.config import Config
 from continuum_tasks.jobs import Jobs, open_jobs
 from continuum_tasks.keyring import Keyring, open_keyring
 from continuum_tasks.metadata import METADATA
-from continuum_tasks.model import Backup, BackupId, Cipher, StoredObject
+from continuum_tasks.model import Cipher, StoredObject
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite.snapshot import Clock
 from continuum_tasks.storage.open import open_storage
@@ -63,21 +63,10 @@ class Runtime:
         """Return a fan-out in threads of this process."""
         return InThreads(works=self.works(), n_threads=self.site.n_threads)
 
-    def find(self, backup_id: BackupId, *, storage: str = "") -> Backup:
-        """Find a backup: in the named storage itself, else in the catalog, else by reading the declared storages.
-
-        Raises BackupNotFound.
-        """
-        if storage:
-            return self.repository(storage).read_chain(backup_id, check_signature=False)[-1].backup
-        self.index_missing()
-        return self.catalog.find(backup_id)
-
-    def index_missing(self) -> None:
-        """Read the storages the catalog has never seen, as after `metadata.db` was lost. Raises StorageError."""
-        for settings in self.config.storages:
-            if not self.catalog.is_indexed(settings.name):
-                reindex.run(self.repository(settings.name), site=self.site)
+    def index(self, storage: str) -> None:
+        """Read a storage the catalog has never seen, as after `metadata.db` was lost. Raises StorageError."""
+        if not self.catalog.is_indexed(storage):
+            reindex.run(self.repository(storage), site=self.site)
 
     def _seal(self, unit: seal.SealUnit) -> StoredObject:
         return seal.run(unit, self.repository(unit.storage), random_bytes=self.site.random_bytes)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuum_tasks.config import Config
+from continuum_tasks.config import Config, find_config_directory, load_config
 from continuum_tasks.tasks import routing
 
 HOUR_SECONDS = 3600
@@ -62,3 +63,17 @@ def environment(config_directory: Path, inherited: Mapping[str, str]) -> dict[st
         "REMAP_SIGTERM": "SIGQUIT",
         "PYTHONPATH": f"{root}:{search}" if search else root,
     }
+
+
+def main() -> None:
+    """Become the worker of one pool: `python -m workers.pools agent`, for containers and one service per pool."""
+    config = load_config(find_config_directory(None, os.environ))
+    wanted = {pool.name: pool for pool in pools(config)}
+    if len(sys.argv) != 2 or sys.argv[1] not in wanted:
+        sys.exit(f"usage: python -m workers.pools {'|'.join(wanted)}")
+    words = command(wanted[sys.argv[1]], host=config.host)
+    os.execve(words[0], words, environment(config.directory, os.environ))  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()

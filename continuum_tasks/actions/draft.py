@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from continuum_tasks.actions import digests
+from continuum_tasks.actions import digests, reindex
 from continuum_tasks.actions.site import Site
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectMissing
@@ -51,7 +51,8 @@ def draft(request: Request, staged: Staged, scratch: Path, *, repository: Reposi
     Raises KeyMissing when the configured key is not there, StorageError when the storage cannot be read.
     """
     proposed = Identity(repository_id=str(uuid.UUID(bytes=site.random_bytes(16), version=4)), created_at=staged.taken_at)
-    identity = repository.ensure_identity(proposed)
+    n_known = len(site.catalog.backups(storage=repository.name))
+    identity = repository.ensure_identity(proposed, n_known=n_known)
     choice, parent_digests = _choose(request, staged, scratch, repository=repository, site=site)
     backup_id = _free_id(request, staged, choice.strategy, repository=repository, site=site)
     base_id = backup_id if choice.parent is None else choice.parent.base_id
@@ -72,6 +73,8 @@ def draft(request: Request, staged: Staged, scratch: Path, *, repository: Reposi
 def _choose(
     request: Request, staged: Staged, scratch: Path, *, repository: Repository, site: Site
 ) -> tuple[chain.Choice, Path | None]:
+    if not site.catalog.is_indexed(repository.name):  # metadata.db is new or was lost: the chains it knew go on
+        reindex.run(repository, site=site)
     requirements = chain.Requirements(page_size=staged.page_size, cipher=site.settings.encryption, key_ids=repository.key_ids())
     backups = site.catalog.backups(storage=repository.name, database=request.database.name)
     choice = chain.choose(request.strategy, backups, requirements=requirements)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from continuum_tasks.actions.site import Site
-from continuum_tasks.errors import IntegrityError
+from continuum_tasks.errors import IntegrityError, StorageUnreachable
 from continuum_tasks.model import Attestation, Backup, Manifest
 from continuum_tasks.repository import Repository
 
@@ -18,8 +18,13 @@ class Reindexed:
     damaged: tuple[str, ...]
 
 
-def run(repository: Repository, *, site: Site) -> Reindexed:
-    """Make the catalog's rows of this storage what its manifests say. Raises StorageError when it cannot be read."""
+def run(repository: Repository, *, site: Site, accept_empty: bool = False) -> Reindexed:
+    """Make the catalog's rows of this storage what its manifests say.
+
+    Raises StorageError when it cannot be read, StorageUnreachable when it holds nothing although the catalog knows backups
+    in it (a disk that is not mounted looks like that) unless `accept_empty` says that they are really gone.
+    """
+    known = [backup.id for backup in site.catalog.backups(storage=repository.name)]
     manifests: list[Manifest] = []
     attestations: list[Attestation] = []
     damaged: list[str] = []
@@ -33,6 +38,11 @@ def run(repository: Repository, *, site: Site) -> Reindexed:
             damaged.append(verdict.message)
         else:
             attestations.append(verdict)
+    if known and not manifests and not damaged and not accept_empty:
+        raise StorageUnreachable(
+            f"storage {repository.name}: holds no backup, but {len(known)} were made there",
+            hint="is its disk mounted, its bucket the right one? if they are gone: `continuum backup reindex --accept-empty`",
+        )
     attestations.sort(key=lambda verdict: verdict.at)
-    site.catalog.replace_storage(repository.name, manifests, attestations, now=site.clock.now())
+    site.catalog.replace_storage(repository.name, manifests, attestations, known=known, now=site.clock.now())
     return Reindexed(backups=tuple(site.catalog.backups(storage=repository.name)), damaged=tuple(damaged))

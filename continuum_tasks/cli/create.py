@@ -10,7 +10,7 @@ import click
 
 from continuum_tasks.actions import backup
 from continuum_tasks.actions.draft import Request
-from continuum_tasks.cli import emit, params, shelf, work
+from continuum_tasks.cli import emit, params, work
 from continuum_tasks.cli.asked import asked, opened, shared
 from continuum_tasks.cli.fields import backup_facts, backup_fields
 from continuum_tasks.cli.hand_over import Row
@@ -62,7 +62,6 @@ def _work(runtime: Runtime, options: Options) -> work.Work:
     strategy = Strategy(options.strategy)
     database = runtime.config.database(options.database)
     repository = runtime.config.storage(options.storage or database.storage).name
-    shelf.index(runtime, repository)  # after metadata.db was lost there would be nothing to build on
     is_default = database.name == runtime.config.default_database
     request = Request(database=database, strategy=strategy, is_default=is_default)
 

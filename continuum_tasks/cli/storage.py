@@ -39,8 +39,9 @@ def test_storage(name: str | None) -> None:
 
 @click.command("reindex")
 @params.name_option("--storage", "Only this storage [default: all of storage.conf].")
+@click.option("--accept-empty", is_flag=True, help="Believe a storage that holds nothing although backups were made there.")
 @shared
-def reindex(storage: str) -> None:
+def reindex(storage: str, accept_empty: bool) -> None:
     """Rebuild this host's catalog from the manifests and verdicts in the storages.
 
     Damaged documents are left out and named; the exit code is then 7.
@@ -50,7 +51,7 @@ def reindex(storage: str) -> None:
         settings = (runtime.config.storage(storage),) if storage else runtime.config.storages
         for name in [each.name for each in settings]:
             try:
-                outcomes[name] = action.run(runtime.repository(name), site=runtime.site)
+                outcomes[name] = action.run(runtime.repository(name), site=runtime.site, accept_empty=accept_empty)
             except ContinuumError as err:
                 outcomes[name] = err
                 emit.error(err)

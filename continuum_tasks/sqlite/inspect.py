@@ -47,8 +47,8 @@ def inspect(path: Path, *, mounts: str | None = None) -> Source:
         raise SourceRefused(f"{resolved}: no permission to read", hint=f"run as its owner (uid {status.st_uid}) or as root")
     try:
         start = vfs.read_start(resolved, SAMPLE_BYTES)
-    except apsw.CantOpenError as err:
-        raise SourceRefused(f"{resolved}: cannot be opened", hint="check permissions and mount") from err
+    except apsw.Error as err:
+        raise SourceRefused(f"{resolved}: cannot be read ({err})", hint="check permissions, mount and disk") from err
     header = parse_header(start, name=str(resolved))
     return Source(
         path=resolved,

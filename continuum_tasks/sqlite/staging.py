@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from continuum_tasks.errors import NoSpace
+from continuum_tasks.errors import ConfigError, NoSpace
 
 _PREFIX = "continuum-stage-"
 # The lock is taken some microseconds after the directory appears; a minute keeps a sweep clear of that gap.
@@ -22,9 +22,14 @@ _MARGIN_BYTES = 16 * 1024 * 1024
 @contextmanager
 def private_directory(parent: Path, *, now: datetime) -> Iterator[Path]:
     """Make a 0700 directory in `parent` (made 0700 when missing), locked while in use and removed at exit."""
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sweep(parent, now=now)
-    private = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    try:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sweep(parent, now=now)
+        private = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    except OSError as err:
+        raise ConfigError(
+            f"{parent}: cannot stage there ({err.strerror})", hint="check temp_dir and its owner"
+        ) from err
     lock = os.open(private, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -105,6 +105,12 @@ def locked_errors(target: Path) -> Iterator[None]:
 
 
 def _in_real_directory(target: Path) -> Path:
+    if target.name in ("", ".."):
+        raise TargetError(f"{target}: names no file", hint="add the file's name")
+    try:
+        str(target).encode()
+    except UnicodeEncodeError as err:
+        raise TargetError(f"{target!r}: not UTF-8", hint="give a path in UTF-8") from err
     if target.is_symlink():
         raise TargetError(f"{target}: a symlink", hint=f"give the real path: {target.resolve()}")
     try:
@@ -117,8 +123,6 @@ def _in_real_directory(target: Path) -> Path:
         raise TargetError(
             f"{target}: no permission to write in {folder}", hint="run as its owner or as root, or mount it writable"
         )
-    if target.name in ("", ".."):
-        raise TargetError(f"{target}: names no file", hint="add the file's name")
     return folder / target.name
 
 

@@ -9,10 +9,10 @@ from celery import Task, shared_task
 
 from continuum_tasks.actions import verify
 from continuum_tasks.config import DatabaseConfig
-from continuum_tasks.errors import ProofFailed
+from continuum_tasks.errors import ProofFailed, StorageError
 from continuum_tasks.jobs import Job
 from continuum_tasks.manifest import to_json
-from continuum_tasks.model import Attestation, BackupId, Level
+from continuum_tasks.model import Attestation, Level
 from continuum_tasks.plan import schedule
 from continuum_tasks.process import worker_id
 from continuum_tasks.runtime import Runtime
@@ -45,7 +45,7 @@ def _settled_elsewhere(runtime: Runtime, job: Job, now: datetime) -> bool:
     """End the row of a verification whose verdict another host has stored beside the backup since."""
     if job.rung_at is None:
         return False
-    backup = runtime.find(BackupId(str(job.args["backup_id"])))
+    backup = runtime.catalog.find(str(job.args["backup_id"]), storage=str(job.args["storage"]) or None)
     verdicts = [v for _, v in runtime.repository(backup.storage).attestations(backup.database, backup.id)]
     for verdict in verdicts:
         if isinstance(verdict, Attestation) and verdict.level == job.args["level"] and verdict.at >= job.created_at:
@@ -68,16 +68,30 @@ def _settle(runtime: Runtime, job: Job, verified: verify.Verified, now: datetime
 
 @shared_task(name=routing.SCHEDULE_DUE, bind=True, ignore_result=True)
 def schedule_due(self: Task[Any, Any]) -> None:
-    """Queue what each database owes now. Ids name the minute, so two beats queue it once."""
+    """Queue what each database owes now. Ids name the minute, so two beats queue it once.
+
+    Raises the first error of a storage that cannot be asked, after every other database had its turn.
+    """
     runtime = runtime_of(self)
-    runtime.index_missing()
+    unread: list[StorageError] = []
+    for database in runtime.config.databases:
+        try:
+            runtime.index(database.storage)
+        except StorageError as err:
+            unread.append(err)
+            continue
+        _queue_due(self, runtime, database)
+    if unread:
+        raise unread[0]
+
+
+def _queue_due(task: Task[Any, Any], runtime: Runtime, database: DatabaseConfig) -> None:
     now = runtime.site.clock.now()
     busy = {(job.database, job.kind) for job in runtime.jobs.unfinished()}
-    for database in runtime.config.databases:
-        for due in _due(runtime, database, now):
-            kind = "verify_backup" if due.verify is not None else "create_backup"
-            if (database.name, kind) not in busy:
-                _ring(self, runtime, _add(runtime, database, due, now=now))
+    for due in _due(runtime, database, now):
+        kind = "verify_backup" if due.verify is not None else "create_backup"
+        if (database.name, kind) not in busy:
+            _ring(task, runtime, _add(runtime, database, due, now=now))
 
 
 def _due(runtime: Runtime, database: DatabaseConfig, now: datetime) -> tuple[schedule.Due, ...]:

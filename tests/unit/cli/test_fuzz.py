@@ -54,7 +54,6 @@ ODD = (
         "a/" * 3000,
         "/dev/null",
         "/dev/full",
-       
         "/proc/1/root/x",
         "/etc",
         "memory.db/x",
