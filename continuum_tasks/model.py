@@ -163,12 +163,16 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The signed truth about one backup, stored beside its objects; a backup exists when its manifest does."""
+    """The signed truth about one backup, stored beside its objects; a backup exists when its manifest does.
+
+    `checked` is how SQLite checked the staged copy: quick, full or none.
+    """
 
     repository_id: str
     backup: Backup
     source: SourceFacts
     wrapped_key: WrappedKey | None
     objects: tuple[StoredObject, ...]
+    checked: str
     tool_version: str
     sqlite_version: str

@@ -163,7 +163,7 @@ class Repository:
         return key
 
     def attestations(self, database: str = "", backup_id: str = "") -> Iterator[tuple[str, Attestation | IntegrityError]]:
-        """Read verdicts with their keys; a damaged one comes as its error."""
+        """Read verdicts with their keys; a damaged one comes as its error, one that no key here can judge does not come."""
         prefix = f"attestations/{database}/{backup_id}/" if backup_id else "attestations/"
         keys = [info.key for info in self.storage.list(prefix)]
         with ThreadPoolExecutor(N_READERS) as pool:
@@ -176,9 +176,12 @@ class Repository:
                     # Who has no key can read stored bytes, so an unsigned word about more than those is nobody's.
                     keyless = verdict.level is Level.OBJECTS or not self._keyring.key_ids()
                     self._check_signature(document, key, only_if_known=keyless or self._accept_unsigned)
-                    yield key, verdict
                 except IntegrityError as err:
                     yield key, err
+                except KeyringError:  # signed by a key that is not here, or is another one here: it counts where that key is
+                    continue
+                else:
+                    yield key, verdict
 
     def stored(self, backup: Backup) -> dict[str, ObjectInfo]:
         """List what is stored under this backup's chain, by key: one listing answers for the whole chain."""

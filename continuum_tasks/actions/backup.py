@@ -52,7 +52,9 @@ def run(
             failpoints.reach("create.chunks_put")
             yield Progress(phase="check")
             reasons = (*staged.damaged, *problems.result())
-            manifest = _manifest(drafted, layer, _Facts(source=source, staged=staged, reasons=reasons), site=site)
+            manifest = _manifest(
+                drafted, layer, _Facts(source=source, staged=staged, reasons=reasons, checked=request.database.check), site=site
+            )
         yield Progress(phase="commit")
         still_mine()
         backup = _commit(manifest, layer, repository=repository, site=site, lock=lock)
@@ -79,6 +81,7 @@ class _Facts:
     source: Source
     staged: Staged
     reasons: tuple[str, ...]
+    checked: str
 
 
 def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Manifest:
@@ -113,6 +116,7 @@ def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Man
         ),
         wrapped_key=drafted.wrapped_key,
         objects=layer.objects,
+        checked=str(facts.checked),
         tool_version=__version__,
         sqlite_version=staged.sqlite_version,
     )

@@ -127,6 +127,7 @@ class ByRows:
     def _run_here(self, kind: str, job_id: str) -> Job | None:
         claimed = self.jobs.claim(job_id, worker=self.worker, lease_seconds=self.lease_seconds, now=self.clock.now())
         if claimed is None:
+            self.jobs.abandon(self.clock.now())  # a unit that killed every worker it may have: the next look finds it failed
             return None
         work = self.works[kind]
         try:

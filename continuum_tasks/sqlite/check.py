@@ -21,6 +21,16 @@ def quick_check(path: Path) -> tuple[str, ...]:
     return _check(path, f"PRAGMA quick_check({_MAX_FINDINGS})")
 
 
+def opens(path: Path) -> tuple[str, ...]:
+    """Return what keeps SQLite from opening the file and reading its schema, empty when nothing does."""
+    try:
+        with _opened(path) as connection:
+            connection.execute("SELECT count(*), sum(length(sql)) FROM sqlite_schema").fetchall()
+    except apsw.Error as err:
+        return (f"cannot be read: {err}",)
+    return ()
+
+
 def integrity_check(path: Path) -> tuple[str, ...]:
     """Return what SQLite's integrity_check finds, empty when it finds nothing; an unreadable file is a finding."""
     return _check(path, f"PRAGMA integrity_check({_MAX_FINDINGS})")

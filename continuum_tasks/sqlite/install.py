@@ -17,7 +17,7 @@ from pathlib import Path
 from continuum_tasks.errors import TargetExists
 from continuum_tasks.failpoints import reach
 from continuum_tasks.sqlite import directory, vfs
-from continuum_tasks.sqlite.check import quick_check
+from continuum_tasks.sqlite.check import opens
 from continuum_tasks.sqlite.fold import held_folded
 from continuum_tasks.sqlite.holders import Holder, holders, others
 from continuum_tasks.sqlite.intent import Intent, forget, left_behind, recorded
@@ -37,7 +37,7 @@ class Outcome(StrEnum):
 class Installed:
     """The new database is in place, durably, without sidecars.
 
-    `quarantine` holds the old file with its sidecars, None when nothing was there. `findings` are quick_check's.
+    `quarantine` holds the old file with its sidecars, None when nothing was there. `findings`: why SQLite cannot open it.
     `stale` names processes that opened the old file in the last instant and must be restarted.
     """
 
@@ -122,7 +122,7 @@ def _replace(
         reach("install.renamed")
         directory.sync(path.parent)
         reach("install.directory_synced")
-        findings = quick_check(path)
+        findings = opens(path)
         reach("install.checked")
     return quarantine, findings, stale
 

@@ -27,9 +27,7 @@ def private_directory(parent: Path, *, now: datetime) -> Iterator[Path]:
         sweep(parent, now=now)
         private = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     except OSError as err:
-        raise ConfigError(
-            f"{parent}: cannot stage there ({err.strerror})", hint="check temp_dir and its owner"
-        ) from err
+        raise ConfigError(f"{parent}: cannot stage there ({err.strerror})", hint="check temp_dir and its owner") from err
     lock = os.open(private, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

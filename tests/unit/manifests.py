@@ -66,6 +66,7 @@ def manifest(*, strategy: str = "full", n: int = 0, database: str = "main", stor
         wrapped_key=WrappedKey(key_id="k", fingerprint="ef" * 16, nonce="00" * 12, ciphertext="00" * 48),
         objects=(stored,),
         tool_version="0",
+        checked="quick",
         sqlite_version="3",
     )
 

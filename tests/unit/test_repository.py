@@ -189,8 +189,18 @@ def test_a_verdict_of_a_host_with_another_key_hinders_nobody(repository: Reposit
     """One may check bytes without the key; what signed the verdict cannot be judged here, and a listing must go on."""
     stranger = keyed(tmp_path / "other", repository.storage)  # type: ignore[arg-type]
     stranger.put_attestation("main", verdict(manifest(), level=Level.OBJECTS), key_id="k")
+    stranger.put_attestation("main", verdict(manifest(), level=Level.RESTORE), key_id="k")
     ((_, found),) = repository.attestations()
     assert found == verdict(manifest(), level=Level.OBJECTS)
+
+
+def test_an_unsigned_verdict_counts_only_for_what_needs_no_key(repository: Repository, tmp_path: Path) -> None:
+    keyless = keyed(tmp_path / "empty", repository.storage, key_id="")  # type: ignore[arg-type]
+    read = keyless.put_attestation("main", verdict(manifest(), level=Level.OBJECTS), key_id="k")
+    forged = keyless.put_attestation("main", verdict(manifest(), level=Level.RESTORE), key_id="k")
+    found = dict(repository.attestations())
+    assert found[read] == verdict(manifest(), level=Level.OBJECTS)
+    assert isinstance(found[forged], ObjectDamaged) and forged in found[forged].message
 
 
 def test_a_damaged_verdict_is_named(repository: Repository, storage: MemoryStorage) -> None:

@@ -23,6 +23,7 @@ def manifest(one: Backup, *, repository_id: str = "r1") -> Manifest:
         wrapped_key=None,
         objects=(),
         tool_version="0",
+        checked="quick",
         sqlite_version="3.51.3",
     )
 

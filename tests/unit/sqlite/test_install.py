@@ -242,8 +242,8 @@ def test_an_error_at_any_step_leaves_the_old_or_the_new_and_no_record(
 def test_what_is_wrong_with_the_new_file_is_reported(target: Path) -> None:
     temp = new_file(target.parent)
     with temp.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xff" * 4096)
+        file.seek(100)
+        file.write(b"\xff" * 3996)
     assert install(temp, target, overwrite=False, now=NOW).findings
 
 
