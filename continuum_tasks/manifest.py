@@ -1,7 +1,7 @@
 """Documents kept beside the bytes: canonical JSON with its own SHA-256 and a signature, and the values inside them.
 
-A document is `{"body": ..., "sha256": hex of the canonical body, "signature": {"key_id", "value"} | null}`, itself
-canonical (sorted keys, no spaces, ASCII), so any changed byte is noticed without a key and any changed meaning with one.
+A document is `{"body": ..., "sha256": hex, "signature": {"key_id", "value"} | null}`, the SHA-256 over the rest. It is
+canonical (sorted keys, no spaces, ASCII), so a changed byte is noticed without a key, and a changed meaning with one.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def encode_document(kind: str, value: Any, *, sign: Callable[[bytes], Signature]
     """Encode a frozen dataclass as a document of this kind; `sign` is None where encryption is off."""
     body = _canonical({"format": FORMAT, "kind": kind, "value": to_json(value)})
     signature = None if sign is None else to_json(sign(body))
-    envelope = {"body": json.loads(body), "sha256": hashlib.sha256(body).hexdigest(), "signature": signature}
-    return _canonical(envelope)
+    envelope = {"body": json.loads(body), "signature": signature}
+    return _canonical({**envelope, "sha256": _checksum(envelope)})
 
 
 def decode_document(kind: str, data: bytes, *, name: str) -> Document:
@@ -55,7 +55,7 @@ def decode_document(kind: str, data: bytes, *, name: str) -> Document:
         raise _damaged(name, "not a document of ours")
     body = envelope["body"]
     signed = _canonical(body)
-    if hashlib.sha256(signed).hexdigest() != envelope["sha256"] or _canonical(envelope) != data:
+    if _checksum(envelope) != envelope["sha256"] or _canonical(envelope) != data:
         raise _damaged(name, "its SHA-256 does not hold")
     if body.get("format") != FORMAT:
         raise _damaged(name, f"format {body.get('format')!r}, this version reads {FORMAT}")
@@ -143,6 +143,11 @@ def _signature(value: Any, name: str) -> Signature | None:
     except (ValueError, TypeError, KeyError) as err:
         raise _damaged(name, "its signature is not one") from err
     return found
+
+
+def _checksum(envelope: dict[str, Any]) -> str:
+    # Over the signature too: without the key nothing else would notice a changed byte in it.
+    return hashlib.sha256(_canonical({"body": envelope["body"], "signature": envelope["signature"]})).hexdigest()
 
 
 def _canonical(value: Any) -> bytes:

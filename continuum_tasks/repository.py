@@ -10,6 +10,7 @@ Chunk names carry a nonce, so a worker that lost its lease can never overwrite a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -66,7 +67,7 @@ class Repository:
         try:
             return self.identity()
         except ObjectMissing:
-            known = next((m.repository_id for m, _ in self._decoded(iter(self.manifest_keys()))), None)
+            known = next(self._signed_ids(), None)
         if known is None and n_known:
             raise StorageUnreachable(
                 f"storage {self.name}: is empty, but {n_known} backups were made there",
@@ -235,11 +236,13 @@ class Repository:
     def _signer(self, key_id: str) -> Signer:
         return Signer(self._keyring, key_id)
 
-    def _decoded(self, keys: Iterator[str]) -> Iterator[tuple[Manifest, str]]:
-        for key in keys:
+    def _signed_ids(self) -> Iterator[str]:
+        """Yield the repository ids that manifests name whose signature holds; what cannot be judged here has no say."""
+        for key in self.manifest_keys():
             data = self._get_or_none(key)
             if data is not None:
-                yield self._decode_manifest(key, data, check_signature=False), key
+                with contextlib.suppress(KeyringError):
+                    yield self._decode_manifest(key, data, check_signature=True).repository_id
 
     def _get_or_none(self, key: str) -> bytes | None:
         try:

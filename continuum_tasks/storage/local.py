@@ -126,7 +126,8 @@ class LocalStorage:
                 root = directories.open_root(stack, self._root)
                 fd = directories.open_file(stack, directories.walk(stack, root, parents, make=False)[-1], file_name)
             except (FileNotFoundError, NotADirectoryError) as err:
-                hint = "" if self._root.is_dir() else "that directory is not there: is its disk mounted?"
+                gone = "it was deleted or never written; `continuum backup verify` says what else is gone"
+                hint = gone if self._root.is_dir() else "that directory is not there: is its disk mounted?"
                 raise ObjectMissing(f"{self._at(key)}: not there", hint=hint) from err
             yield fd
 

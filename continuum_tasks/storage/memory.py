@@ -74,5 +74,5 @@ class MemoryStorage:
         with self._lock:
             found = self._objects.get(check_key(key))
         if found is None:
-            raise ObjectMissing(f"{self._at(key)}: not there")
+            raise ObjectMissing(f"{self._at(key)}: not there", hint="it was deleted or never written")
         return found

@@ -114,7 +114,7 @@ def _known(code: str, message: str) -> ContinuumError | None:
 
 def _by_status(code: str, status: int, message: str) -> ContinuumError:
     if status == 404:
-        return ObjectMissing(message)
+        return ObjectMissing(message, hint="it was deleted or never written; `continuum backup verify` says what else is gone")
     if status == 412:
         return ObjectExists(message)
     if status in (401, 403):

@@ -132,8 +132,13 @@ def work(path: Path, *, seed: int, n_actions: int) -> None:
         rng.choice(_ACTIONS)(connection, rng)
 
 
+def attend(path: Path) -> None:
+    """Stay connected, idle: in WAL mode what others commit then stays in the -wal until it has 1,000 pages."""
+    _connection(path).execute("SELECT count(*) FROM sqlite_schema").fetchall()
+
+
 def release(path: Path) -> None:
-    """Close what `work` left open; the last one out checkpoints."""
+    """Close what `work` or `attend` left open; the last one out checkpoints."""
     held = _held.pop(path, None)
     if held is not None:
         held.close()
