@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import secrets
+import tempfile
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from continuum_tasks.actions import fetch, reindex, seal
@@ -17,9 +19,10 @@ from continuum_tasks.actions.fan_out import Fan, InThreads, Work
 from continuum_tasks.actions.site import Site
 from continuum_tasks.catalog import Catalog, open_catalog
 from continuum_tasks.config import Config
+from continuum_tasks.errors import ConfigError, IntegrityError, NoSpace
 from continuum_tasks.jobs import Jobs, open_jobs
 from continuum_tasks.keyring import Keyring, open_keyring
-from continuum_tasks.metadata import METADATA
+from continuum_tasks.metadata import METADATA, open_metadata
 from continuum_tasks.model import Cipher, StoredObject
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite.snapshot import Clock
@@ -28,12 +31,16 @@ from continuum_tasks.storage.open import open_storage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """Everything one process needs to act; storages are opened when first asked for."""
+    """Everything one process needs to act; storages are opened when first asked for.
+
+    `state_trouble` says why the state directory is not used and nothing of this process is remembered; empty = it is.
+    """
 
     config: Config
     site: Site
     jobs: Jobs
     keyring: Keyring
+    state_trouble: str = ""
     _repositories: dict[str, Repository] = field(default_factory=dict)
 
     @property
@@ -78,7 +85,28 @@ class Runtime:
 @contextmanager
 def open_runtime(config: Config) -> Iterator[Runtime]:
     """Open what actions need, and close it at the end. Raises ConfigError, KeyringError."""
+    with ExitStack() as stack:
+        path, trouble = _metadata_path(config, stack)
+        yield from _opened(config, path, trouble)
+
+
+def _metadata_path(config: Config, stack: ExitStack) -> tuple[Path, str]:
+    """Return where `metadata.db` is: in a directory that is thrown away when the state directory cannot be used.
+
+    An emergency restore may depend on nothing but the storage and the key.
+    """
     path = config.state_dir / METADATA
+    try:
+        open_metadata(path, "").close()
+    except (ConfigError, NoSpace) as err:
+        private = stack.enter_context(tempfile.TemporaryDirectory(prefix="continuum-state-"))
+        return Path(private) / METADATA, err.message
+    except IntegrityError:
+        return path, ""  # the catalog moves it aside
+    return path, ""
+
+
+def _opened(config: Config, path: Path, trouble: str) -> Iterator[Runtime]:
     catalog = open_catalog(path)
     jobs = open_jobs(path)
     site = Site(
@@ -92,7 +120,7 @@ def open_runtime(config: Config) -> Iterator[Runtime]:
         pause=_pause,
     )
     try:
-        yield Runtime(config=config, site=site, jobs=jobs, keyring=open_keyring(config.keys_dir))
+        yield Runtime(config=config, site=site, jobs=jobs, keyring=open_keyring(config.keys_dir), state_trouble=trouble)
     finally:
         jobs.close()
         catalog.close()

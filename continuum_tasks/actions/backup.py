@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks import __version__, failpoints
 from continuum_tasks.actions import digests
-from continuum_tasks.actions.draft import Draft, Request, draft
+from continuum_tasks.actions.draft import Draft, Request, check_there, draft
 from continuum_tasks.actions.fan_out import Fan
+from continuum_tasks.actions.reserve import released
 from continuum_tasks.actions.site import Site
 from continuum_tasks.actions.store import Layer, store
 from continuum_tasks.lock import Held, hold
@@ -41,13 +42,19 @@ def run(
 
     Raises SourceError (nothing was stored), DatabaseLocked, StorageError, KeyringError, NoSpace or StaleClaim.
     """
-    with hold(request.database.name, repository.storage, site.contender()) as lock, site.scratch() as scratch:
+    check_there(repository, site=site)
+    with (
+        hold(request.database.name, repository.storage, site.contender()) as lock,
+        site.scratch() as scratch,
+        ExitStack() as ending,
+    ):
         failpoints.reach("create.locked")
         source = inspect(request.database.path)
         yield Progress(phase="stage", total_bytes=source.size_bytes)
         with _staged(source, request, scratch, site=site) as staged, _checking(staged, request.database.check) as problems:
             failpoints.reach("create.staged")
             drafted = draft(request, staged, scratch, repository=repository, site=site)
+            ending.enter_context(released(drafted.id, repository=repository))
             layer = yield from store(drafted, staged, scratch, site=site, fan=fan)
             failpoints.reach("create.chunks_put")
             yield Progress(phase="check")

@@ -8,9 +8,10 @@ from itertools import count
 from pathlib import Path
 
 from continuum_tasks.actions import digests, reindex
+from continuum_tasks.actions.reserve import reserve
 from continuum_tasks.actions.site import Site
 from continuum_tasks.config import DatabaseConfig
-from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectMissing
+from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectMissing, StorageUnreachable
 from continuum_tasks.model import Backup, BackupId, Cipher, Strategy, WrappedKey
 from continuum_tasks.plan import chain
 from continuum_tasks.repository import Identity, Repository, key_context
@@ -45,6 +46,16 @@ class Draft:
         return Cipher.NONE if self.wrapped_key is None else Cipher.AES_256_GCM
 
 
+def check_there(repository: Repository, *, site: Site) -> None:
+    """Refuse, before anything is written, a storage that lost all that was made there. Raises StorageUnreachable."""
+    n_known = len(site.catalog.backups(storage=repository.name))
+    if n_known and not any(True for _ in repository.storage.list("repository.json")) and not repository.manifest_keys():
+        raise StorageUnreachable(
+            f"storage {repository.name}: is empty, but {n_known} backups were made there",
+            hint="is its disk mounted, the bucket right? if they are gone: `continuum backup reindex --accept-empty`",
+        )
+
+
 def draft(request: Request, staged: Staged, scratch: Path, *, repository: Repository, site: Site) -> Draft:
     """Draft a backup of a staged copy; whatever is wrong with the chain makes it a full whose reason says so.
 
@@ -73,9 +84,11 @@ def draft(request: Request, staged: Staged, scratch: Path, *, repository: Reposi
 def _choose(
     request: Request, staged: Staged, scratch: Path, *, repository: Repository, site: Site
 ) -> tuple[chain.Choice, Path | None]:
-    if not site.catalog.is_indexed(repository.name):  # metadata.db is new or was lost: the chains it knew go on
+    if _is_behind(request, repository=repository, site=site):
         reindex.run(repository, site=site)
-    requirements = chain.Requirements(page_size=staged.page_size, cipher=site.settings.encryption, key_ids=repository.key_ids())
+    requirements = chain.Requirements(
+        host=site.host, page_size=staged.page_size, cipher=site.settings.encryption, key_ids=repository.key_ids()
+    )
     backups = site.catalog.backups(storage=repository.name, database=request.database.name)
     choice = chain.choose(request.strategy, backups, requirements=requirements)
     if choice.parent is None:
@@ -84,6 +97,15 @@ def _choose(
         return choice, _parent_digests(choice.parent, backups, scratch, repository=repository, site=site)
     except (IntegrityError, ObjectMissing, BackupNotFound) as err:
         return chain.Choice(strategy=Strategy.FULL, parent=None, reason=f"{choice.parent.id} cannot be built on: {err}"), None
+
+
+def _is_behind(request: Request, *, repository: Repository, site: Site) -> bool:
+    """Tell whether the storage has other backups of this database than the catalog: `metadata.db` was lost, or a run died."""
+    if not site.catalog.is_indexed(repository.name):
+        return True
+    known = {backup.id for backup in site.catalog.backups(storage=repository.name, database=request.database.name)}
+    stored = {_id_in(key) for key in repository.manifest_keys(request.database.name)}
+    return known != stored
 
 
 def _parent_digests(parent: Backup, backups: list[Backup], scratch: Path, *, repository: Repository, site: Site) -> Path:
@@ -105,9 +127,14 @@ def _parent_digests(parent: Backup, backups: list[Backup], scratch: Path, *, rep
 
 def _free_id(request: Request, staged: Staged, strategy: Strategy, *, repository: Repository, site: Site) -> BackupId:
     suffix = "" if request.is_default else request.database.name
-    taken = {backup.id for backup in site.catalog.backups()}
+    taken = {backup.id for backup in site.catalog.backups()} | {_id_in(key) for key in repository.manifest_keys()}
+    nonce = site.random_bytes(8).hex()
     candidates = (BackupId.make(strategy, staged.taken_at, suffix=suffix, n=n) for n in count(1))
-    return next(c for c in candidates if c not in taken and not repository.has_manifest(request.database.name, c))
+    return next(c for c in candidates if c not in taken and reserve(c, nonce, repository=repository))
+
+
+def _id_in(key: str) -> str:
+    return key.rpartition("/")[2].removesuffix(".json")
 
 
 def _wrapped_key(

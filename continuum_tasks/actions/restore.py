@@ -6,10 +6,11 @@ record, which the next restore of the same target finishes or clears away.
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
+import glob
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,13 @@ from continuum_tasks import failpoints
 from continuum_tasks.actions.assemble import Assembled, assemble, prove
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
-from continuum_tasks.errors import ProofFailed
-from continuum_tasks.lock import host_lock
+from continuum_tasks.errors import ConfigError, NoSpace, ProofFailed
 from continuum_tasks.model import Backup, BackupId, Manifest, Progress, Status
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite import check
 from continuum_tasks.sqlite.install import Installed, Ownership, check_target, install, recover
+from continuum_tasks.sqlite.staging import private_directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +61,15 @@ def run(
     target = request.target.absolute()
     yield Progress(phase="plan")
     chain = repository.read_chain(request.backup_id)
-    with host_lock(_lock_name(target), site.contender()), site.scratch() as work:
+    with _scratch(target, site=site) as work:
         failpoints.reach("restore.begun")
         recover(target)
         check_target(target, overwrite=request.overwrite, need_bytes=chain[-1].backup.original_size_bytes + SPACE_MARGIN_BYTES)
-        with _temporary(target, site=site) as temporary:
+        with _temporary(target, site=site) as filling:
             failpoints.reach("restore.temp_created")
-            assembled = yield from _fill(chain, temporary, work, repository=repository, fan=fan)
+            assembled = yield from _fill(chain, filling, work, repository=repository, fan=fan)
+            # Under another name: a worker that was given up may still come to open the old one.
+            temporary = filling.rename(filling.with_name(filling.name.replace(".filling.", ".proven.")))
             yield from prove(chain, temporary, work, site=site)
             warnings = yield from _examine(chain[-1], temporary, request)
             failpoints.reach("restore.proven")
@@ -123,21 +126,48 @@ def _examine(manifest: Manifest, temporary: Path, request: Request) -> Generator
 
 @contextmanager
 def _temporary(target: Path, *, site: Site) -> Iterator[Path]:
-    """Make the hidden file beside the target (0600) that will become it; what killed restores left there is removed."""
-    for stale in target.parent.glob(f".{target.name}.continuum-*.tmp"):
-        stale.unlink(missing_ok=True)
-    path = target.parent / f".{target.name}.continuum-{site.random_bytes(6).hex()}.tmp"
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    """Make the hidden file beside the target (0600) that will become it; what killed restores left there is removed.
+
+    Its owner holds a `flock` on it, so what is in use is told from what was left.
+    """
+    for stale in target.parent.glob(f".{glob.escape(target.name)}.continuum-*.tmp"):
+        _remove_unlocked(stale)
+    path = target.parent / f".{target.name}.continuum-{site.random_bytes(6).hex()}.filling.tmp"
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield path
     finally:
+        os.close(descriptor)
         path.unlink(missing_ok=True)
+        path.with_name(path.name.replace(".filling.", ".proven.")).unlink(missing_ok=True)
+
+
+def _remove_unlocked(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return  # removed meanwhile, or not ours to remove
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _scratch(target: Path, *, site: Site) -> Iterator[Path]:
+    """Make the private directory of a restore: where `temp_dir` cannot be used, beside the target."""
+    with ExitStack() as stack:
+        try:
+            work = stack.enter_context(site.scratch())
+        except (ConfigError, NoSpace):
+            work = stack.enter_context(private_directory(target.parent, now=site.clock.now()))
+        yield work
 
 
 def _ownership(manifest: Manifest) -> Ownership:
     source = manifest.source
     return Ownership(mode=source.mode, uid=source.uid, gid=source.gid)
-
-
-def _lock_name(target: Path) -> str:
-    return f"target-{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}"

@@ -13,6 +13,7 @@ from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.seal import SealUnit
 from continuum_tasks.actions.site import Site
 from continuum_tasks.layer.digest import DIGEST_BYTES
+from continuum_tasks.layer.format import lock_page
 from continuum_tasks.model import Progress, StoredObject
 from continuum_tasks.plan import chunks
 from continuum_tasks.sqlite.changes import changed_pages, digest_file
@@ -59,7 +60,7 @@ def store(draft: Draft, staged: Staged, scratch: Path, *, site: Site, fan: Fan) 
         stored[number] = result
         n_bytes += result.n_pages * staged.page_size
         yield Progress(phase="store", n_bytes=n_bytes, total_bytes=total, detail=f"{len(stored)}/{len(units)} chunks")
-    objects = tuple(stored[number] for number in range(len(units)) if stored[number].n_pages)
+    objects = tuple(stored[number] for number in range(len(units)))
     return Layer(objects=objects, root=digests.root_of(pages.digests), digests=pages.digests)
 
 
@@ -80,6 +81,9 @@ def _choose_pages(draft: Draft, staged: Staged, scratch: Path, *, site: Site) ->
 
 def _units(draft: Draft, staged: Staged, pages: _Pages, *, site: Site) -> list[SealUnit]:
     cuts = chunks.split(pages.n_pages, page_size=staged.page_size, chunk_bytes=site.settings.chunk_bytes)
+    if not pages.pgnos_path:  # of all pages, one is never stored: a chunk of nothing else would be empty
+        locked = lock_page(staged.page_size)
+        cuts = tuple(cut for cut in cuts if (cut.start + 1, cut.stop) != (locked, locked))
     return [
         SealUnit(
             staged_path=str(staged.path),

@@ -85,6 +85,10 @@ def opened() -> Iterator[Runtime]:
     from continuum_tasks.runtime import open_runtime
 
     with open_runtime(config()) as runtime:
+        if runtime.state_trouble:
+            from continuum_tasks.cli.emit import warn
+
+            warn(f"{runtime.state_trouble}: this run remembers nothing, and reads the storages instead")
         yield runtime
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from continuum_tasks.actions import reindex
 from continuum_tasks.catalog import fold
 from continuum_tasks.cli.emit import remark, warn
-from continuum_tasks.errors import BackupNotFound, IntegrityError, StorageError
+from continuum_tasks.errors import BackupNotFound, IntegrityError, StorageError, StorageUnreachable, UsageError
 from continuum_tasks.model import Attestation, Backup, BackupId
-from continuum_tasks.plan.chain import usable
+from continuum_tasks.plan.chain import made_on, usable
 from continuum_tasks.repository import Repository
 from continuum_tasks.runtime import Runtime
 
@@ -29,7 +29,14 @@ def look(runtime: Runtime, *, storage: str = "") -> Shelf:
     A storage the catalog never saw, as after `metadata.db` was lost, is read first. Raises StorageError for a named storage.
     """
     if storage:
-        return Shelf(backups=_stored(runtime.repository(storage)))
+        found = _stored(runtime.repository(storage))
+        n_known = len(runtime.catalog.backups(storage=storage))
+        if n_known and not found:
+            raise StorageUnreachable(
+                f"storage {storage}: is empty, but {n_known} backups were made there",
+                hint="is its disk mounted, the bucket right? if they are gone: `continuum backup reindex --accept-empty`",
+            )
+        return Shelf(backups=found)
     unread: list[StorageError] = []
     for settings in runtime.config.storages:
         try:
@@ -91,7 +98,7 @@ def latest(runtime: Runtime, *, database: str = "", storage: str = "") -> Backup
     """
     wanted = database or runtime.config.default_database
     shelf = look(runtime, storage=storage)
-    mine = [backup for backup in shelf.backups if backup.database == wanted]
+    mine = _of_one_host([backup for backup in shelf.backups if backup.database == wanted], runtime, database=wanted)
     names = {backup.storage for backup in mine}
     candidates = [backup for name in sorted(names) for backup in usable([b for b in mine if b.storage == name])]
     if candidates:
@@ -99,6 +106,21 @@ def latest(runtime: Runtime, *, database: str = "", storage: str = "") -> Backup
     if shelf.unread:
         raise shelf.unread[0]
     raise BackupNotFound(f"database {wanted}: no usable backup", hint="`continuum backup list` shows what there is")
+
+
+def _of_one_host(backups: list[Backup], runtime: Runtime, *, database: str) -> list[Backup]:
+    """Return this host's backups; a host that has none, as after a disaster, gets those of the only other one.
+
+    Raises UsageError when there are several others: their databases share no more than a name.
+    """
+    own = made_on(runtime.config.host, backups)
+    hosts = sorted({backup.host for backup in backups})
+    if own or len(hosts) <= 1:
+        return own or backups
+    raise UsageError(
+        f"database {database}: hosts {', '.join(hosts)} keep one of that name there, and this is {runtime.config.host}",
+        hint="name the backup: `continuum backup list --format json` shows the host of each",
+    )
 
 
 def verdicts(runtime: Runtime, backup: Backup, *, stored: bool) -> tuple[Attestation, ...]:

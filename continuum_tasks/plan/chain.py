@@ -13,8 +13,13 @@ MAX_LINKS = 100_000  # a chain longer than this is a loop somebody forged
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """What a parent must share with the new backup: page size in bytes, cipher, and a key we hold."""
+    """What a parent must share with the new backup: host, page size in bytes, cipher, and a key we hold.
 
+    The host, because two hosts may keep databases of one name in one storage, and a machine that took over after a
+    disaster begins a history of its own.
+    """
+
+    host: str
     page_size: int
     cipher: Cipher
     key_ids: Collection[str]
@@ -38,7 +43,7 @@ def choose(strategy: Strategy, backups: Sequence[Backup], *, requirements: Requi
     if strategy is Strategy.FULL:
         return Choice(strategy=strategy, parent=None, reason="asked for")
     wanted = (Strategy.FULL,) if strategy is Strategy.DIFFERENTIAL else tuple(Strategy)
-    candidates = [b for b in usable(backups) if b.strategy in wanted]
+    candidates = [b for b in usable(made_on(requirements.host, backups)) if b.strategy in wanted]
     if not candidates:
         return Choice(strategy=Strategy.FULL, parent=None, reason=f"nothing usable for a {strategy} to build on")
     parent = candidates[0]
@@ -46,6 +51,11 @@ def choose(strategy: Strategy, backups: Sequence[Backup], *, requirements: Requi
     if mismatch:
         return Choice(strategy=Strategy.FULL, parent=None, reason=f"{parent.id}: {mismatch}")
     return Choice(strategy=strategy, parent=parent, reason=f"builds on {parent.id}")
+
+
+def made_on(host: str, backups: Sequence[Backup]) -> list[Backup]:
+    """Return those made on this host, in the order given."""
+    return [backup for backup in backups if backup.host == host]
 
 
 def usable(backups: Sequence[Backup]) -> list[Backup]:

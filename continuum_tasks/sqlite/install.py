@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from continuum_tasks.errors import TargetExists
+from continuum_tasks.errors import TargetBusy, TargetExists
 from continuum_tasks.failpoints import reach
 from continuum_tasks.sqlite import directory, vfs
 from continuum_tasks.sqlite.check import opens
 from continuum_tasks.sqlite.fold import held_folded
-from continuum_tasks.sqlite.holders import Holder, holders, others
+from continuum_tasks.sqlite.holders import Holder, describe, holders, others
 from continuum_tasks.sqlite.intent import Intent, forget, left_behind, recorded
 from continuum_tasks.sqlite.target import Ownership, Target, check_target, prove_unused
 
@@ -118,6 +118,10 @@ def _replace(
     # The new file is locked from before it bears the name until it is checked: a service that starts in between waits,
     # instead of writing under the check, or making a journal that the old one's connection deletes as it closes.
     with vfs.exclusive(temp):
+        # A worker that was stopped in the middle of a chunk, and given up, would write into the database once it wakes.
+        stalled = others(holders(temp.stat()))
+        if stalled:
+            raise TargetBusy(f"{path}: the restored file is still open in {describe(stalled)}", hint="run the restore again")
         quarantine, stale = _displace(temp, path, intent, fresh=target.ownership is None)
         reach("install.renamed")
         directory.sync(path.parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ def private_directory(parent: Path, *, now: datetime) -> Iterator[Path]:
     """Make a 0700 directory in `parent` (made 0700 when missing), locked while in use and removed at exit."""
     try:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_trusted(parent)
         sweep(parent, now=now)
         private = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     except OSError as err:
@@ -35,6 +37,17 @@ def private_directory(parent: Path, *, now: datetime) -> Iterator[Path]:
     finally:
         shutil.rmtree(private)
         os.close(lock)
+
+
+def _check_trusted(parent: Path) -> None:
+    """Refuse a directory in which another user could swap what we stage. Raises ConfigError."""
+    status = parent.stat()
+    shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+    if status.st_uid not in (0, os.geteuid()) or shared:
+        raise ConfigError(
+            f"{parent}: another user may change what is staged there (owner {status.st_uid}, mode {status.st_mode & 0o7777:o})",
+            hint="set temp_dir in backup.conf to a directory of your own with mode 0700",
+        )
 
 
 def sweep(parent: Path, *, now: datetime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -15,7 +16,7 @@ from continuum_tasks.plan import chain
 from continuum_tasks.plan.chain import Requirements
 from tests.unit.plan.rows import START, ago, backup, histories, identify
 
-REQUIREMENTS = Requirements(page_size=4096, cipher=Cipher.AES_256_GCM, key_ids=("k1",))
+REQUIREMENTS = Requirements(host="h1", page_size=4096, cipher=Cipher.AES_256_GCM, key_ids=("k1",))
 LOOP = [backup(0, parent=1), backup(1, parent=2), backup(2, parent=0), backup(3, parent=1)]
 
 
@@ -113,7 +114,7 @@ def test_a_full_that_was_not_asked_for_says_why(changes: dict[str, object], why:
 
 
 def test_an_unencrypted_parent_needs_no_key() -> None:
-    requirements = Requirements(page_size=4096, cipher=Cipher.NONE, key_ids=())
+    requirements = Requirements(host="h1", page_size=4096, cipher=Cipher.NONE, key_ids=())
 
     parent = backup(0, cipher=Cipher.NONE, key_id="")
 
@@ -164,3 +165,10 @@ def test_a_thousand_links_are_judged_in_any_order() -> None:
     random.Random(1).shuffle(rows)
 
     assert len(chain.usable(rows)) == 1_000
+
+
+def test_a_backup_of_another_host_is_no_parent_however_new() -> None:
+    theirs = replace(backup(1), host="h2")
+    choice = chain.choose(Strategy.INCREMENTAL, [theirs], requirements=REQUIREMENTS)
+    assert (choice.strategy, choice.parent) == (Strategy.FULL, None)
+    assert chain.made_on("h2", [theirs, backup(0)]) == [theirs]

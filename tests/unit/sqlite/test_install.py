@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -377,3 +379,18 @@ def test_nothing_under_the_new_name_is_touched_once_the_new_database_bears_it(
     assert recover(target) is None
 
     assert [sidecar.read_bytes() for sidecar in belong_to_new] == [b"new"] * 3
+
+
+def test_a_worker_that_still_has_the_new_file_open_stops_the_install(target: Path) -> None:
+    """It was given up and may wake at any time: what it then writes must not land in the installed database."""
+    other.run(target, other.WAL)
+    temp = new_file(target.parent)
+    script = "import sys, time; f = open(sys.argv[1], 'r+b'); print('open', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script, str(temp)], stdout=subprocess.PIPE) as stalled:
+        assert stalled.stdout is not None
+        stalled.stdout.readline()
+        with pytest.raises(TargetBusy, match=str(stalled.pid)):
+            install(temp, target, overwrite=True, now=NOW)
+        stalled.kill()
+    assert other.sql(target, "SELECT count(*) FROM t") == "(500,)"
+    assert install(temp, target, overwrite=True, now=NOW).findings == ()

@@ -1,0 +1,115 @@
+"""Several hosts, one storage: names and seconds may meet, data never does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from continuum_tasks.actions.reserve import PREFIX, reserve
+from continuum_tasks.cli import shelf
+from continuum_tasks.errors import StorageUnreachable, UsageError
+from continuum_tasks.layer import format as layer_format
+from continuum_tasks.model import BackupId, Strategy
+from tests.integration import beside, sandbox
+from tests.integration.sandbox import Options, Sandbox
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Sandbox:
+    return with_rows(sandbox.make(tmp_path / "one", Options(host="h1")), 1)
+
+
+@pytest.fixture
+def two(tmp_path: Path, one: Sandbox) -> Sandbox:
+    return with_rows(sandbox.another_host(one, tmp_path / "two", Options(host="h2")), 2)
+
+
+def with_rows(host: Sandbox, value: int) -> Sandbox:
+    beside.beside(beside.script, host.database, "CREATE TABLE t(v)", f"INSERT INTO t VALUES ({value})")
+    return host
+
+
+def rows(path: Path) -> list[tuple[object, ...]]:
+    return beside.beside(beside.script, path, "SELECT v FROM t")
+
+
+def test_an_increment_never_builds_on_another_hosts_database_of_the_same_name(
+    one: Sandbox, two: Sandbox, tmp_path: Path
+) -> None:
+    first = sandbox.back_up(one, "full")
+    second = sandbox.back_up(two, "incremental")
+    assert second.strategy is Strategy.FULL and second.base_id == second.id
+    sandbox.back_up(one, "incremental")
+    for made, value in ((first, 1), (second, 2)):
+        sandbox.restore_to(one, made.id, tmp_path / f"{value}.db")
+        assert rows(tmp_path / f"{value}.db") == [(value,)]
+
+
+def test_latest_is_this_hosts_own_and_a_blank_host_is_asked_which_of_several(
+    one: Sandbox, two: Sandbox, tmp_path: Path
+) -> None:
+    mine = sandbox.back_up(one, "full")
+    blank = sandbox.another_host(one, tmp_path / "blank", Options(host="h3"))
+    with blank.runtime() as runtime:
+        assert shelf.latest(runtime).id == mine.id
+    sandbox.back_up(two, "full")
+    sandbox.listed(one)
+    with one.runtime() as runtime:
+        assert shelf.latest(runtime).id == mine.id
+    with blank.runtime() as runtime, pytest.raises(UsageError, match="h1, h2"):
+        shelf.latest(runtime, storage="local")
+
+
+def test_an_id_that_a_run_has_or_had_is_not_given_again(one: Sandbox) -> None:
+    sandbox.back_up(one, "full")
+    assert not [key for key in sandbox.objects(one) if key.startswith("locks/")]
+    taken = BackupId.make(Strategy.FULL, datetime.now(UTC))
+    with one.runtime() as runtime:
+        repository = runtime.repository()
+        assert reserve(taken, "a", repository=repository) and not reserve(taken, "b", repository=repository)
+        assert [info.key for info in repository.storage.list(PREFIX)] == [f"{PREFIX}{taken}"]
+
+
+def test_a_backup_whose_run_died_before_its_catalog_row_is_built_on(one: Sandbox) -> None:
+    sandbox.back_up(one, "full")
+    sandbox.outcome(sandbox.start(one, "backup", "incremental", failpoints="create.after_manifest=kill"))
+    lost = max((b for b in sandbox.listed(one)), key=lambda b: b.created_at)
+    with one.runtime() as runtime:
+        runtime.catalog.forget("local", lost.id)
+    beside.beside(beside.script, one.database, "INSERT INTO t VALUES (9)")
+    assert sandbox.back_up(one, "incremental").parent_id == lost.id
+
+
+def test_nothing_is_written_to_a_storage_that_lost_everything(one: Sandbox) -> None:
+    sandbox.back_up(one, "full")
+    one.store.rename(one.store.with_name("elsewhere"))
+    with pytest.raises(StorageUnreachable, match="is empty, but 1"):
+        sandbox.back_up(one, "full")
+    assert not one.store.exists() or not any(one.store.rglob("*"))
+    with one.runtime() as runtime, pytest.raises(StorageUnreachable, match="is empty, but 1"):
+        shelf.look(runtime, storage="local")
+
+
+def test_an_emergency_restore_needs_no_state_directory(one: Sandbox, tmp_path: Path) -> None:
+    made = sandbox.back_up(one, "full")
+    blank = sandbox.another_host(one, tmp_path / "blank", Options(host="h3"))
+    blank.config.state_dir.write_text("a file where the directory belongs")
+    with blank.runtime() as runtime:
+        assert "cannot be" in runtime.state_trouble
+        assert shelf.latest(runtime).id == made.id
+    sandbox.restore_to(blank, made.id, tmp_path / "back.db")
+    assert rows(tmp_path / "back.db") == [(1,)]
+
+
+def test_a_full_leaves_out_the_chunk_that_would_be_empty(one: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock page lies at 1 GiB; here it is moved to 256 KiB, and a chunk is one page, so that a small database has one."""
+    monkeypatch.setattr(layer_format, "LOCK_OFFSET", 4 * 65536)
+    one.database.unlink()
+    blobs = (
+        "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 12) SELECT zeroblob(60000) FROM n"
+    )
+    beside.beside(beside.script, one.database, "CREATE TABLE t(v)", blobs, page_size=65536)
+    made = sandbox.back_up(one, "full")
+    assert made.layer_size_bytes == (made.n_pages - 1) * 65536 > 5 * 65536
