@@ -74,8 +74,9 @@ def host_lock(name: str, contender: Contender) -> Iterator[None]:
         except BlockingIOError as err:
             holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
             raise _locked(name, f"process {holder or '?'} of this host") from err
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the flock is the lock, the number only tells others who has it
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -97,7 +98,8 @@ def _lease(database: str, storage: Storage, contender: Contender) -> Iterator[He
     try:
         yield held
     finally:
-        storage.delete(held.key)
+        with contextlib.suppress(StorageError):  # how the run ended is what counts; a lease that stays expires
+            storage.delete(held.key)
 
 
 def _rival(held: Held, prefix: str, owner: str) -> str | None:

@@ -35,7 +35,9 @@ def pools(config: Config) -> tuple[WorkerPool, ...]:
         WorkerPool(
             name="transfer", queue=routing.transfer_queue(config.host), n_processes=n.transfer, soft_limit_seconds=HOUR_SECONDS
         ),
-        WorkerPool(name="verify", queue=routing.VERIFY, n_processes=n.verify, soft_limit_seconds=12 * HOUR_SECONDS),
+        WorkerPool(
+            name="verify", queue=routing.verify_queue(config.host), n_processes=n.verify, soft_limit_seconds=12 * HOUR_SECONDS
+        ),
         WorkerPool(
             name="control", queue=routing.control_queue(config.host), n_processes=n.control, soft_limit_seconds=HOUR_SECONDS
         ),

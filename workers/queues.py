@@ -10,5 +10,5 @@ from continuum_tasks.tasks.client import queue_named
 
 def queues(host: str) -> tuple[Queue, ...]:
     """Return every queue that a pool of `host` may serve."""
-    names = (routing.agent_queue(host), routing.transfer_queue(host), routing.VERIFY, routing.control_queue(host))
-    return tuple(queue_named(name) for name in names)
+    names = (routing.agent_queue, routing.transfer_queue, routing.verify_queue, routing.control_queue)
+    return tuple(queue_named(name(host)) for name in names)

@@ -7,13 +7,14 @@ even when the broker or every transfer worker is gone.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from continuum_tasks.errors import ContinuumError, JobFailed, error_from
+from continuum_tasks.errors import ContinuumError, JobFailed, StaleClaim, error_from
 from continuum_tasks.jobs import Job, Jobs
 from continuum_tasks.manifest import from_json, to_json
 from continuum_tasks.sqlite.snapshot import Clock
@@ -126,9 +127,14 @@ class ByRows:
 
     def _run_here(self, kind: str, job_id: str) -> Job | None:
         claimed = self.jobs.claim(job_id, worker=self.worker, lease_seconds=self.lease_seconds, now=self.clock.now())
-        if claimed is None:
-            self.jobs.abandon(self.clock.now())  # a unit that killed every worker it may have: the next look finds it failed
-            return None
+        if claimed is not None:
+            with contextlib.suppress(StaleClaim):  # the unit's claim, not the parent's: whoever took it over ends the row
+                self._work(kind, claimed)
+                return self.jobs.get(job_id)
+        self.jobs.abandon(self.clock.now())  # a unit that killed every worker it may have: the next look finds it failed
+        return None
+
+    def _work(self, kind: str, claimed: Job) -> None:
         work = self.works[kind]
         try:
             result = work.run(from_json(work.unit, claimed.args))
@@ -136,4 +142,3 @@ class ByRows:
             self.jobs.fail(claimed.id, claimed.token, err, retry=False, now=self.clock.now())
             raise
         self.jobs.finish(claimed.id, claimed.token, to_json(result), now=self.clock.now())
-        return self.jobs.get(job_id)

@@ -24,6 +24,7 @@ POLL_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 IDLE_SECONDS = 30.0  # a worker that is there claims within a second, unless others keep it busy
 QUIET_BEFORE_RING = timedelta(seconds=10)  # the reconciler looks every 15 s; a follower need not be faster by much
+BROKER_RETURNS_SECONDS = 1.5  # `continuum up` starts a broker that ended again after 0.2 s
 STOPPED = 130
 
 
@@ -64,7 +65,7 @@ def find(row: Row, runtime: Runtime) -> Doorbell:
     queue = route(row.task, host=config.host).queue
     is_served = _is_served(queue, runtime)
     if is_served or config.broker.url is not None:
-        _check_broker(runtime)
+        _check_broker(runtime, patience_seconds=BROKER_RETURNS_SECONDS if is_served else 0.0)
     if not is_served:
         raise NoWorker(f"no pool serves queue {queue} on this host")
     from continuum_tasks.tasks.client import client_app
@@ -161,10 +162,16 @@ def _is_served(queue: str, runtime: Runtime) -> bool:
     return any(pool.alive and pool.queue == queue and pool.host == host for pool in pools)
 
 
-def _check_broker(runtime: Runtime) -> None:
+def _check_broker(runtime: Runtime, *, patience_seconds: float) -> None:
     from continuum_tasks.tasks.client import broker_url, check_broker
 
-    try:
-        check_broker(broker_url(runtime.config))
-    except BrokerUnsafe as err:
-        raise BrokerUnsafe(err.message, hint=f"{err.hint}; --local works without it") from err
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return check_broker(broker_url(runtime.config))
+        except BrokerUnsafe as err:
+            raise BrokerUnsafe(err.message, hint=f"{err.hint}; --local works without it") from err
+        except BrokerUnreachable:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(POLL_SECONDS)

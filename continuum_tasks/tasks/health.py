@@ -48,11 +48,10 @@ def surroundings(runtime: Runtime) -> health.Surroundings:
     queues = {
         "agent": routing.agent_queue(config.host),
         "transfer": routing.transfer_queue(config.host),
-        "verify": routing.VERIFY,
-        "control": routing.control_queue(runtime.config.host),
+        "verify": routing.verify_queue(config.host),
+        "control": routing.control_queue(config.host),
         BEAT: "",
     }
-    shared = config.broker.url is not None  # only a configured broker can have workers of other hosts
     return health.Surroundings(
         config=config,
         site=runtime.site,
@@ -61,7 +60,7 @@ def surroundings(runtime: Runtime) -> health.Surroundings:
         repository=runtime.repository,
         check_broker=lambda: check_broker(broker_url(config)),
         queues=queues,
-        anywhere=frozenset({routing.VERIFY} if shared else ()),
+        anywhere=frozenset(),  # nobody serves the queues of this host unless told to
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-VERIFY = "verify"
-
 # Redis has four buckets and serves the lowest number first; a message without a priority counts as 0, the highest.
 RESTORE_PRIORITY = 0
 BACKUP_PRIORITY = 3
@@ -22,8 +20,8 @@ RECONCILE = "continuum.reconcile"
 SCHEDULE_DUE = "continuum.schedule_due"
 HEALTH_CHECK = "continuum.health_check"
 
-
-# Work that any host may do: the storage holds all it needs and gets the verdict. Its message carries the arguments too.
+# Work that needs no row: the storage holds all it needs and gets the verdict. Its message carries the arguments too, so a
+# machine that is told to serve this host's queue can do it.
 ANYWHERE = frozenset({VERIFY_BACKUP})
 
 
@@ -46,6 +44,11 @@ def transfer_queue(host: str) -> str:
     return f"transfer.{host}"
 
 
+def verify_queue(host: str) -> str:
+    """Return the queue of verifications that `host` asks for: of storages as its own configuration names them."""
+    return f"verify.{host}"
+
+
 def control_queue(host: str) -> str:
     """Return the queue of the pool that keeps the rows of `host`: timetable, reconciliation, health."""
     return f"control.{host}"
@@ -56,7 +59,7 @@ def route(task: str, *, host: str) -> Route:
     routes = {
         CREATE_BACKUP: (agent_queue(host), BACKUP_PRIORITY),
         RESTORE_BACKUP: (agent_queue(host), RESTORE_PRIORITY),
-        VERIFY_BACKUP: (VERIFY, VERIFY_PRIORITY),
+        VERIFY_BACKUP: (verify_queue(host), VERIFY_PRIORITY),
         SEAL_CHUNK: (transfer_queue(host), BACKUP_PRIORITY),
         FETCH_CHUNK: (transfer_queue(host), RESTORE_PRIORITY),
         RECONCILE: (control_queue(host), RESTORE_PRIORITY),

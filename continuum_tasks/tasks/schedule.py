@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,8 +10,8 @@ from celery import Task, shared_task
 
 from continuum_tasks.actions import verify
 from continuum_tasks.config import DatabaseConfig
-from continuum_tasks.errors import ProofFailed, StorageError
-from continuum_tasks.jobs import Job
+from continuum_tasks.errors import ContinuumError, ProofFailed, StorageError
+from continuum_tasks.jobs import Job, JobOptions, JsonValue
 from continuum_tasks.manifest import to_json
 from continuum_tasks.model import Attestation, Level
 from continuum_tasks.plan import schedule
@@ -23,6 +24,8 @@ RING_AGAIN_AFTER = timedelta(seconds=30)
 RING_ANYWHERE_AGAIN_AFTER = timedelta(minutes=15)
 KEEP_ENDED_FOR = timedelta(days=30)
 
+_log = logging.getLogger(__name__)
+
 
 @shared_task(name=routing.RECONCILE, bind=True, ignore_result=True)
 def reconcile(self: Task[Any, Any]) -> None:
@@ -32,23 +35,34 @@ def reconcile(self: Task[Any, Any]) -> None:
     runtime.jobs.abandon(now)
     runtime.jobs.forget(now - KEEP_ENDED_FOR)
     for job in runtime.jobs.due(now, not_rung_since=now - RING_AGAIN_AFTER):
-        if job.kind != "verify_backup" or (not _settled_elsewhere(runtime, job, now) and _is_forgotten(job, now)):
+        if job.kind != "verify_backup" or (not _is_settled(runtime, job, now) and _is_forgotten(job, now)):
             _ring(self, runtime, job)
 
 
 def _is_forgotten(job: Job, now: datetime) -> bool:
-    """Tell whether nobody can still be at it: another host's worker leaves no trace here but its verdict."""
+    """Tell whether nobody can still be at it: a helping machine's worker leaves no trace here but its verdict."""
     return job.rung_at is None or now - job.rung_at > RING_ANYWHERE_AGAIN_AFTER
 
 
+def _is_settled(runtime: Runtime, job: Job, now: datetime) -> bool:
+    """As `_settled_elsewhere`; a storage that cannot be asked answers no, and the rows behind this one have their turn."""
+    try:
+        return _settled_elsewhere(runtime, job, now)
+    except ContinuumError as err:
+        _log.warning("job %s: cannot look for a verdict: %s", job.id, err.message)
+        return False
+
+
 def _settled_elsewhere(runtime: Runtime, job: Job, now: datetime) -> bool:
-    """End the row of a verification whose verdict another host has stored beside the backup since."""
+    """End the row of a verification whose verdict another machine has stored beside the backup since."""
     if job.rung_at is None:
         return False
-    backup = runtime.catalog.find(str(job.args["backup_id"]), storage=str(job.args["storage"]) or None)
-    verdicts = [v for _, v in runtime.repository(backup.storage).attestations(backup.database, backup.id)]
-    for verdict in verdicts:
+    backup_id, repository = str(job.args["backup_id"]), runtime.repository(str(job.args["storage"]))
+    # A row that a message made names no database.
+    database = job.database or runtime.catalog.find(backup_id, storage=repository.name).database
+    for _, verdict in repository.attestations(database, backup_id):
         if isinstance(verdict, Attestation) and verdict.level == job.args["level"] and verdict.at >= job.created_at:
+            backup = runtime.catalog.find(backup_id, storage=repository.name)
             return _settle(runtime, job, verify.Verified(backup=backup, attestation=verdict), now)
     return False
 
@@ -105,16 +119,24 @@ def _due(runtime: Runtime, database: DatabaseConfig, now: datetime) -> tuple[sch
 
 
 def _add(runtime: Runtime, database: DatabaseConfig, due: schedule.Due, *, now: datetime) -> Job:
-    options: dict[str, Any] = {"database": database.name, "max_attempts": runtime.config.backup.max_attempts}
+    options: JobOptions = {"database": database.name, "max_attempts": runtime.config.backup.max_attempts}
     minute = f"{now:%Y%m%d%H%M}"
+    args: dict[str, JsonValue]
     if due.verify is not None:
+        kind = "verify_backup"
         args = {"backup_id": due.verify.id, "level": Level.RESTORE.value, "storage": database.storage}
         options |= {"id": f"due-verify-{database.name}-{minute}", "priority": routing.VERIFY_PRIORITY}
-        return runtime.jobs.add("verify_backup", args, now=now, **options)
-    assert due.strategy is not None
-    args = {"database": database.name, "strategy": due.strategy.value, "storage": database.storage}
-    options |= {"id": f"due-{due.strategy}-{database.name}-{minute}", "priority": routing.BACKUP_PRIORITY}
-    return runtime.jobs.add("create_backup", args, now=now, **options)
+    else:
+        assert due.strategy is not None
+        kind = "create_backup"
+        args = {"database": database.name, "strategy": due.strategy.value, "storage": database.storage}
+        options |= {"id": f"due-{due.strategy}-{database.name}-{minute}", "priority": routing.BACKUP_PRIORITY}
+    job = runtime.jobs.add(kind, args, now=now, **options)
+    if (job.kind, job.args) == (kind, args):
+        return job
+    _log.warning("job %s: its id is taken by other work; queued under another", job.id)
+    del options["id"]
+    return runtime.jobs.add(kind, args, now=now, **options)
 
 
 def _ring(task: Task[Any, Any], runtime: Runtime, job: Job) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Generator
 from typing import Any
 
@@ -15,15 +17,23 @@ from continuum_tasks.tasks.routing import VERIFY_BACKUP, VERIFY_PRIORITY
 from continuum_tasks.tasks.shell import Bench, perform, runtime_of
 
 KIND = "verify_backup"
+_JOB_ID = re.compile(
+    r"job-[0-9a-f]{16}|due-verify-[a-z0-9_-]{1,64}-\d{12}", re.ASCII
+)  # what makes rows of this kind gives these
+
+_log = logging.getLogger(__name__)
 
 
 @shared_task(name=VERIFY_BACKUP, bind=True)
 def verify_backup(self: Task[Any, Any], job_id: str, backup_id: str, level: str, storage: str) -> Any:
     """Verify in threads of its own: the transfer pool is left to backups and restores.
 
-    Any host may do it. Where the row is not known the message's own words make one, once they are what they should be:
-    the worst a forged message can ask for is a verification.
+    A machine that helps need not know the row: the message's own words make one, once they are what they should be. Ids
+    of other kinds of work are refused, so the worst a forged message can ask for is a verification.
     """
+    if not _JOB_ID.fullmatch(str(job_id)):
+        _log.warning("job %.80r: not the id of a verification", job_id)
+        return None
     args: dict[str, JsonValue] = {"backup_id": BackupId(backup_id), "level": Level(level).value, "storage": storage}
     runtime = runtime_of(self)
     runtime.jobs.add(KIND, args, id=job_id, priority=VERIFY_PRIORITY, now=runtime.site.clock.now())

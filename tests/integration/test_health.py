@@ -323,11 +323,12 @@ def test_pools_are_judged_by_the_queue_they_serve(sandbox: Sandbox) -> None:
         now = datetime.now(UTC)
         runtime.jobs.beat("any-name", "agent.h1,transfer.h1", host="h1", now=now)
         runtime.jobs.beat("beat", "", host="h1", now=now - timedelta(minutes=1))
-        report = health.run(replace(surroundings(runtime), anywhere=frozenset({"verify"})))
+        report = health.run(replace(surroundings(runtime), anywhere=frozenset({"verify.h1"})))
 
     assert said(report, "queue agent.h1") == said(report, "queue transfer.h1") == [(OK, "alive")]
-    assert said(report, "queue control") == [(WARNING, "not alive")]
-    assert said(report, "queue verify")[0][0] is OK
+    assert said(report, "queue control.h1") == [(WARNING, "not alive")]
+    assert said(report, "queue verify.h1")[0][0] is OK
+    assert said(look(sandbox), "queue verify.h1") == [(WARNING, "not alive")]
     assert said(report, "beat")[0][1].startswith("not alive, last seen 1 min")
 
 
@@ -367,7 +368,7 @@ def test_with_the_stack_running_all_is_alive_and_the_task_returns_the_same_repor
         here = look(sandbox)
 
     assert report["status"] in ("ok", "warning")  # a warning where this machine's SQLite has the WAL hazard
-    subjects = ("broker", "beat", "queue agent.h1", "queue transfer.h1", "queue verify", "queue control")
+    subjects = ("broker", "beat", "queue agent.h1", "queue transfer.h1", "queue verify.h1", "queue control.h1")
     for subject in subjects:
         assert [one["severity"] for one in report["findings"] if one["subject"] == subject] == ["ok"]
         assert said(here, subject)[0][0] is OK

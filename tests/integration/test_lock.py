@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +13,12 @@ from subprocess import Popen
 
 import pytest
 
+from continuum_tasks import lock
 from continuum_tasks.actions import backup
-from continuum_tasks.errors import DatabaseLocked, StaleClaim
-from continuum_tasks.lock import LEASE_SECONDS
+from continuum_tasks.errors import DatabaseLocked, ObjectDamaged, StaleClaim, StorageUnreachable
+from continuum_tasks.lock import LEASE_SECONDS, Contender, hold, host_lock
 from continuum_tasks.model import Progress
+from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.tasks.backup import request_of
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
@@ -52,13 +56,13 @@ def two(one: Sandbox, tmp_path: Path) -> Sandbox:
 def at_work(sandbox: Sandbox, *, seconds: float) -> Iterator[Popen[str]]:
     """Let another process hold the lock for that long in the middle of a backup."""
     with start(sandbox, "backup", "full", failpoints=f"create.staged=sleep:{seconds}") as process:
-        assert until(lambda: bool(objects(sandbox, "locks/")))
+        assert until(lambda: bool(objects(sandbox, "locks/main/")))
         time.sleep(0.2)
         yield process
 
 
 def leases(sandbox: Sandbox) -> list[str]:
-    return list(objects(sandbox, "locks/"))
+    return list(objects(sandbox, "locks/main/"))
 
 
 def put_lease(sandbox: Sandbox, owner: str, *, age_seconds: float) -> Path:
@@ -113,6 +117,48 @@ def test_the_lock_of_a_killed_process_of_this_host_is_taken_over_at_once(one: Sa
     assert leases(one) == []
 
 
+class Falling(MemoryStorage):
+    """A storage that refuses to delete."""
+
+    def delete(self, key: str) -> None:
+        raise StorageUnreachable(f"object {key}: no answer")
+
+
+def contender(directory: Path) -> Contender:
+    return Contender(owner="h1.0", nonce="0", directory=directory, pause=lambda attempt: None)
+
+
+def test_a_lease_that_cannot_be_given_back_changes_nothing_about_how_the_run_ended(tmp_path: Path) -> None:
+    with hold("main", Falling(), contender(tmp_path)):
+        pass
+    with pytest.raises(ObjectDamaged, match="the run's own"), hold("main", Falling(), contender(tmp_path)):
+        raise ObjectDamaged("the run's own")
+
+
+def test_a_lease_that_was_taken_away_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.1)  # renewed every 0.02 s
+    storage = MemoryStorage()
+    with hold("main", storage, contender(tmp_path)) as held:
+        before = storage.stat(held.key).modified_at
+        assert until(lambda: storage.stat(held.key).modified_at > before, seconds=5)
+        storage.delete(held.key)
+        time.sleep(0.2)
+        with pytest.raises(StaleClaim):
+            held.check()
+
+
+def test_a_full_disk_does_not_keep_a_host_from_its_lock(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with contextlib.ExitStack() as held:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # every write to a file fails
+        try:
+            held.enter_context(host_lock("main", contender(tmp_path)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with pytest.raises(DatabaseLocked, match=r"process \? of this host"), host_lock("main", contender(tmp_path)):
+            pass
+
+
 def test_a_live_lease_of_another_host_holds_and_an_expired_one_is_taken_over(one: Sandbox) -> None:
     put_lease(one, "h9.deadbeef", age_seconds=LEASE_SECONDS - 30)
     with pytest.raises(DatabaseLocked, match=r"lease locks/main/h9\.deadbeef-0123456789ab\.lease"):
@@ -136,7 +182,7 @@ def test_a_run_that_lost_its_lease_commits_nothing(one: Sandbox) -> None:
         )
         while next(action) != Progress(phase="commit"):
             pass
-        (lease,) = objects(one, "locks/").values()
+        (lease,) = objects(one, "locks/main/").values()
         lease.unlink()
         with pytest.raises(StaleClaim, match=r"lock locks/main/h1\..*: taken over by another run"):
             next(action)
@@ -147,7 +193,7 @@ def test_a_run_that_lost_its_lease_commits_nothing(one: Sandbox) -> None:
 def test_a_stalled_run_whose_lease_another_host_took_over_commits_nothing(one: Sandbox, two: Sandbox) -> None:
     with start(one, "backup", "full", failpoints="create.chunks_put=sleep:3") as stalled:
         assert until(lambda: bool(objects(one, "layers/")))
-        (lease,) = objects(one, "locks/").values()
+        (lease,) = objects(one, "locks/main/").values()
         at = time.time() - LEASE_SECONDS - 5
         os.utime(lease, (at, at))
         made = back_up(two)
@@ -170,13 +216,16 @@ def test_a_run_that_lost_its_job_commits_nothing(one: Sandbox) -> None:
     assert leases(one) == []
 
 
-def test_two_restores_of_one_target_do_not_meet(one: Sandbox, tmp_path: Path) -> None:
+def test_two_restores_to_one_target_at_once_each_install_a_whole_file(one: Sandbox, tmp_path: Path) -> None:
+    """The slower one was told to overwrite: it puts what the other installed into quarantine, and leaves nothing else."""
     made = back_up(one)
     target = tmp_path / "out" / "memory.db"
     target.parent.mkdir()
-    with start(one, "restore", made.id, target, failpoints="restore.temp_created=sleep:2") as first:
+    with start(one, "restore", made.id, target, failpoints="restore.temp_created=sleep:2") as slower:
         assert until(lambda: bool(list(target.parent.iterdir())))
-        with pytest.raises(DatabaseLocked, match=rf"target-.*process {first.pid} of this host"):
-            restore_to(one, made.id, target)
-        assert outcome(first).code == 0
-    assert [path.name for path in target.parent.iterdir()] == ["memory.db"]
+        restore_to(one, made.id, target)
+        whole = target.read_bytes()
+        assert outcome(slower).code == 0
+    assert target.read_bytes() == whole
+    left, quarantine = sorted(target.parent.iterdir(), key=lambda path: path.name != "memory.db")
+    assert left == target and quarantine.name.startswith(".memory.db.quarantine-")

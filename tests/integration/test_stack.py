@@ -21,7 +21,7 @@ from continuum_tasks.errors import BrokerUnsafe, ConfigError, LockError
 from continuum_tasks.tasks.client import KEY_PREFIX, broker_url, check_broker, client_app, embedded, ring
 from tests.integration.processes import ROOT, Stack, a_job, environment, live_pools, server, stack, until, write_config_files
 
-POOLS = {"agent": "agent.h1", "transfer": "transfer.h1", "verify": "verify", "control": "control.h1", "beat": ""}
+POOLS = {"agent": "agent.h1", "transfer": "transfer.h1", "verify": "verify.h1", "control": "control.h1", "beat": ""}
 
 
 @pytest.fixture

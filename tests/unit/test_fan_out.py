@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from continuum_tasks.actions import fan_out
 from continuum_tasks.actions.fan_out import ByRows, Work
 from continuum_tasks.errors import JobFailed, ObjectDamaged
-from continuum_tasks.jobs import Job, Jobs, open_jobs
+from continuum_tasks.jobs import Job, Jobs, JobState, open_jobs
 from continuum_tasks.process import worker_id
 from continuum_tasks.sqlite.snapshot import Clock
 
@@ -109,6 +109,25 @@ def test_a_unit_that_killed_as_many_workers_as_are_allowed_ends_the_run(jobs: Jo
 
     with pytest.raises(JobFailed, match="stopped without a result in 3 of 3 attempts"):
         list(fan(jobs, die_often).run("double", numbers(1, 2)))
+
+
+@pytest.mark.parametrize("n", [1, -1])
+def test_a_unit_that_was_taken_over_while_it_ran_here_does_not_look_like_the_loss_of_the_run(jobs: Jobs, n: int) -> None:
+    """Both ways out of the work, done and failed, meet a row that another worker holds by then and ends."""
+
+    def overtaken(unit: Unit) -> Doubled:
+        for job in jobs.children("p"):
+            if job.state is JobState.RUNNING:
+                later = now() + timedelta(hours=1)
+                claimed = jobs.claim(job.id, DEAD, lease_seconds=60, now=later)
+                assert claimed is not None
+                jobs.finish(job.id, claimed.token, {"n": 7}, now=later)
+        return double(unit)
+
+    slow = replace(
+        fan(jobs, lambda job: None), works={"double": Work(run=overtaken, unit=Unit, result=Doubled)}, lease_seconds=1
+    )
+    assert dict(slow.run("double", numbers(n, n))) == {0: Doubled(n=7), 1: Doubled(n=7)}
 
 
 def test_the_first_failure_is_raised_as_what_it_was(jobs: Jobs) -> None:

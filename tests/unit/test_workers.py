@@ -38,8 +38,8 @@ def test_restores_outrank_backups_and_backups_outrank_verification() -> None:
     assert routing.route(routing.FETCH_CHUNK, host="h").priority < routing.route(routing.SEAL_CHUNK, host="h").priority
 
 
-def test_work_on_a_database_goes_to_the_host_that_has_it() -> None:
-    for task in (routing.CREATE_BACKUP, routing.RESTORE_BACKUP, routing.SEAL_CHUNK, routing.FETCH_CHUNK, routing.RECONCILE):
+def test_work_goes_to_the_host_that_has_the_database_and_sees_the_storage() -> None:
+    for task in TASKS:
         assert routing.route(task, host="db7").queue.endswith(".db7")
 
 
