@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar, cast, get_args, get_origin
 
@@ -22,6 +23,7 @@ from continuum_tasks.model import BackupId
 
 FORMAT = 1
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)  # room for arithmetic at both ends
 T = TypeVar("T")
 
 
@@ -112,17 +114,29 @@ def _tuple_from(args: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
 
 def _scalar_from(cls: Any, value: Any) -> Any:
     if cls is datetime:
-        at = datetime.fromisoformat(value)
-        if at.tzinfo is None:
-            raise ValueError("a time without a zone")
-        return at
-    if cls is float and type(value) is int:
-        return float(value)
+        return _time_from(value)
+    if cls is float and type(value) in (int, float):
+        return _float_from(value)
     if cls is BackupId or (isinstance(cls, type) and issubclass(cls, Enum)):
         return cls(value)
     if type(value) is not cls:
         raise ValueError(f"{value!r} is not {cls.__name__}")
     return value
+
+
+def _time_from(value: Any) -> datetime:
+    at = datetime.fromisoformat(value)
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    if not EARLIEST <= at < LATEST:
+        raise ValueError("a time before the year 2000 or after 8999")
+    return at
+
+
+def _float_from(value: Any) -> float:
+    if not (abs(value) <= 2**53 and math.isfinite(value)):
+        raise ValueError("a number out of range")
+    return float(value)
 
 
 def _parse(data: bytes, name: str) -> dict[str, Any]:

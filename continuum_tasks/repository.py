@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,13 +29,15 @@ from continuum_tasks.errors import (
 from continuum_tasks.keyring import Keyring
 from continuum_tasks.layer.format import ObjectContext
 from continuum_tasks.manifest import Document, Signature, decode_document, decode_value, encode_document
-from continuum_tasks.model import Attestation, Backup, BackupId, Cipher, Level, Manifest, StoredObject, WrappedKey
+from continuum_tasks.model import Attestation, Backup, BackupId, Manifest, StoredObject, WrappedKey
 from continuum_tasks.plan.chain import MAX_LINKS
 from continuum_tasks.plan.restore import check_chain
+from continuum_tasks.plan.soundness import MODE_BITS, check_manifest, manifest_key
 from continuum_tasks.storage.protocol import ObjectInfo, Storage
 
 IDENTITY_KEY = "repository.json"
 N_READERS = 16  # manifests are small: latency, not bandwidth, decides how long a reindex over S3 takes
+N_AHEAD = 64  # raw manifests held at once while a chain is read ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,38 +63,76 @@ class Repository:
     def ensure_identity(self, proposed: Identity, *, n_known: int = 0) -> Identity:
         """Return the identity, making the repository when it is new: one that exists always wins over the proposal.
 
-        A lost `repository.json` is written again from any manifest, so sealed objects keep the id they are bound to.
-        Raises StorageUnreachable when nothing is there although `n_known` backups were made here.
+        A lost or damaged `repository.json` is written again from any manifest whose signature holds, so sealed objects keep
+        the id they are bound to. Raises StorageUnreachable when nothing is there although `n_known` backups were made here,
+        ObjectDamaged when it is damaged and no manifest says what it was.
         """
+        damage: IntegrityError | None = None
         try:
             return self.identity()
         except ObjectMissing:
             known = next(self._signed_ids(), None)
-        if known is None and n_known:
-            raise StorageUnreachable(
-                f"storage {self.name}: is empty, but {n_known} backups were made there",
-                hint="is its disk mounted, the bucket right? if they are gone: `continuum backup reindex --accept-empty`",
-            )
+        except IntegrityError as err:
+            known, damage = next(self._signed_ids(), None), err
+        if known is None:
+            self._refuse_new(damage, n_known)
         wanted = proposed if known is None else Identity(repository_id=known, created_at=proposed.created_at)
         try:
-            self.storage.put(IDENTITY_KEY, encode_document("repository", wanted, sign=None), only_new=True)
+            self._put_identity(wanted, only_new=damage is None)
         except ObjectExists:
             return self.identity()
         return wanted
 
+    def restore_identity(self, manifest: Manifest) -> Identity:
+        """Write `repository.json` again, over a damaged one too, as a manifest says whose signature was checked."""
+        wanted = Identity(repository_id=manifest.repository_id, created_at=manifest.backup.created_at)
+        self._put_identity(wanted, only_new=False)
+        return wanted
+
+    def _put_identity(self, identity: Identity, *, only_new: bool) -> None:
+        self.storage.put(IDENTITY_KEY, encode_document("repository", identity, sign=None), only_new=only_new)
+
+    def _refuse_new(self, damage: IntegrityError | None, n_known: int) -> None:
+        """Raise when a repository whose manifests do not say who it is cannot be a new one."""
+        if damage is not None:
+            raise ObjectDamaged(
+                damage.message,
+                hint=f"no manifest in storage {self.name} that a key here can check says what it was: bring the key of its"
+                f" backups; if it holds none, remove {IDENTITY_KEY} there",
+            ) from damage
+        if n_known:
+            raise StorageUnreachable(
+                f"storage {self.name}: is empty, but {n_known} backups were made there",
+                hint="is its disk mounted, the bucket right? if they are gone: `continuum backup reindex --accept-empty`",
+            )
+
     def put_manifest(self, manifest: Manifest) -> Manifest:
-        """Write a manifest, the commit point; returns it as it reads back. Raises ObjectExists when that id is taken."""
+        """Write a manifest, the commit point; returns it as it reads back. Raises ObjectExists when that id is taken.
+
+        Special bits and a right of all to write are left out of the source's mode: no restore gives them back.
+        Raises ObjectDamaged, before anything is written, for one that would not read back.
+        """
+        manifest = replace(manifest, source=replace(manifest.source, mode=manifest.source.mode & MODE_BITS))
+        key = manifest_key(manifest.backup.database, manifest.backup.id)
+        check_manifest(manifest, key)
         wrapped = manifest.wrapped_key
         data = encode_document("manifest", manifest, sign=None if wrapped is None else self._signer(wrapped.key_id))
-        self.storage.put(manifest_key(manifest.backup.database, manifest.backup.id), data, only_new=True)
+        self.storage.put(key, data, only_new=True)
         return self._named(manifest)
 
     def key_ids(self) -> Collection[str]:
         """Return the ids of the keys this host holds."""
         return self._keyring.key_ids()
 
+    def fingerprint_of(self, key_id: str) -> str | None:
+        """Return the fingerprint of a key this host holds, None when it does not. Raises KeyringError for a damaged one."""
+        return self._keyring.fingerprint(key_id) if self._keyring.has(key_id) else None
+
     def read_manifest(self, database: str, backup_id: BackupId, *, check_signature: bool = True) -> Manifest:
-        """Read one manifest. Raises BackupNotFound, ObjectDamaged, KeyMissing or KeyWrong."""
+        """Read one manifest. Raises BackupNotFound, ObjectDamaged, KeyMissing or KeyWrong.
+
+        Without `check_signature` it is judged as a listing does: as far as the keys here allow.
+        """
         key = manifest_key(database, backup_id)
         try:
             data = self.storage.get(key)
@@ -103,23 +143,42 @@ class Repository:
             ) from err
         return self._decode_manifest(key, data, check_signature=check_signature)
 
-    def read_chain(self, backup_id: BackupId, *, check_signature: bool = True) -> tuple[Manifest, ...]:
+    def read_chain(
+        self, backup_id: BackupId, *, check_signature: bool = True, database: str = "", likely: Sequence[BackupId] = ()
+    ) -> tuple[Manifest, ...]:
         """Read the manifests a restore of this backup needs, its full first.
 
-        Raises BackupNotFound naming a link that is gone, ObjectDamaged, KeyMissing or KeyWrong.
+        `database` empty = searched for. `likely` are the links somebody expects: they are read at once, and what the
+        manifests say still decides. Raises BackupNotFound naming a link that is gone, ObjectDamaged, KeyMissing or KeyWrong.
         """
-        chain = [self.read_manifest(self._database_of(backup_id), backup_id, check_signature=check_signature)]
-        seen = {backup_id}
-        while (parent_id := chain[-1].backup.parent_id) is not None and len(chain) <= MAX_LINKS:
-            if parent_id in seen:
+        name = database or self._database_of(backup_id)
+        ahead = self._read_ahead(name, likely, check_signature=check_signature)
+        chain: list[Manifest] = []
+        seen: set[BackupId] = set()
+        wanted: BackupId | None = backup_id
+        while wanted is not None and len(chain) <= MAX_LINKS:
+            if wanted in seen:
                 raise BackupNotFound(
-                    f"backup {backup_id}: its links form a loop at {parent_id}", hint="run `continuum backup reindex`"
+                    f"backup {backup_id}: its links form a loop at {wanted}", hint="run `continuum backup reindex`"
                 )
-            seen.add(parent_id)
-            chain.append(self.read_manifest(chain[-1].backup.database, parent_id, check_signature=check_signature))
+            seen.add(wanted)
+            link = ahead.pop(wanted, None) or self.read_manifest(name, wanted, check_signature=check_signature)
+            chain.append(link)
+            wanted = link.backup.parent_id
         chain.reverse()
         check_chain(chain)
         return tuple(chain)
+
+    def _read_ahead(self, database: str, likely: Sequence[BackupId], *, check_signature: bool) -> dict[BackupId, Manifest]:
+        """Read manifests in parallel; one that is not there or not sound is left for whoever really needs it to name."""
+        keys = [manifest_key(database, backup_id) for backup_id in likely[:MAX_LINKS]]
+        found: dict[BackupId, Manifest] = {}
+        for key, data in self._fetched(keys):
+            if isinstance(data, bytes):
+                with contextlib.suppress(IntegrityError, KeyringError):
+                    manifest = self._decode_manifest(key, data, check_signature=check_signature)
+                    found[manifest.backup.id] = manifest
+        return found
 
     def _database_of(self, backup_id: BackupId) -> str:
         found = [key.split("/")[1] for key in self.manifest_keys() if key.endswith(f"/{backup_id}.json")]
@@ -127,6 +186,11 @@ class Repository:
             raise BackupNotFound(
                 f"backup {backup_id}: not in storage {self.name}",
                 hint=f"`continuum backup list --storage {self.name}` shows what is there",
+            )
+        if len(found) > 1:
+            raise BackupNotFound(
+                f"backup {backup_id}: storage {self.name} has one of database {' and one of '.join(found)}",
+                hint=f"say which one: --database {found[0]}",
             )
         return found[0]
 
@@ -143,16 +207,19 @@ class Repository:
         return [info.key for info in self.storage.list(prefix)]
 
     def manifests(self) -> Iterator[Manifest | IntegrityError]:
-        """Read every manifest without needing a key; one that is damaged comes as the error that names it."""
-        keys = self.manifest_keys()
-        with ThreadPoolExecutor(N_READERS) as pool:
-            for key, data in zip(keys, pool.map(self._get_or_none, keys), strict=True):
-                if data is None:
-                    continue
-                try:
-                    yield self._decode_manifest(key, data, check_signature=False)
-                except IntegrityError as err:
-                    yield err
+        """Read every manifest; one that is damaged comes as the error that names it.
+
+        Signatures are checked where their key is here. Where there are keys, one without a signature counts as damaged; one
+        whose key is not here is listed unchecked, and whoever restores it needs that key.
+        """
+        for key, data in self._fetched(self.manifest_keys()):
+            if isinstance(data, IntegrityError):
+                yield data
+                continue
+            try:
+                yield self._decode_manifest(key, data, check_signature=False)
+            except IntegrityError as err:
+                yield err
 
     def put_attestation(self, database: str, attestation: Attestation, *, key_id: str) -> str:
         """Store a verdict beside the backup; returns its key. The same verdict twice is one object."""
@@ -166,23 +233,38 @@ class Repository:
     def attestations(self, database: str = "", backup_id: str = "") -> Iterator[tuple[str, Attestation | IntegrityError]]:
         """Read verdicts with their keys; a damaged one comes as its error, one that no key here can judge does not come."""
         prefix = f"attestations/{database}/{backup_id}/" if backup_id else "attestations/"
-        keys = [info.key for info in self.storage.list(prefix)]
-        with ThreadPoolExecutor(N_READERS) as pool:
-            for key, data in zip(keys, pool.map(self._get_or_none, keys), strict=True):
-                if data is None:
-                    continue
-                try:
-                    document = decode_document("attestation", data, name=key)
-                    verdict = decode_value(Attestation, document, name=key)
-                    # Who has no key can read stored bytes, so an unsigned word about more than those is nobody's.
-                    keyless = verdict.level is Level.OBJECTS or not self._keyring.key_ids()
-                    self._check_signature(document, key, only_if_known=keyless or self._accept_unsigned)
-                except IntegrityError as err:
-                    yield key, err
-                except KeyringError:  # signed by a key that is not here, or is another one here: it counts where that key is
-                    continue
-                else:
-                    yield key, verdict
+        return self._verdicts([info.key for info in self.storage.list(prefix)])
+
+    def chain_attestations(self, chain: Sequence[Manifest]) -> Iterator[tuple[str, Attestation | IntegrityError]]:
+        """As `attestations`, of all links of one chain: one listing answers for thousands of links."""
+        links = {manifest.backup.id for manifest in chain}
+        listed = self.storage.list(f"attestations/{chain[-1].backup.database}/")
+        return self._verdicts([info.key for info in listed if info.key.split("/")[2] in links])
+
+    def _verdicts(self, keys: Sequence[str]) -> Iterator[tuple[str, Attestation | IntegrityError]]:
+        for key, data in self._fetched(keys):
+            try:
+                verdict = data if isinstance(data, IntegrityError) else self._decode_verdict(key, data)
+            except IntegrityError as err:
+                verdict = err
+            if verdict is not None:
+                yield key, verdict
+
+    def _decode_verdict(self, key: str, data: bytes) -> Attestation | None:
+        """Return a verdict, or None for one that is nobody's here: where there are keys, whoever counts has signed.
+
+        An unsigned failure, dated far ahead, would else mark a good backup as failed for ever.
+        """
+        document = decode_document("attestation", data, name=key)
+        verdict = decode_value(Attestation, document, name=key)
+        nobodys = verdict if self._accepts_unsigned() else None
+        if document.signature is None:
+            return nobodys
+        try:
+            self._check_signature(document, key)
+        except KeyringError:  # signed by a key that is not here, or is another one here: it counts where that key is
+            return nobodys
+        return verdict
 
     def stored(self, backup: Backup) -> dict[str, ObjectInfo]:
         """List what is stored under this backup's chain, by key: one listing answers for the whole chain."""
@@ -198,36 +280,32 @@ class Repository:
     def _decode_manifest(self, key: str, data: bytes, *, check_signature: bool) -> Manifest:
         document = decode_document("manifest", data, name=key)
         manifest = decode_value(Manifest, document, name=key)
-        if key != manifest_key(manifest.backup.database, manifest.backup.id):
-            raise ObjectDamaged(
-                f"object {key}: holds the manifest of {manifest.backup.id}", hint="objects were swapped or renamed"
-            )
-        if (manifest.wrapped_key is None) != (manifest.backup.cipher is Cipher.NONE):
-            raise ObjectDamaged(f"object {key}: says {manifest.backup.cipher} but its key says otherwise", hint="it was forged")
-        if check_signature and not (manifest.wrapped_key is None and self._accept_unsigned):
-            self._check_signature(document, key, only_if_known=False)
+        check_manifest(manifest, key)
+        if check_signature:
+            if manifest.wrapped_key is not None or not self._accept_unsigned:
+                self._check_signature(document, key)
+        elif document.signature is not None or not self._accepts_unsigned():
+            with contextlib.suppress(KeyringError):  # signed under a key that is not here: listed unchecked
+                self._check_signature(document, key)
         return self._named(manifest)
+
+    def _accepts_unsigned(self) -> bool:
+        """Tell whether a listing believes what nobody signed: encryption is off, or there is no key to judge with."""
+        return self._accept_unsigned or not self._keyring.key_ids()
 
     def _named(self, manifest: Manifest) -> Manifest:
         """Return it under this storage's name here, whatever another host calls it."""
         return replace(manifest, backup=replace(manifest.backup, storage=self.name))
 
-    def _check_signature(self, document: Document, key: str, *, only_if_known: bool) -> None:
+    def _check_signature(self, document: Document, key: str) -> None:
+        """Raise ObjectDamaged unless a key of this host signed the document; KeyMissing, KeyWrong when it cannot tell."""
         signature = document.signature
-        if signature is None or (only_if_known and not self._keyring.has(signature.key_id)):
-            if only_if_known:
-                return
+        if signature is None:
             raise ObjectDamaged(
                 f"object {key}: has no signature, and encryption is on",
                 hint="somebody without the key may have written it; if it was made with `encryption = none`, set that again",
             )
-        try:
-            holds = self._keyring.verify(signature.key_id, document.signed_bytes, signature.value)
-        except KeyringError:
-            if only_if_known:  # a key of that name is here, but not the one that signed: as good as none
-                return
-            raise
-        if not holds:
+        if not self._keyring.verify(signature.key_id, document.signed_bytes, signature.value):
             raise ObjectDamaged(
                 f"object {key}: its signature does not hold under key {signature.key_id}",
                 hint="somebody without the key wrote it, or the key of that name is another one",
@@ -237,18 +315,29 @@ class Repository:
         return Signer(self._keyring, key_id)
 
     def _signed_ids(self) -> Iterator[str]:
-        """Yield the repository ids that manifests name whose signature holds; what cannot be judged here has no say."""
+        """Yield the repository ids of the manifests whose signature holds; what cannot be judged here has no say."""
         for key in self.manifest_keys():
-            data = self._get_or_none(key)
-            if data is not None:
-                with contextlib.suppress(KeyringError):
+            data = self._get(key)
+            if isinstance(data, bytes):
+                with contextlib.suppress(KeyringError, IntegrityError):
                     yield self._decode_manifest(key, data, check_signature=True).repository_id
 
-    def _get_or_none(self, key: str) -> bytes | None:
+    def _fetched(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes | IntegrityError]]:
+        """Read small objects in parallel, in order; one that is gone since it was listed does not come."""
+        with ThreadPoolExecutor(N_READERS) as pool:
+            for start in range(0, len(keys), N_AHEAD):
+                some = keys[start : start + N_AHEAD]
+                for key, data in zip(some, pool.map(self._get, some), strict=True):
+                    if data is not None:
+                        yield key, data
+
+    def _get(self, key: str) -> bytes | IntegrityError | None:
         try:
             return self.storage.get(key)
+        except IntegrityError as err:  # the storage itself noticed
+            return err
         except ObjectMissing:
-            return None  # deleted between the listing and now
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +349,6 @@ class Signer:
 
     def __call__(self, data: bytes) -> Signature:
         return Signature(key_id=self.key_id, value=self.keyring.sign(self.key_id, data))
-
-
-def manifest_key(database: str, backup_id: BackupId) -> str:
-    return f"manifests/{database}/{backup_id}.json"
 
 
 def chunk_key(backup: tuple[str, str, str], index: int, nonce: str) -> str:

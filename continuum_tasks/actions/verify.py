@@ -3,22 +3,36 @@
 Levels, each with its whole chain: `objects` reads every stored byte against the SHA-256 in the manifests (no key),
 `pages` opens every block and adds the page digests up to the root, `restore` assembles the database, proves it and
 lets SQLite check it. Only a passed `restore` level makes a backup `verified`.
+
+A verdict speaks of the backup's bytes. What is wrong with the documents beside them is mended where that is possible, and
+raised after the verdict was stored.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from continuum_tasks.actions.assemble import assemble, prove
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
-from continuum_tasks.errors import ContinuumError, IntegrityError, ObjectDamaged, ObjectMissing, ProofFailed
+from continuum_tasks.errors import (
+    BackupNotFound,
+    ContinuumError,
+    IntegrityError,
+    ObjectDamaged,
+    ObjectMissing,
+    ProofFailed,
+    StorageError,
+)
 from continuum_tasks.model import Attestation, Backup, BackupId, Level, Manifest, Progress, StoredObject
-from continuum_tasks.repository import Repository
+from continuum_tasks.plan.chain import links
+from continuum_tasks.repository import IDENTITY_KEY, Repository
 from continuum_tasks.sqlite import check
 
 MAX_FINDINGS = 50
@@ -26,8 +40,11 @@ MAX_FINDINGS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
+    """What to verify and how deep; `database` empty = searched for in the storage."""
+
     backup_id: BackupId
     level: Level
+    database: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,27 +65,45 @@ class _Evidence:
 def run(request: Request, *, repository: Repository, site: Site, fan: Fan) -> Generator[Progress, None, Verified]:
     """Verify one backup; yields progress. A failed verification is stored too, then raised.
 
-    Raises ObjectMissing or IntegrityError naming the objects; KeyringError and other StorageErrors say nothing about the
-    backup, so no verdict is stored for them.
+    Raises ObjectMissing or IntegrityError naming the objects, after a passed one too when a document beside the backup is
+    damaged; KeyringError and other StorageErrors say nothing about the backup, so no verdict is stored for them.
     """
     begun = site.clock.monotonic()
     yield Progress(phase="plan")
-    chain = repository.read_chain(request.backup_id, check_signature=request.level is not Level.OBJECTS)
+    chain = repository.read_chain(
+        request.backup_id,
+        check_signature=request.level is not Level.OBJECTS,
+        database=request.database,
+        likely=_likely(request.backup_id, repository=repository, site=site),
+    )
     backup = chain[-1].backup
     try:
+        beside = _look_beside(chain, repository=repository)
         evidence = yield from _look(chain, request.level, repository=repository, site=site, fan=fan)
     except (IntegrityError, ObjectMissing) as err:
         _attest(backup, _verdict(request, site, begun, failure=err), repository=repository, site=site)
         raise
     attestation = _verdict(request, site, begun, evidence=evidence)
-    _attest(backup, attestation, repository=repository, site=site)
+    fresh = _attest(backup, attestation, repository=repository, site=site)
+    beside.pop(fresh, None)
+    if beside:
+        raise _mended(beside, chain[-1], request.level, repository=repository)
     return Verified(backup=backup, attestation=attestation)
+
+
+def _likely(backup_id: BackupId, *, repository: Repository, site: Site) -> tuple[BackupId, ...]:
+    """Return the links the catalog knows, so thousands of manifests come at once; the storage still has the last word."""
+    known = site.catalog.backups(storage=repository.name)
+    wanted = next((backup for backup in known if backup.id == backup_id), None)
+    if wanted is not None:
+        with contextlib.suppress(BackupNotFound):
+            return tuple(link.id for link in links(wanted, known))
+    return ()
 
 
 def _look(
     chain: Sequence[Manifest], level: Level, *, repository: Repository, site: Site, fan: Fan
 ) -> Generator[Progress, None, _Evidence]:
-    _check_documents(chain, repository=repository)
     if level is Level.OBJECTS:
         yield from _read_objects(chain, repository=repository, n_threads=site.settings.max_concurrent_uploads)
         return _Evidence()
@@ -82,16 +117,50 @@ def _look(
         return _examine(chain[-1].backup, target)
 
 
-def _check_documents(chain: Sequence[Manifest], *, repository: Repository) -> None:
-    """Read what stands beside the objects: the repository's identity and the chain's stored verdicts."""
-    if repository.identity().repository_id != chain[-1].repository_id:
-        raise ProofFailed(
-            f"backup {chain[-1].backup.id}: belongs to another repository", hint="somebody mixed two repositories"
-        )
-    for manifest in chain:
-        for _, verdict in repository.attestations(manifest.backup.database, manifest.backup.id):
-            if isinstance(verdict, IntegrityError):
-                raise verdict
+def _look_beside(chain: Sequence[Manifest], *, repository: Repository) -> dict[str, ContinuumError]:
+    """Return what is wrong, by key, with the repository's identity and the chain's stored verdicts.
+
+    Raises ProofFailed when the identity is sound and another's: then the backup is not what it is listed as.
+    """
+    found: dict[str, ContinuumError] = {}
+    try:
+        if repository.identity().repository_id != chain[-1].repository_id:
+            raise ProofFailed(
+                f"backup {chain[-1].backup.id}: belongs to another repository", hint="somebody mixed two repositories"
+            )
+    except (ObjectDamaged, ObjectMissing) as err:
+        found[IDENTITY_KEY] = err
+    for key, verdict in repository.chain_attestations(chain):
+        if isinstance(verdict, IntegrityError):
+            found[key] = verdict
+    return found
+
+
+def _mended(beside: Mapping[str, ContinuumError], manifest: Manifest, level: Level, *, repository: Repository) -> ObjectDamaged:
+    """Mend what this level may, and return the error that names every document and says what was done about it.
+
+    Only a manifest whose signature was checked says who the repository is, which `objects` does not do.
+    """
+    done = []
+    for key in beside:
+        if key == IDENTITY_KEY and level is not Level.OBJECTS:
+            done.append(_tried(partial(repository.restore_identity, manifest), f"{key} was written again"))
+        elif key != IDENTITY_KEY and level is Level.RESTORE:
+            done.append(_tried(partial(repository.storage.delete, key), f"{key} was removed"))
+        else:
+            done.append(f"{key} was left: `continuum backup verify --level restore` mends it")
+    shown = "; ".join(error.message for error in [*beside.values()][:MAX_FINDINGS])
+    return ObjectDamaged(
+        f"backup {manifest.backup.id}: passed at level {level}, but beside it: {shown}", hint="; ".join(done[:MAX_FINDINGS])
+    )
+
+
+def _tried(act: Callable[[], object], what: str) -> str:
+    try:
+        act()
+    except StorageError as err:
+        return f"not done: {what} ({err.message})"
+    return what
 
 
 def _read_objects(chain: Sequence[Manifest], *, repository: Repository, n_threads: int) -> Generator[Progress, None, None]:
@@ -172,6 +241,7 @@ def _verdict(
     )
 
 
-def _attest(backup: Backup, attestation: Attestation, *, repository: Repository, site: Site) -> None:
-    repository.put_attestation(backup.database, attestation, key_id=backup.key_id)
+def _attest(backup: Backup, attestation: Attestation, *, repository: Repository, site: Site) -> str:
+    key = repository.put_attestation(backup.database, attestation, key_id=backup.key_id)
     site.catalog.attest(backup.storage, attestation)
+    return key

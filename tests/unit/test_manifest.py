@@ -133,6 +133,10 @@ def test_a_field_of_another_type_is_refused(field: str, value: object) -> None:
         ("strategy", "hourly"),
         ("created_at", "2026-01-01T00:00:00"),
         ("created_at", 5),
+        ("created_at", "0001-01-01T00:00:00+23:59"),
+        ("created_at", "9999-12-31T23:59:59-23:59"),
+        ("created_at", "1999-12-31T23:59:59+00:00"),
+        ("created_at", "9000-01-01T00:00:00+00:00"),
         ("suspect_reasons", "text"),
         ("suspect_reasons", [1]),
     ],
@@ -147,6 +151,17 @@ def test_a_field_of_the_backup_that_is_not_what_it_should_be_is_refused(field: s
 def test_times_keep_their_instant_whatever_their_zone() -> None:
     at = datetime(2026, 1, 2, 3, tzinfo=timezone(timedelta(hours=5)))
     assert from_json(datetime, to_json(at)) == at
+
+
+def test_the_first_and_the_last_time_there_is_are_kept() -> None:
+    for text in ("2000-01-01T00:00:00+00:00", "8999-12-31T23:59:59+00:00"):
+        assert from_json(datetime, text).astimezone(UTC).isoformat() == text
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400, -(10**400), 1e300, "1", True, None])
+def test_a_duration_that_no_clock_measures_is_refused(value: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        from_json(float, value)
 
 
 def test_ids_come_back_as_ids() -> None:
