@@ -39,7 +39,16 @@ TIMETABLE = (
         every=60.0,
         queue="control.{host}",
         expires_seconds=55.0,
-        why="backups and verifications are due by what was done, so a minute is the most that one starts late",
+        why="backups, verifications, test restores and drills are due by what was done, so a minute is the most that one"
+        " starts late; Sunday's window (01:00 to 03:00 UTC) is known to plan/schedule.py",
+    ),
+    Entry(
+        name="rpo-watchdog",
+        task="continuum.rpo_watchdog",
+        every=60.0,
+        queue="control.{host}",
+        expires_seconds=55.0,
+        why="a target of minutes is missed by minutes; the catalog alone is asked, so it costs next to nothing",
     ),
     Entry(
         name="health-check",
@@ -48,6 +57,30 @@ TIMETABLE = (
         queue="control.{host}",
         expires_seconds=290.0,
         why="the alert on the age of the last backup is 5 minutes; a finding is never older than that",
+    ),
+    Entry(
+        name="measure-storages",
+        task="continuum.measure_storages",
+        every=3600.0,
+        queue="control.{host}",
+        expires_seconds=3500.0,
+        why="when a storage fills is told from how it grew; what expires leaves the catalog, so it is measured as it goes",
+    ),
+    Entry(
+        name="write-report",
+        task="continuum.write_report",
+        every=crontab(minute="30", hour="3", day_of_week="sun"),
+        queue="control.{host}",
+        expires_seconds=7 * 86_400.0 - 3600.0,
+        why="half an hour after Sunday's window: the week with its full backup, verification and test restore",
+    ),
+    Entry(
+        name="retention-due",
+        task="continuum.retention_due",
+        every=900.0,
+        queue="control.{host}",
+        expires_seconds=870.0,
+        why="once a day after 01:00 UTC, in the runbook's window on Sundays; looking often makes up for a host that was off",
     ),
 )
 

@@ -24,9 +24,10 @@ ContinuumError                1   anything below; `hint` says what to do
 │   ├── TargetExists              a file is there and --overwrite was not given
 │   ├── TargetBusy                some process uses the target
 │   └── NoSpace                   too little free space at the target or in the temporary directory
-├── LockError                10   someone else is at work
+├── LockError                10   someone else is at work, or it is not the time for it
 │   ├── DatabaseLocked            another run works on this database now (transient)
-│   └── StaleClaim                this run lost its lease to a newer one and must not commit
+│   ├── StaleClaim                this run lost its lease to a newer one and must not commit
+│   └── Declined                  one was made just now, or anomalies hold; --force was not given
 └── BrokerError              11   broker, workers, jobs
     ├── BrokerUnreachable         no connection to the broker
     ├── BrokerUnsafe              the broker may evict messages (maxmemory-policy is not noeviction)
@@ -157,6 +158,10 @@ class DatabaseLocked(LockError):
 
 
 class StaleClaim(LockError):
+    pass
+
+
+class Declined(LockError):
     pass
 
 

@@ -36,6 +36,23 @@ RESTORE = (
     "install.directory_synced",
     "install.checked",
 )
+EXPIRE = (
+    "expire.locked",
+    "expire.planned",
+    "expire.before_backup",
+    "expire.manifest_deleted",
+    "expire.backup_deleted",
+    "expire.swept",
+)
+SYNTHESIZE = (
+    "synthesize.begun",
+    "synthesize.assembled",
+    "synthesize.chunks_put",
+    "synthesize.proven",
+    "synthesize.before_manifest",
+    "synthesize.after_manifest",
+    "synthesize.old_deleted",
+)
 
 _armed: dict[str, str] = {}
 
@@ -44,7 +61,8 @@ def arm(text: str) -> None:
     """Arm points from `name=action[,name=action]`; actions: kill, raise, sleep:SECONDS. Raises ConfigError on others."""
     for part in filter(None, text.split(",")):
         name, _, action = part.partition("=")
-        if name not in CREATE + RESTORE or not (action in ("kill", "raise") or action.startswith("sleep:")):
+        known = name in CREATE + RESTORE + EXPIRE + SYNTHESIZE
+        if not known or not (action in ("kill", "raise") or action.startswith("sleep:")):
             raise ConfigError(f"failpoint {part!r} is not known", hint="use name=kill, name=raise or name=sleep:SECONDS")
         _armed[name] = action
 

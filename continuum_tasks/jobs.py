@@ -46,6 +46,8 @@ CREATE TABLE IF NOT EXISTS jobs (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (state) WHERE state IN ('queued', 'running');
 CREATE INDEX IF NOT EXISTS jobs_parent ON jobs (parent_id) WHERE parent_id IS NOT NULL;
+CREATE TABLE IF NOT EXISTS notes (number INTEGER PRIMARY KEY, job_id TEXT NOT NULL, text TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS notes_by_job ON notes (job_id);
 CREATE TABLE IF NOT EXISTS pools (
     pool TEXT NOT NULL, host TEXT NOT NULL, queue TEXT NOT NULL, pid INTEGER NOT NULL, process TEXT NOT NULL,
     seen_at INTEGER NOT NULL, PRIMARY KEY (pool, host)
@@ -179,6 +181,18 @@ class Jobs:
         values = (p.phase, p.detail, p.n_bytes, p.total_bytes, _micros(now))
         self._change(job_id, token, "phase=?, detail=?, n_bytes=?, total_bytes=?, updated_at=?", values)
 
+    def note(self, job_id: str, text: str) -> None:
+        """Keep one line of what the work decided, for who follows it."""
+        with self._transaction() as connection:
+            connection.execute("INSERT INTO notes (job_id, text) VALUES (?,?)", (job_id, text))
+
+    def notes(self, job_id: str, *, after: int = 0) -> list[tuple[int, str]]:
+        """Return a job's notes with their numbers, oldest first, those beyond number `after`."""
+        rows = self._metadata.rows(
+            "SELECT number, text FROM notes WHERE job_id=? AND number>? ORDER BY number", (job_id, after)
+        )
+        return [(int(str(number)), str(text)) for number, text in rows]
+
     def finish(self, job_id: str, token: int, result: JsonValue, *, now: datetime) -> None:
         """End the job as done. Raises StaleClaim."""
         values = (_dumps(result), _micros(now))
@@ -223,6 +237,11 @@ class Jobs:
         """Return what is queued or running, most urgent first."""
         return self._jobs("WHERE state IN ('queued','running') ORDER BY priority, created_at, id")
 
+    def failed(self, since: datetime) -> tuple[Job, ...]:
+        """Return the jobs that failed at or after that instant, the last first; parts of other jobs are not told."""
+        rest = "WHERE state='failed' AND parent_id IS NULL AND updated_at>=? ORDER BY updated_at DESC, id"
+        return self._jobs(rest, (_micros(since),))
+
     def due(self, now: datetime, *, not_rung_since: datetime | None = None) -> tuple[Job, ...]:
         """Return jobs anyone may claim now: queued, or held by an ended lease or a dead process, with attempts left.
 
@@ -232,6 +251,13 @@ class Jobs:
         if not_rung_since is None:
             return tuple(found)
         return tuple(j for j in found if j.rung_at is None or j.rung_at < not_rung_since)
+
+    def ended(self, kind: str, *, database: str, limit: int) -> tuple[Job, ...]:
+        """Return the last jobs of a kind for a database that ended, newest first, at most `limit`."""
+        rest = (
+            "WHERE kind=? AND database=? AND parent_id IS NULL AND state IN ('done','failed') ORDER BY updated_at DESC LIMIT ?"
+        )
+        return self._jobs(rest, (kind, database, limit))
 
     def mark_rung(self, job_ids: Sequence[str], *, now: datetime) -> None:
         """Note that the broker was told of these jobs; a claim forgets it."""
@@ -256,7 +282,9 @@ class Jobs:
         """Delete ended jobs last touched before that instant; returns how many."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM jobs WHERE state IN ('done','failed') AND updated_at<?", (_micros(before),))
-            return connection.changes()
+            n_forgotten = connection.changes()
+            connection.execute("DELETE FROM notes WHERE job_id NOT IN (SELECT id FROM jobs)")
+            return n_forgotten
 
     def beat(self, pool: str, queue: str, *, host: str, now: datetime) -> None:
         """Report that this process serves `queue` as `pool` of `host`."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 DATABASE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+ANOMALY = "anomaly: "  # how a suspect reason begins that `plan.anomaly` found, and that an acceptance lifts
 _BACKUP_ID = re.compile(r"backup-(full|differential|incremental)-(\d{8}-\d{6})((?:-[a-z0-9_]+)*)")
 
 
@@ -28,6 +29,13 @@ class Level(StrEnum):
     OBJECTS = "objects"
     PAGES = "pages"
     RESTORE = "restore"
+
+
+class Rehearsal(StrEnum):
+    """What a record is of: a test restore alone, or a drill, which also runs the operator's own checks."""
+
+    TEST_RESTORE = "test-restore"
+    DRILL = "drill"
 
 
 class Codec(StrEnum):
@@ -64,12 +72,16 @@ class BackupId(str):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far long work has come. `n_bytes` of `total_bytes`; total 0 = not known yet."""
+    """How far long work has come. `n_bytes` of `total_bytes`; total 0 = not known yet.
+
+    `note` is one line for who asked to see every step: what was decided, and why.
+    """
 
     phase: str
     n_bytes: int = 0
     total_bytes: int = 0
     detail: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +126,12 @@ class Backup:
     verified_at: datetime | None = None
     failed_at: datetime | None = None
     suspect_reasons: tuple[str, ...] = ()
+    rolled_at: datetime | None = None
+
+    @property
+    def is_snapshot(self) -> bool:
+        """True when its layer holds all pages: a full, or a backup that was rolled forward (then since `rolled_at`)."""
+        return self.parent_id is None
 
     @property
     def verified(self) -> bool:
@@ -151,6 +169,15 @@ class WrappedKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseCost:
+    """What one phase of a run took. Phases that overlap are each counted whole, so their sum may exceed the run."""
+
+    phase: str
+    seconds: float
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFacts:
     """What a restore gives back besides pages: where the database was, its mode bits and owner, its journal mode."""
 
@@ -176,3 +203,44 @@ class Manifest:
     checked: str
     tool_version: str
     sqlite_version: str
+    schema_digest: str = ""
+    row_counts: tuple[tuple[str, int], ...] = ()
+    profile: tuple[PhaseCost, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A backup that may not expire, whatever the policy says: who said so, when and why."""
+
+    backup_id: BackupId
+    reason: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """A backup that anomalies made suspect and that somebody who looked at it says is good: who, when and why."""
+
+    backup_id: BackupId
+    reason: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillRecord:
+    """One scheduled or asked-for test restore: how long each phase took, and whether everything held.
+
+    `rto_seconds` is the time until the database was proven and ready; the operator's own checks come after it.
+    """
+
+    backup_id: BackupId
+    database: str
+    passed: bool
+    at: datetime
+    rto_seconds: float
+    phases: tuple[PhaseCost, ...]
+    findings: tuple[str, ...]
+    host: str
+    kind: Rehearsal = Rehearsal.DRILL

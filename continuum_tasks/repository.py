@@ -4,6 +4,9 @@
     manifests/<database>/<backup id>.json                       written last, deleted first
     layers/<database>/<base id>/<backup id>/<number>-<nonce>.chunk
     attestations/<database>/<backup id>/<level>-<time>-<digest>.json
+    holds/<database>/<backup id>.json                           may not expire
+    drills/<database>/<backup id>/<time>-<digest>.json          test restores, with their measured RTO
+    accepted/<database>/<backup id>.json                        anomalies that somebody looked at and found harmless
 
 Chunk names carry a nonce, so a worker that lost its lease can never overwrite an object that a manifest names.
 """
@@ -13,10 +16,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 
+from continuum_tasks import failpoints
 from continuum_tasks.errors import (
     BackupNotFound,
     IntegrityError,
@@ -26,14 +30,16 @@ from continuum_tasks.errors import (
     ObjectMissing,
     StorageUnreachable,
 )
-from continuum_tasks.keyring import Keyring
 from continuum_tasks.layer.format import ObjectContext
-from continuum_tasks.manifest import Document, Signature, decode_document, decode_value, encode_document
+from continuum_tasks.manifest import decode_document, decode_value, encode_document
 from continuum_tasks.model import Attestation, Backup, BackupId, Manifest, StoredObject, WrappedKey
 from continuum_tasks.plan.chain import MAX_LINKS
 from continuum_tasks.plan.restore import check_chain
 from continuum_tasks.plan.soundness import MODE_BITS, check_manifest, manifest_key
-from continuum_tasks.storage.protocol import ObjectInfo, Storage
+from continuum_tasks.records import Records, accepted_key
+from continuum_tasks.storage.protocol import ObjectInfo
+
+T = TypeVar("T")
 
 IDENTITY_KEY = "repository.json"
 N_READERS = 16  # manifests are small: latency, not bandwidth, decides how long a reindex over S3 takes
@@ -46,14 +52,8 @@ class Identity:
     created_at: datetime
 
 
-class Repository:
+class Repository(Records):
     """The only reader and writer of repository objects; knows names and documents, not strategies."""
-
-    def __init__(self, storage: Storage, name: str, *, keyring: Keyring, accept_unsigned: bool) -> None:
-        self.storage = storage
-        self.name = name
-        self._keyring = keyring
-        self._accept_unsigned = accept_unsigned
 
     def identity(self) -> Identity:
         """Return who this repository is. Raises ObjectMissing before the first backup, ObjectDamaged when it is damaged."""
@@ -223,8 +223,7 @@ class Repository:
 
     def put_attestation(self, database: str, attestation: Attestation, *, key_id: str) -> str:
         """Store a verdict beside the backup; returns its key. The same verdict twice is one object."""
-        sign = self._signer(key_id) if key_id and self._keyring.has(key_id) else None
-        data = encode_document("attestation", attestation, sign=sign)
+        data = encode_document("attestation", attestation, sign=self._signer_of(key_id))
         stamp = f"{attestation.at:%Y%m%dT%H%M%SZ}-{hashlib.sha256(data).hexdigest()[:8]}"
         key = f"attestations/{database}/{attestation.backup_id}/{attestation.level}-{stamp}.json"
         self.storage.put(key, data)
@@ -266,6 +265,38 @@ class Repository:
             return nobodys
         return verdict
 
+    def replace_manifest(self, manifest: Manifest) -> Manifest:
+        """Write a manifest over the one of the same backup: the commit point of a roll-forward. One put, so never half."""
+        wrapped = manifest.wrapped_key
+        data = encode_document("manifest", manifest, sign=None if wrapped is None else self._signer(wrapped.key_id))
+        self.storage.put(manifest_key(manifest.backup.database, manifest.backup.id), data)
+        return self._named(manifest)
+
+    def delete_backup(self, backup: Backup) -> int:
+        """Delete a backup: its manifest first, so that it is no longer listed, then all that is kept under its id.
+
+        The records of its drills stay: the timetable and the trend of the RTO need them, whatever became of the backup.
+
+        Returns the bytes freed. Doing it again, or after it was cut short, removes what is left.
+        """
+        self.storage.delete(manifest_key(backup.database, backup.id))
+        failpoints.reach("expire.manifest_deleted")
+        n_bytes = 0
+        for prefix in (
+            f"layers/{backup.database}/{backup.base_id}",
+            f"attestations/{backup.database}",
+        ):
+            for info in list(self.storage.list(f"{prefix}/{backup.id}/")):
+                self.storage.delete(info.key)
+                n_bytes += info.size_bytes
+        self.storage.delete(f"holds/{backup.database}/{backup.id}.json")
+        self.storage.delete(accepted_key(backup.database, backup.id))
+        return n_bytes
+
+    def layer_objects(self, database: str = "") -> Iterator[ObjectInfo]:
+        """List every stored chunk, of one database or of all."""
+        return self.storage.list(f"layers/{database}/" if database else "layers/")
+
     def stored(self, backup: Backup) -> dict[str, ObjectInfo]:
         """List what is stored under this backup's chain, by key: one listing answers for the whole chain."""
         return {info.key: info for info in self.storage.list(f"layers/{backup.database}/{backup.base_id}/")}
@@ -289,30 +320,9 @@ class Repository:
                 self._check_signature(document, key)
         return self._named(manifest)
 
-    def _accepts_unsigned(self) -> bool:
-        """Tell whether a listing believes what nobody signed: encryption is off, or there is no key to judge with."""
-        return self._accept_unsigned or not self._keyring.key_ids()
-
     def _named(self, manifest: Manifest) -> Manifest:
         """Return it under this storage's name here, whatever another host calls it."""
         return replace(manifest, backup=replace(manifest.backup, storage=self.name))
-
-    def _check_signature(self, document: Document, key: str) -> None:
-        """Raise ObjectDamaged unless a key of this host signed the document; KeyMissing, KeyWrong when it cannot tell."""
-        signature = document.signature
-        if signature is None:
-            raise ObjectDamaged(
-                f"object {key}: has no signature, and encryption is on",
-                hint="somebody without the key may have written it; if it was made with `encryption = none`, set that again",
-            )
-        if not self._keyring.verify(signature.key_id, document.signed_bytes, signature.value):
-            raise ObjectDamaged(
-                f"object {key}: its signature does not hold under key {signature.key_id}",
-                hint="somebody without the key wrote it, or the key of that name is another one",
-            )
-
-    def _signer(self, key_id: str) -> Signer:
-        return Signer(self._keyring, key_id)
 
     def _signed_ids(self) -> Iterator[str]:
         """Yield the repository ids of the manifests whose signature holds; what cannot be judged here has no say."""
@@ -321,34 +331,6 @@ class Repository:
             if isinstance(data, bytes):
                 with contextlib.suppress(KeyringError, IntegrityError):
                     yield self._decode_manifest(key, data, check_signature=True).repository_id
-
-    def _fetched(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes | IntegrityError]]:
-        """Read small objects in parallel, in order; one that is gone since it was listed does not come."""
-        with ThreadPoolExecutor(N_READERS) as pool:
-            for start in range(0, len(keys), N_AHEAD):
-                some = keys[start : start + N_AHEAD]
-                for key, data in zip(some, pool.map(self._get, some), strict=True):
-                    if data is not None:
-                        yield key, data
-
-    def _get(self, key: str) -> bytes | IntegrityError | None:
-        try:
-            return self.storage.get(key)
-        except IntegrityError as err:  # the storage itself noticed
-            return err
-        except ObjectMissing:
-            return None
-
-
-@dataclass(frozen=True, slots=True)
-class Signer:
-    """Sign bytes with one key of a keyring."""
-
-    keyring: Keyring
-    key_id: str
-
-    def __call__(self, data: bytes) -> Signature:
-        return Signature(key_id=self.key_id, value=self.keyring.sign(self.key_id, data))
 
 
 def chunk_key(backup: tuple[str, str, str], index: int, nonce: str) -> str:

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,13 @@ from continuum_tasks.actions import fetch, reindex, seal
 from continuum_tasks.actions.fan_out import Fan, InThreads, Work
 from continuum_tasks.actions.site import Site
 from continuum_tasks.catalog import Catalog, open_catalog
-from continuum_tasks.config import Config
-from continuum_tasks.errors import ConfigError, IntegrityError, NoSpace
+from continuum_tasks.config import Config, StorageType
+from continuum_tasks.errors import ConfigError, IntegrityError, NoSpace, StorageError, UsageError
 from continuum_tasks.jobs import Jobs, open_jobs
 from continuum_tasks.keyring import Keyring, open_keyring
 from continuum_tasks.metadata import METADATA, open_metadata
-from continuum_tasks.model import Cipher, StoredObject
+from continuum_tasks.metrics import open_metrics
+from continuum_tasks.model import Cipher
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite.snapshot import Clock
 from continuum_tasks.storage.open import open_storage
@@ -59,10 +60,27 @@ class Runtime:
             )
         return self._repositories[settings.name]
 
+    def in_region(self, region: str, *, storage: str = "") -> Runtime:
+        """Return this runtime with an S3 storage (empty = the only one) in another region; an empty one changes nothing.
+
+        Its fan-outs run in this process: other processes know nothing of the change. Raises UsageError.
+        """
+        if not region:
+            return self
+        s3 = [s for s in self.config.storages if s.type is StorageType.S3 and storage in ("", s.name)]
+        if len(s3) != 1:
+            self.config.storage(storage)
+            raise UsageError(
+                f"--region {region}: {f'storage {storage} is not S3' if storage else f'{len(s3)} storages are S3'}",
+                hint="name one S3 storage with --storage",
+            )
+        storages = tuple(replace(s, region=region) if s is s3[0] else s for s in self.config.storages)
+        return replace(self, config=replace(self.config, storages=storages), _repositories={})
+
     def works(self) -> dict[str, Work]:
         """Return how each kind of unit of a fan-out is run in this process."""
         return {
-            "seal_chunk": Work(run=self._seal, unit=seal.SealUnit, result=StoredObject),
+            "seal_chunk": Work(run=self._seal, unit=seal.SealUnit, result=seal.Sealed),
             "fetch_chunk": Work(run=self._fetch, unit=fetch.FetchUnit, result=fetch.Fetched),
         }
 
@@ -75,8 +93,20 @@ class Runtime:
         if not self.catalog.is_indexed(storage):
             reindex.run(self.repository(storage), site=self.site)
 
-    def _seal(self, unit: seal.SealUnit) -> StoredObject:
-        return seal.run(unit, self.repository(unit.storage), random_bytes=self.site.random_bytes)
+    def index_all(self) -> None:
+        """Read every storage the catalog has never seen. Raises the first StorageError, after all had their turn."""
+        unread: list[StorageError] = []
+        for settings in self.config.storages:
+            try:
+                self.index(settings.name)
+            except StorageError as err:
+                unread.append(err)
+        if unread:
+            raise unread[0]
+
+    def _seal(self, unit: seal.SealUnit) -> seal.Sealed:
+        site = self.site
+        return seal.run(unit, self.repository(unit.storage), random_bytes=site.random_bytes, monotonic=site.clock.monotonic)
 
     def _fetch(self, unit: fetch.FetchUnit) -> fetch.Fetched:
         return fetch.run(unit, self.repository(unit.storage))
@@ -109,12 +139,14 @@ def _metadata_path(config: Config, stack: ExitStack) -> tuple[Path, str]:
 def _opened(config: Config, path: Path, trouble: str) -> Iterator[Runtime]:
     catalog = open_catalog(path)
     jobs = open_jobs(path)
+    metrics = open_metrics(path)
     site = Site(
         host=config.host,
         state_dir=config.state_dir,
         temp_dir=config.temp_dir,
         settings=config.backup,
         catalog=catalog,
+        metrics=metrics,
         clock=system_clock(),
         random_bytes=secrets.token_bytes,
         pause=_pause,
@@ -122,6 +154,7 @@ def _opened(config: Config, path: Path, trouble: str) -> Iterator[Runtime]:
     try:
         yield Runtime(config=config, site=site, jobs=jobs, keyring=open_keyring(config.keys_dir), state_trouble=trouble)
     finally:
+        metrics.close()
         jobs.close()
         catalog.close()
 

@@ -17,7 +17,10 @@ HARD_LIMIT_AFTER_SECONDS = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerPool:
-    """One Celery worker. A task gets `soft_limit_seconds` to end, then an exception, and after 5 minutes more a SIGKILL."""
+    """One Celery worker; `queue` may name several, with commas between them.
+
+    A task gets `soft_limit_seconds` to end, then an exception, and after 5 minutes more a SIGKILL.
+    """
 
     name: str
     queue: str

@@ -17,11 +17,18 @@ from workers.queues import queues
 VISIBILITY_SECONDS = 300
 SOFT_SHUTDOWN_SECONDS = 5.0  # slept through in full by Celery when a task runs at the stop; enough for a chunk
 TASK_MODULES = tuple(
-    f"continuum_tasks.tasks.{name}" for name in ("backup", "restore", "verify", "transfer", "schedule", "health")
+    f"continuum_tasks.tasks.{name}"
+    for name in (
+        *("backup", "restore", "verify", "transfer", "schedule", "health"),
+        *("retention", "report", "drill", "watch"),
+    )
 )
 _TASKS = (
+    *(routing.APPLY_RETENTION, routing.RETENTION_DUE),
     *(routing.CREATE_BACKUP, routing.RESTORE_BACKUP, routing.VERIFY_BACKUP, routing.SEAL_CHUNK, routing.FETCH_CHUNK),
     *(routing.RECONCILE, routing.SCHEDULE_DUE, routing.HEALTH_CHECK),
+    *(routing.RUN_DRILL, routing.TEST_RESTORE, routing.RPO_WATCHDOG),
+    *(routing.WRITE_REPORT, routing.MEASURE_STORAGES),
 )
 
 

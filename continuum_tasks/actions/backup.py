@@ -7,38 +7,42 @@ A run that dies before the manifest leaves objects nobody names; one that dies a
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks import __version__, failpoints
-from continuum_tasks.actions import digests
+from continuum_tasks.actions import anomalies, digests, measure, profile
 from continuum_tasks.actions.draft import Draft, Request, check_there, draft
+from continuum_tasks.actions.examine import Examined, examining
 from continuum_tasks.actions.fan_out import Fan
+from continuum_tasks.actions.profile import timed
 from continuum_tasks.actions.reserve import released
 from continuum_tasks.actions.site import Site
 from continuum_tasks.actions.store import Layer, store
 from continuum_tasks.lock import Held, hold
-from continuum_tasks.model import Backup, Manifest, Progress, SourceFacts, Status
+from continuum_tasks.model import Backup, BackupId, Manifest, PhaseCost, Progress, SourceFacts, Status
 from continuum_tasks.repository import Repository
-from continuum_tasks.sqlite import check
 from continuum_tasks.sqlite.inspect import Source, inspect
 from continuum_tasks.sqlite.snapshot import Staged, StageLimits, stage
+
+MAX_REASONS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A backup that exists now, and why it has the strategy it has."""
+    """A backup that exists now, why it has the strategy it has, what its phases took, and what its anomalies put on hold."""
 
     backup: Backup
     reason: str
+    profile: tuple[PhaseCost, ...]
+    held: BackupId | None
 
 
 def run(
     request: Request, *, repository: Repository, site: Site, fan: Fan, still_mine: Callable[[], None]
 ) -> Generator[Progress, None, Finished]:
-    """Back up one database; yields progress, returns the backup. `still_mine` raises when this run lost its job.
+    """Back up one database; yields progress with notes, returns the backup. `still_mine` raises when this run lost its job.
 
     Raises SourceError (nothing was stored), DatabaseLocked, StorageError, KeyringError, NoSpace or StaleClaim.
     """
@@ -49,56 +53,90 @@ def run(
         ExitStack() as ending,
     ):
         failpoints.reach("create.locked")
+        begun, costs = site.clock.monotonic(), list[PhaseCost]()
+        monotonic = site.clock.monotonic
         source = inspect(request.database.path)
-        yield Progress(phase="stage", total_bytes=source.size_bytes)
-        with _staged(source, request, scratch, site=site) as staged, _checking(staged, request.database.check) as problems:
+        yield Progress(phase="stage", total_bytes=source.size_bytes, note=_of_source(source))
+        with (
+            _staged(source, request, scratch, site=site, costs=costs) as staged,
+            examining(staged, request.database, monotonic=monotonic) as examined,
+        ):
             failpoints.reach("create.staged")
-            drafted = draft(request, staged, scratch, repository=repository, site=site)
+            with timed("plan", costs, n_bytes=0, monotonic=monotonic):
+                drafted = draft(request, staged, scratch, repository=repository, site=site)
             ending.enter_context(released(drafted.id, repository=repository))
+            yield Progress(phase="stage", note=_of_draft(drafted))
             layer = yield from store(drafted, staged, scratch, site=site, fan=fan)
             failpoints.reach("create.chunks_put")
             yield Progress(phase="check")
-            reasons = (*staged.damaged, *problems.result())
-            manifest = _manifest(
-                drafted, layer, _Facts(source=source, staged=staged, reasons=reasons, checked=request.database.check), site=site
+            found = examined.result()
+            facts = _Facts(
+                source=source,
+                staged=staged,
+                examined=found,
+                costs=(*costs, *layer.costs, *found.costs),
+                checked=str(request.database.check),
             )
+            judged = anomalies.judge(_manifest(drafted, layer, facts, site=site), repository=repository, site=site)
+            yield Progress(phase="check", note=_of_judged(found, judged))
         yield Progress(phase="commit")
         still_mine()
-        backup = _commit(manifest, layer, repository=repository, site=site, lock=lock)
-    return Finished(backup=backup, reason=drafted.choice.reason)
-
-
-def _staged(source: Source, request: Request, scratch: Path, *, site: Site) -> AbstractContextManager[Staged]:
-    limits = StageLimits(
-        busy_timeout_seconds=request.database.busy_timeout_seconds, busy_window_seconds=request.database.busy_window_seconds
-    )
-    return stage(source, scratch, limits=limits, clock=site.clock)
+        with timed("commit", costs, n_bytes=0, monotonic=monotonic):
+            backup, held = _commit(judged, layer, repository=repository, site=site, lock=lock)
+        measure.backup(backup, site.clock.monotonic() - begun, site=site)
+        phases = profile.added((*judged.manifest.profile, costs[-1]))
+        profile.record(phases, backup, site=site)
+    return Finished(backup=backup, reason=drafted.choice.reason, profile=phases, held=held)
 
 
 @contextmanager
-def _checking(staged: Staged, how: str) -> Iterator[Future[tuple[str, ...]]]:
-    """Check the staged copy beside the work on it: SQLite walks its trees in one thread while others compress."""
-    checks = {"quick": check.quick_check, "full": check.integrity_check}
-    with ThreadPoolExecutor(1, thread_name_prefix="check") as pool:
-        yield pool.submit(checks[how], staged.path) if how in checks else pool.submit(tuple)
+def _staged(source: Source, request: Request, scratch: Path, *, site: Site, costs: list[PhaseCost]) -> Iterator[Staged]:
+    limits = StageLimits(
+        busy_timeout_seconds=request.database.busy_timeout_seconds, busy_window_seconds=request.database.busy_window_seconds
+    )
+    begun = site.clock.monotonic()
+    with stage(source, scratch, limits=limits, clock=site.clock) as staged:
+        seconds = site.clock.monotonic() - begun
+        costs.append(PhaseCost(phase="stage", seconds=seconds, n_bytes=staged.n_pages * staged.page_size))
+        yield staged
+
+
+def _of_source(source: Source) -> str:
+    mode = f"WAL mode, {source.wal_bytes} bytes of WAL" if source.wal else "rollback-journal mode"
+    return f"source {source.path}: {source.size_bytes} bytes, pages of {source.page_size}, {mode}"
+
+
+def _of_draft(drafted: Draft) -> str:
+    choice = drafted.choice
+    parent = f"parent {choice.parent.id}" if choice.parent else "no parent"
+    key = f"key {drafted.key_id}" if drafted.key_id else "not encrypted"
+    return f"{drafted.id}: {choice.strategy}, {parent} ({choice.reason}), {key}, storage {drafted.storage}"
+
+
+def _of_judged(found: Examined, judged: anomalies.Judged) -> str:
+    problems = "; ".join(found.problems[:5]) or "nothing wrong"
+    unlike = "; ".join(f"{one.name}: {one.text}" for one in judged.anomalies) or "no anomaly"
+    return f"check: {problems}; {judged.note}; {unlike}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
     source: Source
     staged: Staged
-    reasons: tuple[str, ...]
+    examined: Examined
+    costs: tuple[PhaseCost, ...]
     checked: str
 
 
 def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Manifest:
     source, staged = facts.source, facts.staged
+    reasons = (*staged.damaged, *facts.examined.problems)
     backup = Backup(
         id=drafted.id,
         database=drafted.database,
         storage="",
         strategy=drafted.choice.strategy,
-        status=Status.SUSPECT if facts.reasons else Status.COMPLETED,
+        status=Status.SUSPECT if reasons else Status.COMPLETED,
         created_at=staged.taken_at,
         finished_at=site.clock.now(),
         parent_id=None if drafted.choice.parent is None else drafted.choice.parent.id,
@@ -113,7 +151,7 @@ def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Man
         cipher=drafted.cipher,
         key_id=drafted.key_id,
         host=site.host,
-        suspect_reasons=facts.reasons[:20],
+        suspect_reasons=reasons[:MAX_REASONS],
     )
     return Manifest(
         repository_id=drafted.identity.repository_id,
@@ -126,16 +164,23 @@ def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Man
         checked=str(facts.checked),
         tool_version=__version__,
         sqlite_version=staged.sqlite_version,
+        schema_digest=facts.examined.schema_digest,
+        row_counts=facts.examined.row_counts,
+        profile=profile.added(facts.costs),
     )
 
 
-def _commit(manifest: Manifest, layer: Layer, *, repository: Repository, site: Site, lock: Held) -> Backup:
+def _commit(
+    judged: anomalies.Judged, layer: Layer, *, repository: Repository, site: Site, lock: Held
+) -> tuple[Backup, BackupId | None]:
     lock.check()
+    # First the hold, then what calls for it: a run that dies between the two has held one backup too many.
+    held = anomalies.protect(judged, repository=repository, site=site)
     failpoints.reach("create.before_manifest")
-    committed = repository.put_manifest(manifest)
+    committed = repository.put_manifest(judged.manifest)
     failpoints.reach("create.after_manifest")
     site.catalog.add(committed)
     failpoints.reach("create.catalogued")
     if committed.backup.status is Status.COMPLETED:
         digests.keep(committed.backup, layer.digests, site)
-    return committed.backup
+    return committed.backup, None if held is None else held.backup_id

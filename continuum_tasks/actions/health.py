@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -20,14 +19,12 @@ from continuum_tasks.actions import reindex
 from continuum_tasks.actions.site import Site
 from continuum_tasks.config import Config, DatabaseConfig, StorageConfig
 from continuum_tasks.errors import ContinuumError, ObjectMissing, StorageDenied, StorageUnreachable
-from continuum_tasks.jobs import Jobs, Pool
+from continuum_tasks.jobs import Failure, Job, Jobs, Pool
 from continuum_tasks.keyring import Keyring
-from continuum_tasks.metadata import open_metadata
 from continuum_tasks.model import Backup, Cipher, Status, Strategy
 from continuum_tasks.plan import health as plan
 from continuum_tasks.plan.finding import Finding, Severity, Trouble, worst
 from continuum_tasks.plan.protection import LastBackup, Protection, last_backup
-from continuum_tasks.plan.schedule import Rhythm
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite import check, live, vfs
 from continuum_tasks.sqlite.inspect import Source, inspect
@@ -76,19 +73,20 @@ def run(around: Surroundings) -> Report:
     storages = _storages(around)
     answering = {storage.name for storage in storages if storage.trouble is None}
     backups = around.site.catalog.backups()  # only now: a lost catalog has been read again from the storages
-    protections = [_proven(p, around, answering, now=now) for p in _protections(around.config, backups)]
+    rehearsed = [_rehearsed(protection, around.site) for protection in protections(around.config, backups)]
+    found = [_proven(protection, around, answering, now=now) for protection in rehearsed]
     databases = tuple(_database(database, around.site, checked=False) for database in around.config.databases)
     facts = plan.Facts(
         databases=databases,
-        protections=tuple(protections),
+        protections=tuple(found),
         storages=tuple(_with_need(s, databases, around.config, backups=backups) for s in storages),
         broker=plan.BrokerFacts(embedded=around.config.broker.url is None, trouble=_trouble_of(around.check_broker)),
         pools=_pools(around, now=now),
-        failed_jobs=_failed_jobs(around.site.state_dir, since=now - FAILED_WITHIN),
+        failed_jobs=tuple(_failed(job) for job in around.jobs.failed(now - FAILED_WITHIN)),
         keys=_keys(around, backups),
         temp=_temp(around.site.temp_dir, databases),
     )
-    return _report(protections, plan.backup_findings(facts, now=now), now=now)
+    return _report(found, plan.backup_findings(facts, now=now), now=now)
 
 
 def run_service(around: Surroundings) -> Report:
@@ -97,30 +95,33 @@ def run_service(around: Surroundings) -> Report:
     if not all(around.site.catalog.is_indexed(storage.name) for storage in around.config.storages):
         _storages(around)
     databases = tuple(_database(database, around.site, checked=True) for database in around.config.databases)
-    protections = _protections(around.config, around.site.catalog.backups())
-    return _report(protections, plan.service_findings(databases, protections, now=now), now=now)
+    found = protections(around.config, around.site.catalog.backups())
+    return _report(found, plan.service_findings(databases, found, now=now), now=now)
 
 
-def _report(protections: Sequence[Protection], findings: tuple[Finding, ...], *, now: datetime) -> Report:
+def _report(found: Sequence[Protection], findings: tuple[Finding, ...], *, now: datetime) -> Report:
     return Report(
         at=now,
         severity=worst(findings),
-        last_backups=tuple(last_backup(protection, now=now) for protection in protections),
+        last_backups=tuple(last_backup(protection, now=now) for protection in found),
         findings=findings,
     )
 
 
-def _protections(config: Config, backups: Sequence[Backup]) -> list[Protection]:
+def _rehearsed(protection: Protection, site: Site) -> Protection:
+    names = {backup.storage for backup in protection.backups}
+    records = [record for name in names for record in site.catalog.drills(name) if record.database == protection.database]
+    return replace(protection, rehearsal=max(records, key=lambda record: record.at, default=None))
+
+
+def protections(config: Config, backups: Sequence[Backup]) -> list[Protection]:
+    """Return what is known of each declared database: its rhythm, and its backups in the declared storages."""
     declared = {storage.name for storage in config.storages}
     return [
         Protection(
             database=database.name,
             storage=database.storage,
-            rhythm=Rhythm(
-                full_every_seconds=database.full_every_seconds,
-                incremental_every_seconds=database.incremental_every_seconds,
-                verify_every_seconds=database.verify_every_seconds,
-            ),
+            rhythm=database.rhythm,
             backups=tuple(b for b in backups if b.database == database.name and b.storage in declared),
         )
         for database in config.databases
@@ -257,29 +258,10 @@ def _pool(name: str, queue: str, reported: Sequence[Pool], *, elsewhere: bool) -
     )
 
 
-def _failed_jobs(state_dir: Path, *, since: datetime) -> tuple[plan.FailedJob, ...]:
-    metadata = open_metadata(state_dir / "metadata.db", "")
-    try:
-        rows = metadata.rows(
-            "SELECT kind, database, updated_at, error FROM jobs WHERE state='failed' AND parent_id IS NULL AND updated_at>=?",
-            (int(since.timestamp() * 1_000_000),),
-        )
-    finally:
-        metadata.close()
-    return tuple(
-        plan.FailedJob(
-            kind=str(kind),
-            database=str(database),
-            at=datetime.fromtimestamp(int(str(updated_at)) / 1_000_000, UTC),
-            trouble=_failure(str(error)),
-        )
-        for kind, database, updated_at, error in rows
-    )
-
-
-def _failure(text: str) -> Trouble:
-    error = json.loads(text)
-    return Trouble(message=error["message"], hint=error["hint"])
+def _failed(job: Job) -> plan.FailedJob:
+    error = job.error or Failure(name="JobFailed", message="failed")
+    trouble = Trouble(message=error.message, hint=error.hint)
+    return plan.FailedJob(kind=job.kind, database=job.database, at=job.updated_at, trouble=trouble)
 
 
 def _keys(around: Surroundings, backups: Sequence[Backup]) -> tuple[plan.KeyFacts, ...]:

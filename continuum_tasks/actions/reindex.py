@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from continuum_tasks.actions.site import Site
+from continuum_tasks.catalog import Contents
 from continuum_tasks.errors import IntegrityError, StorageUnreachable
-from continuum_tasks.model import Attestation, Backup, Manifest
+from continuum_tasks.model import Backup, Manifest
 from continuum_tasks.repository import Repository
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,23 +31,37 @@ def run(repository: Repository, *, site: Site, accept_empty: bool = False) -> Re
     """
     known = [backup.id for backup in site.catalog.backups(storage=repository.name)]
     manifests: list[Manifest] = []
-    attestations: list[Attestation] = []
     damaged: list[str] = []
     for manifest in repository.manifests():
         if isinstance(manifest, IntegrityError):
             damaged.append(manifest.message)
         else:
             manifests.append(manifest)
-    for _, verdict in repository.attestations():
-        if isinstance(verdict, IntegrityError):
-            damaged.append(verdict.message)
-        else:
-            attestations.append(verdict)
+    attestations = _good(repository.attestations(), damaged)
+    holds = _good(repository.holds(), damaged)
+    drills = _good(repository.drills(), damaged)
+    contents = Contents(
+        manifests=manifests,
+        attestations=attestations,
+        holds=holds,
+        drills=drills,
+        acceptances=_good(repository.acceptances(), damaged),
+    )
     if known and not manifests and not damaged and not accept_empty:
         raise StorageUnreachable(
             f"storage {repository.name}: holds no backup, but {len(known)} were made there",
             hint="is its disk mounted, its bucket the right one? if they are gone: `continuum backup reindex --accept-empty`",
         )
-    attestations.sort(key=lambda verdict: verdict.at)
-    site.catalog.replace_storage(repository.name, manifests, attestations, known=known, now=site.clock.now())
+    site.catalog.replace_storage(repository.name, contents, known=known, now=site.clock.now())
     return Reindexed(backups=tuple(site.catalog.backups(storage=repository.name)), damaged=tuple(damaged))
+
+
+def _good(records: Iterator[tuple[str, T | IntegrityError]], damaged: list[str]) -> list[T]:
+    """Return the records that could be read; the others are named in `damaged`."""
+    good: list[T] = []
+    for _, record in records:
+        if isinstance(record, IntegrityError):
+            damaged.append(record.message)
+        else:
+            good.append(record)
+    return good

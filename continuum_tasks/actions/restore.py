@@ -6,35 +6,39 @@ record, which the next restore of the same target finishes or clears away.
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import os
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from continuum_tasks import failpoints
+from continuum_tasks.actions import recoveries
 from continuum_tasks.actions.assemble import Assembled, assemble, prove
+from continuum_tasks.actions.beside import scratch_for, temporary
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
-from continuum_tasks.errors import ConfigError, NoSpace, ProofFailed
+from continuum_tasks.actions.verify import likely_links
+from continuum_tasks.errors import ContinuumError, ProofFailed, SourceRefused
 from continuum_tasks.model import Backup, BackupId, Manifest, Progress, Status
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite import check
+from continuum_tasks.sqlite.inspect import Imprint, imprint
 from continuum_tasks.sqlite.install import Installed, Ownership, check_target, install, recover
-from continuum_tasks.sqlite.staging import private_directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Which backup goes where. `verify` also runs SQLite's integrity check on the proven file before it is installed."""
+    """Which backup goes where. `verify` also runs SQLite's integrity check on the proven file before it is installed.
+
+    `region` is the one that was asked for in place of the storage's; the repository given is open there already.
+    """
 
     backup_id: BackupId
     target: Path
     overwrite: bool
     verify: bool
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,25 +64,27 @@ def run(
     begun = site.clock.monotonic()
     target = request.target.absolute()
     yield Progress(phase="plan")
-    chain = repository.read_chain(request.backup_id)
-    with _scratch(target, site=site) as work:
+    likely = likely_links(request.backup_id, repository=repository, site=site)
+    chain = repository.read_chain(request.backup_id, likely=likely)
+    with scratch_for(target, site=site) as work:
         failpoints.reach("restore.begun")
         recover(target)
         check_target(target, overwrite=request.overwrite, need_bytes=chain[-1].backup.original_size_bytes + SPACE_MARGIN_BYTES)
-        with _temporary(target, site=site) as filling:
+        with temporary(target, site=site) as filling:
             failpoints.reach("restore.temp_created")
             assembled = yield from _fill(chain, filling, work, repository=repository, fan=fan)
             # Under another name: a worker that was given up may still come to open the old one.
-            temporary = filling.rename(filling.with_name(filling.name.replace(".filling.", ".proven.")))
-            yield from prove(chain, temporary, work, site=site)
-            warnings = yield from _examine(chain[-1], temporary, request)
+            temp = filling.rename(filling.with_name(filling.name.replace(".tmp", ".proven.tmp")))
+            yield from prove(chain, temp, work, site=site)
+            warnings = yield from _examine(chain[-1], temp, request)
+            imprinted = _imprint(temp)
             failpoints.reach("restore.proven")
             yield Progress(phase="install")
             still_mine()
             installed = install(
-                temporary, target, overwrite=request.overwrite, now=site.clock.now(), ownership=_ownership(chain[-1])
+                temp, target, overwrite=request.overwrite, now=site.clock.now(), ownership=_ownership(chain[-1])
             )
-    return Restored(
+    restored = Restored(
         backup=chain[-1].backup,
         target=str(target),
         quarantine=str(installed.quarantine or ""),
@@ -86,6 +92,44 @@ def run(
         seconds=round(site.clock.monotonic() - begun, 3),
         warnings=(*warnings, *_remarks(installed)),
     )
+    return replace(restored, warnings=(*restored.warnings, *_noted(restored, request, imprinted, site=site)))
+
+
+def _imprint(temp: Path) -> Imprint:
+    """Take it before the install: afterwards a service may have written already. Zeros for what is no database."""
+    try:
+        return imprint(temp)
+    except SourceRefused:  # a backup of a damaged source
+        return Imprint(wal=False, change_counter=0, size_bytes=0, modified_ns=0)
+
+
+def _noted(restored: Restored, request: Request, installed: Imprint, *, site: Site) -> tuple[str, ...]:
+    """Keep what was done and measured; the restore is done by now, so what cannot be kept is a warning."""
+    backup, now = restored.backup, site.clock.now()
+    warnings: tuple[str, ...] = ()
+    labels = {"database": backup.database, "storage": backup.storage}
+    try:
+        site.metrics.record("restore_duration_seconds", restored.seconds, at=now, labels=labels)
+        site.metrics.record("restore_fetched_bytes", restored.fetched_bytes, at=now, labels=labels)
+    except ContinuumError as err:
+        warnings = (f"what it took is not in the metrics: {err.message}",)
+    recovery = recoveries.Recovery(
+        kind=recoveries.Kind.RESTORE,
+        at=now,
+        target=restored.target,
+        backup_id=backup.id,
+        database=backup.database,
+        storage=backup.storage,
+        region=request.region,
+        root=backup.root,
+        page_size=backup.page_size,
+        n_pages=backup.n_pages,
+        wal=installed.wal,
+        change_counter=installed.change_counter,
+        modified_ns=installed.modified_ns,
+        quarantine=restored.quarantine,
+    )
+    return (*warnings, *recoveries.note(recovery, site=site))
 
 
 def _remarks(installed: Installed) -> tuple[str, ...]:
@@ -122,50 +166,6 @@ def _examine(manifest: Manifest, temporary: Path, request: Request) -> Generator
                 hint="the source was damaged in a way its quick check missed; restore an older backup, or without --verify",
             )
     return warnings
-
-
-@contextmanager
-def _temporary(target: Path, *, site: Site) -> Iterator[Path]:
-    """Make the hidden file beside the target (0600) that will become it; what killed restores left there is removed.
-
-    Its owner holds a `flock` on it, so what is in use is told from what was left.
-    """
-    for stale in target.parent.glob(f".{glob.escape(target.name)}.continuum-*.tmp"):
-        _remove_unlocked(stale)
-    path = target.parent / f".{target.name}.continuum-{site.random_bytes(6).hex()}.filling.tmp"
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield path
-    finally:
-        os.close(descriptor)
-        path.unlink(missing_ok=True)
-        path.with_name(path.name.replace(".filling.", ".proven.")).unlink(missing_ok=True)
-
-
-def _remove_unlocked(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return  # removed meanwhile, or not ours to remove
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-    except BlockingIOError:
-        return
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _scratch(target: Path, *, site: Site) -> Iterator[Path]:
-    """Make the private directory of a restore: where `temp_dir` cannot be used, beside the target."""
-    with ExitStack() as stack:
-        try:
-            work = stack.enter_context(site.scratch())
-        except (ConfigError, NoSpace):
-            work = stack.enter_context(private_directory(target.parent, now=site.clock.now()))
-        yield work
 
 
 def _ownership(manifest: Manifest) -> Ownership:

@@ -11,8 +11,8 @@ from pathlib import Path
 from continuum_tasks import failpoints
 from continuum_tasks.layer.digest import DIGEST_BYTES
 from continuum_tasks.layer.format import ObjectContext, lock_page
-from continuum_tasks.layer.writer import ChunkOptions, write_chunk
-from continuum_tasks.model import Cipher, Codec, StoredObject, WrappedKey
+from continuum_tasks.layer.writer import ChunkOptions, SealedChunk, write_chunk
+from continuum_tasks.model import Cipher, Codec, PhaseCost, StoredObject, WrappedKey
 from continuum_tasks.repository import Repository, chunk_key, key_context
 from continuum_tasks.sqlite.pages import PageSlice, read_runs
 
@@ -43,8 +43,18 @@ class SealUnit:
     wrapped_key: WrappedKey | None
 
 
-def run(unit: SealUnit, repository: Repository, *, random_bytes: Callable[[int], bytes]) -> StoredObject:
-    """Seal and store the chunk; returns what the manifest says about it. Doing it again makes another object, harmlessly."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A chunk that is stored: what the manifest says about it, and what each phase of it took."""
+
+    stored: StoredObject
+    costs: tuple[PhaseCost, ...]
+
+
+def run(
+    unit: SealUnit, repository: Repository, *, random_bytes: Callable[[int], bytes], monotonic: Callable[[], float]
+) -> Sealed:
+    """Seal and store the chunk. Doing it again makes another object, harmlessly."""
     data_key = repository.unwrap(unit.wrapped_key, context=key_context(unit.repository_id, unit.base_id))
     options = ChunkOptions(
         page_size=unit.page_size,
@@ -56,19 +66,32 @@ def run(unit: SealUnit, repository: Repository, *, random_bytes: Callable[[int],
     )
     context = ObjectContext(repository_id=unit.repository_id, backup_id=unit.backup_id, kind="chunk", index=unit.index)
     runs = read_runs(Path(unit.staged_path), page_size=unit.page_size, pages=_pages(unit))
-    sealed = write_chunk(runs, context=context, options=options)
+    sealed = write_chunk(runs, context=context, options=options, clock=monotonic)
     if unit.digests_path:
         _write_digests(unit, sealed.digests)
     key = chunk_key((unit.database, unit.base_id, unit.backup_id), unit.index, random_bytes(4).hex())
+    begun = monotonic()
     repository.storage.put(key, sealed.data)
+    upload_seconds = monotonic() - begun
     failpoints.reach("create.chunk_put")
-    return StoredObject(
+    stored = StoredObject(
         key=key,
         size_bytes=len(sealed.data),
         sha256=sealed.sha256,
         n_pages=sealed.n_pages,
         index_offset=sealed.index_offset,
         index_bytes=sealed.index_bytes,
+    )
+    return Sealed(stored=stored, costs=_costs(sealed, upload_seconds))
+
+
+def _costs(sealed: SealedChunk, upload_seconds: float) -> tuple[PhaseCost, ...]:
+    n_bytes = len(sealed.data)
+    return (
+        PhaseCost(phase="hash", seconds=sealed.costs.hash_seconds, n_bytes=sealed.raw_bytes),
+        PhaseCost(phase="compress", seconds=sealed.costs.compress_seconds, n_bytes=sealed.raw_bytes),
+        PhaseCost(phase="seal", seconds=sealed.costs.seal_seconds, n_bytes=n_bytes),
+        PhaseCost(phase="upload", seconds=upload_seconds, n_bytes=n_bytes),
     )
 
 

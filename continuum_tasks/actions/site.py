@@ -11,6 +11,7 @@ from pathlib import Path
 from continuum_tasks.catalog import Catalog
 from continuum_tasks.config import BackupSettings
 from continuum_tasks.lock import Contender
+from continuum_tasks.metrics import Metrics
 from continuum_tasks.sqlite.snapshot import Clock
 from continuum_tasks.sqlite.staging import private_directory
 
@@ -24,6 +25,7 @@ class Site:
     temp_dir: Path
     settings: BackupSettings
     catalog: Catalog
+    metrics: Metrics
     clock: Clock
     random_bytes: Callable[[int], bytes]
     pause: Callable[[int], None]

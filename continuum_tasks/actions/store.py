@@ -10,11 +10,12 @@ from continuum_tasks import failpoints
 from continuum_tasks.actions import digests
 from continuum_tasks.actions.draft import Draft
 from continuum_tasks.actions.fan_out import Fan
-from continuum_tasks.actions.seal import SealUnit
+from continuum_tasks.actions.profile import added, timed
+from continuum_tasks.actions.seal import Sealed, SealUnit
 from continuum_tasks.actions.site import Site
 from continuum_tasks.layer.digest import DIGEST_BYTES
 from continuum_tasks.layer.format import lock_page
-from continuum_tasks.model import Progress, StoredObject
+from continuum_tasks.model import PhaseCost, Progress, StoredObject
 from continuum_tasks.plan import chunks
 from continuum_tasks.sqlite.changes import changed_pages, digest_file
 from continuum_tasks.sqlite.snapshot import Staged
@@ -24,11 +25,12 @@ KIND = "seal_chunk"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """What was stored: objects in order, the root over all pages of the state, the state's digest file."""
+    """What was stored: objects in order, the root over all pages of the state, its digest file, what the phases took."""
 
     objects: tuple[StoredObject, ...]
     root: str
     digests: Path
+    costs: tuple[PhaseCost, ...]
 
     @property
     def stored_bytes(self) -> int:
@@ -41,11 +43,12 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pages:
-    """Which pages to store: a file of page numbers, or (empty path) all of them."""
+    """Which pages to store: a file of page numbers, or (empty path) all of them; and what finding them took."""
 
     pgnos_path: str
     n_pages: int
     digests: Path
+    costs: tuple[PhaseCost, ...] = ()
 
 
 def store(draft: Draft, staged: Staged, scratch: Path, *, site: Site, fan: Fan) -> Generator[Progress, None, Layer]:
@@ -54,14 +57,25 @@ def store(draft: Draft, staged: Staged, scratch: Path, *, site: Site, fan: Fan) 
     failpoints.reach("create.digested")
     units = _units(draft, staged, pages, site=site)
     total = pages.n_pages * staged.page_size
-    n_bytes, stored = 0, {}
-    yield Progress(phase="store", total_bytes=total)
+    n_bytes, sealed = 0, dict[int, Sealed]()
+    share = f"{100 * pages.n_pages / staged.n_pages:.1f} %" if staged.n_pages else "none"
+    note = f"{pages.n_pages} of {staged.n_pages} pages are stored ({share}), in {len(units)} chunks"
+    yield Progress(phase="store", total_bytes=total, note=note)
     for number, result in fan.run(KIND, units):
-        stored[number] = result
-        n_bytes += result.n_pages * staged.page_size
-        yield Progress(phase="store", n_bytes=n_bytes, total_bytes=total, detail=f"{len(stored)}/{len(units)} chunks")
-    objects = tuple(stored[number] for number in range(len(units)))
-    return Layer(objects=objects, root=digests.root_of(pages.digests), digests=pages.digests)
+        sealed[number] = result
+        n_bytes += result.stored.n_pages * staged.page_size
+        detail = f"{len(sealed)}/{len(units)} chunks"
+        yield Progress(phase="store", n_bytes=n_bytes, total_bytes=total, detail=detail, note=_said(result, units[number]))
+    costs = added([*pages.costs, *(cost for one in sealed.values() for cost in one.costs)])
+    objects = tuple(sealed[number].stored for number in range(len(units)))
+    return Layer(objects=objects, root=digests.root_of(pages.digests), digests=pages.digests, costs=costs)
+
+
+def _said(sealed: Sealed, unit: SealUnit) -> str:
+    stored = sealed.stored
+    took = ", ".join(f"{cost.phase} {cost.seconds:.3f} s" for cost in sealed.costs)
+    raw_bytes = stored.n_pages * unit.page_size
+    return f"chunk {unit.index + 1}: {stored.n_pages} pages, {raw_bytes} bytes became {stored.size_bytes}: {took}; {stored.key}"
 
 
 def _choose_pages(draft: Draft, staged: Staged, scratch: Path, *, site: Site) -> Generator[Progress, None, _Pages]:
@@ -71,12 +85,14 @@ def _choose_pages(draft: Draft, staged: Staged, scratch: Path, *, site: Site) ->
             file.truncate(staged.n_pages * DIGEST_BYTES)  # the chunks fill it in as they are sealed
         return _Pages(pgnos_path="", n_pages=staged.n_pages, digests=found)
     yield Progress(phase="compare", total_bytes=staged.n_pages * staged.page_size)
-    digest_file(staged.path, found, page_size=staged.page_size, n_pages=staged.n_pages, n_threads=site.n_threads)
-    changed = changed_pages(draft.parent_digests, found)
+    costs: list[PhaseCost] = []
+    with timed("hash", costs, n_bytes=staged.n_pages * staged.page_size, monotonic=site.clock.monotonic):
+        digest_file(staged.path, found, page_size=staged.page_size, n_pages=staged.n_pages, n_threads=site.n_threads)
+        changed = changed_pages(draft.parent_digests, found)
     pgnos = scratch / "changed.pgnos"
     with pgnos.open("wb") as file:
         changed.tofile(file)
-    return _Pages(pgnos_path=str(pgnos), n_pages=len(changed), digests=found)
+    return _Pages(pgnos_path=str(pgnos), n_pages=len(changed), digests=found, costs=tuple(costs))
 
 
 def _units(draft: Draft, staged: Staged, pages: _Pages, *, site: Site) -> list[SealUnit]:

@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from continuum_tasks.actions import measure
 from continuum_tasks.actions.assemble import assemble, prove
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
 from continuum_tasks.errors import (
     BackupNotFound,
     ContinuumError,
+    DatabaseLocked,
     IntegrityError,
     ObjectDamaged,
     ObjectMissing,
@@ -34,16 +38,22 @@ from continuum_tasks.model import Attestation, Backup, BackupId, Level, Manifest
 from continuum_tasks.plan.chain import links
 from continuum_tasks.repository import IDENTITY_KEY, Repository
 from continuum_tasks.sqlite import check
+from continuum_tasks.sqlite.staging import check_space
 
 MAX_FINDINGS = 50
+RESTORED = "restored.db"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to verify and how deep; `database` empty = searched for in the storage."""
+    """What to verify and how deep; `database` empty = searched for in the storage.
+
+    `each_link`: whatever the level, read every stored byte of the chain and say so of each link.
+    """
 
     backup_id: BackupId
     level: Level
+    each_link: bool = False
     database: str = ""
 
 
@@ -56,7 +66,9 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Evidence:
+class Evidence:
+    """What a look at a backup found out about it."""
+
     findings: tuple[str, ...] = ()
     schema_digest: str = ""
     row_counts: tuple[tuple[str, int], ...] = ()
@@ -74,24 +86,26 @@ def run(request: Request, *, repository: Repository, site: Site, fan: Fan) -> Ge
         request.backup_id,
         check_signature=request.level is not Level.OBJECTS,
         database=request.database,
-        likely=_likely(request.backup_id, repository=repository, site=site),
+        likely=likely_links(request.backup_id, repository=repository, site=site),
     )
     backup = chain[-1].backup
     try:
-        beside = _look_beside(chain, repository=repository)
+        beside = look_beside(chain, repository=repository)
+        if request.each_link:
+            yield from _each_link(chain, repository=repository, site=site)
         evidence = yield from _look(chain, request.level, repository=repository, site=site, fan=fan)
     except (IntegrityError, ObjectMissing) as err:
-        _attest(backup, _verdict(request, site, begun, failure=err), repository=repository, site=site)
+        attest(backup, verdict(request, site, begun, failure=err), repository=repository, site=site)
         raise
-    attestation = _verdict(request, site, begun, evidence=evidence)
-    fresh = _attest(backup, attestation, repository=repository, site=site)
+    attestation = verdict(request, site, begun, evidence=evidence)
+    fresh = attest(backup, attestation, repository=repository, site=site)
     beside.pop(fresh, None)
     if beside:
-        raise _mended(beside, chain[-1], request.level, repository=repository)
+        raise mended(beside, chain[-1], request.level, repository=repository)
     return Verified(backup=backup, attestation=attestation)
 
 
-def _likely(backup_id: BackupId, *, repository: Repository, site: Site) -> tuple[BackupId, ...]:
+def likely_links(backup_id: BackupId, *, repository: Repository, site: Site) -> tuple[BackupId, ...]:
     """Return the links the catalog knows, so thousands of manifests come at once; the storage still has the last word."""
     known = site.catalog.backups(storage=repository.name)
     wanted = next((backup for backup in known if backup.id == backup_id), None)
@@ -103,21 +117,56 @@ def _likely(backup_id: BackupId, *, repository: Repository, site: Site) -> tuple
 
 def _look(
     chain: Sequence[Manifest], level: Level, *, repository: Repository, site: Site, fan: Fan
-) -> Generator[Progress, None, _Evidence]:
+) -> Generator[Progress, None, Evidence]:
     if level is Level.OBJECTS:
-        yield from _read_objects(chain, repository=repository, n_threads=site.settings.max_concurrent_uploads)
-        return _Evidence()
+        bad = yield from _read_objects(chain, repository=repository, n_threads=site.settings.max_concurrent_uploads)
+        if bad:
+            raise _summed_up([error for errors in bad.values() for error in errors])
+        return Evidence()
     with site.scratch() as work:
-        target = None if level is Level.PAGES else _empty_file(work / "restored.db", chain[-1].backup.original_size_bytes)
-        yield from assemble(chain, target, work, repository=repository, fan=fan)
-        if target is None:
-            return _Evidence()
-        yield from prove(chain, target, work, site=site)
-        yield Progress(phase="check", total_bytes=chain[-1].backup.original_size_bytes)
-        return _examine(chain[-1].backup, target)
+        if level is Level.RESTORE:
+            return (yield from test_restore(chain, work / RESTORED, repository=repository, site=site, fan=fan))
+        yield from assemble(chain, None, work, repository=repository, fan=fan)
+        return Evidence()
 
 
-def _look_beside(chain: Sequence[Manifest], *, repository: Repository) -> dict[str, ContinuumError]:
+def test_restore(
+    chain: Sequence[Manifest], target: Path, *, repository: Repository, site: Site, fan: Fan
+) -> Generator[Progress, None, Evidence]:
+    """Restore a chain to the new file `target` in a private directory, prove every page and let SQLite check it.
+
+    Raises ObjectMissing, IntegrityError, KeyringError, StorageError, or NoSpace before the first byte.
+    """
+    last = chain[-1].backup
+    check_space(target.parent, last.original_size_bytes, name=f"backup {last.id}")
+    yield from assemble(chain, _empty_file(target, last.original_size_bytes), target.parent, repository=repository, fan=fan)
+    yield Progress(phase="sync", total_bytes=last.original_size_bytes)
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
+    yield from prove(chain, target, target.parent, site=site)
+    yield Progress(phase="check", total_bytes=last.original_size_bytes)
+    return _examine(last, target)
+
+
+def _each_link(chain: Sequence[Manifest], *, repository: Repository, site: Site) -> Generator[Progress, None, None]:
+    """Read all stored bytes of a chain once, and store an `objects` verdict about each link but the last.
+
+    A link passes when its bytes and those of all links below it are sound. Raises what is wrong when anything is.
+    """
+    begun = site.clock.monotonic()
+    bad = yield from _read_objects(chain, repository=repository, n_threads=site.settings.max_concurrent_uploads)
+    wrong: list[ContinuumError] = []
+    for number, manifest in enumerate(chain):
+        wrong += bad.get(manifest.backup.id, ())
+        if number < len(chain) - 1:
+            request = Request(backup_id=manifest.backup.id, level=Level.OBJECTS)
+            failure = _summed_up(wrong) if wrong else None
+            _store(manifest.backup, verdict(request, site, begun, failure=failure), repository=repository, site=site)
+    if wrong:
+        raise _summed_up(wrong)
+
+
+def look_beside(chain: Sequence[Manifest], *, repository: Repository) -> dict[str, ContinuumError]:
     """Return what is wrong, by key, with the repository's identity and the chain's stored verdicts.
 
     Raises ProofFailed when the identity is sound and another's: then the backup is not what it is listed as.
@@ -136,7 +185,7 @@ def _look_beside(chain: Sequence[Manifest], *, repository: Repository) -> dict[s
     return found
 
 
-def _mended(beside: Mapping[str, ContinuumError], manifest: Manifest, level: Level, *, repository: Repository) -> ObjectDamaged:
+def mended(beside: Mapping[str, ContinuumError], manifest: Manifest, level: Level, *, repository: Repository) -> ObjectDamaged:
     """Mend what this level may, and return the error that names every document and says what was done about it.
 
     Only a manifest whose signature was checked says who the repository is, which `objects` does not do.
@@ -163,10 +212,14 @@ def _tried(act: Callable[[], object], what: str) -> str:
     return what
 
 
-def _read_objects(chain: Sequence[Manifest], *, repository: Repository, n_threads: int) -> Generator[Progress, None, None]:
+def _read_objects(
+    chain: Sequence[Manifest], *, repository: Repository, n_threads: int
+) -> Generator[Progress, None, dict[BackupId, list[ContinuumError]]]:
+    """Read every stored byte of a chain; returns what is wrong, by the link it was found in."""
     objects = [stored for manifest in chain for stored in manifest.objects]
+    links = [manifest.backup.id for manifest in chain for _ in manifest.objects]
     total = sum(stored.size_bytes for stored in objects)
-    n_bytes, bad = 0, []
+    n_bytes, bad = 0, dict[BackupId, list[ContinuumError]]()
     yield Progress(phase="read", total_bytes=total)
 
     def read(stored: StoredObject) -> ContinuumError | None:
@@ -177,13 +230,12 @@ def _read_objects(chain: Sequence[Manifest], *, repository: Repository, n_thread
         return None
 
     with ThreadPoolExecutor(n_threads) as pool:
-        for stored, error in zip(objects, pool.map(read, objects), strict=True):
+        for link, stored, error in zip(links, objects, pool.map(read, objects), strict=True):
             n_bytes += stored.size_bytes
             if error is not None:
-                bad.append(error)
+                bad.setdefault(link, []).append(error)
             yield Progress(phase="read", n_bytes=n_bytes, total_bytes=total)
-    if bad:
-        raise _summed_up(bad)
+    return bad
 
 
 def _check_object(stored: StoredObject, repository: Repository) -> None:
@@ -209,7 +261,7 @@ def _empty_file(path: Path, size_bytes: int) -> Path:
     return path
 
 
-def _examine(backup: Backup, restored: Path) -> _Evidence:
+def _examine(backup: Backup, restored: Path) -> Evidence:
     problems = check.integrity_check(restored)
     if problems:
         raise ProofFailed(
@@ -217,17 +269,18 @@ def _examine(backup: Backup, restored: Path) -> _Evidence:
             hint="the source was damaged before this backup; go back to an older verified one",
         )
     broken = check.foreign_key_check(restored)
-    return _Evidence(
+    return Evidence(
         findings=tuple(f"foreign key: {row}" for row in broken[:MAX_FINDINGS]),
         schema_digest=check.schema_digest(restored),
         row_counts=check.row_counts(restored),
     )
 
 
-def _verdict(
-    request: Request, site: Site, begun: float, *, evidence: _Evidence | None = None, failure: ContinuumError | None = None
+def verdict(
+    request: Request, site: Site, begun: float, *, evidence: Evidence | None = None, failure: ContinuumError | None = None
 ) -> Attestation:
-    evidence = evidence or _Evidence(findings=() if failure is None else (failure.message,))
+    """Return the verdict of a verification that began at `begun` on the site's monotonic clock."""
+    evidence = evidence or Evidence(findings=() if failure is None else (failure.message,))
     return Attestation(
         backup_id=request.backup_id,
         level=request.level,
@@ -241,7 +294,32 @@ def _verdict(
     )
 
 
-def _attest(backup: Backup, attestation: Attestation, *, repository: Repository, site: Site) -> str:
+def attest(backup: Backup, attestation: Attestation, *, repository: Repository, site: Site) -> str:
+    """Store a verdict beside its backup and in the catalog, and keep how long it took; returns its key.
+
+    Raises DatabaseLocked or BackupNotFound for a failure of a chain that retention rolled forward or expired meanwhile.
+    """
+    if not attestation.passed:
+        _check_unchanged(backup, attestation, repository=repository)
+    key = _store(backup, attestation, repository=repository, site=site)
+    measure.verify(backup, attestation.duration_seconds, site=site)
+    return key
+
+
+def _check_unchanged(backup: Backup, attestation: Attestation, *, repository: Repository) -> None:
+    begun = attestation.at - timedelta(seconds=attestation.duration_seconds)
+    try:
+        chain = repository.read_chain(backup.id, check_signature=False)
+    except IntegrityError:
+        return  # its documents are damaged: the failure stands
+    links = [manifest.backup for manifest in chain]
+    if links[-1].rolled_at != backup.rolled_at or any(b.rolled_at is not None and b.rolled_at > begun for b in links):
+        raise DatabaseLocked(
+            f"backup {backup.id}: its chain was rolled forward while it was read", hint="nothing is wrong with it; start again"
+        )
+
+
+def _store(backup: Backup, attestation: Attestation, *, repository: Repository, site: Site) -> str:
     key = repository.put_attestation(backup.database, attestation, key_id=backup.key_id)
     site.catalog.attest(backup.storage, attestation)
     return key

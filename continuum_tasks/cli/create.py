@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -14,8 +14,12 @@ from continuum_tasks.cli import emit, params, work
 from continuum_tasks.cli.asked import asked, opened, shared
 from continuum_tasks.cli.fields import backup_facts, backup_fields
 from continuum_tasks.cli.hand_over import Row
-from continuum_tasks.cli.table import facts
-from continuum_tasks.model import Progress, Status, Strategy
+from continuum_tasks.cli.table import Column, facts, table
+from continuum_tasks.config import DatabaseConfig
+from continuum_tasks.errors import Declined
+from continuum_tasks.manifest import to_json
+from continuum_tasks.model import PhaseCost, Progress, Status, Strategy
+from continuum_tasks.plan import gate
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks import routing
 
@@ -29,6 +33,9 @@ class Options:
     strategy: str
     database: str
     storage: str
+    debug: bool
+    profile: bool
+    force: bool
     wait: bool
     priority: str
     local: bool | None
@@ -38,6 +45,9 @@ class Options:
 @click.option("--strategy", type=click.Choice([s.value for s in Strategy]), required=True, help="What to store.")
 @params.name_option("--database", "A database of backup.conf [default: its default one].")
 @params.name_option("--storage", "A storage of storage.conf [default: the database's].")
+@click.option("--debug", is_flag=True, help="Show every step on standard error, and log it: what was decided, and why.")
+@click.option("--profile", is_flag=True, help="Show what each phase took; it is stored in any case.")
+@click.option("--force", is_flag=True, help="Make it though one was made just now, the last failed, or anomalies hold.")
 @click.option("--wait/--no-wait", default=True, help="Follow the job to its end / only queue it [default: --wait].")
 @click.option("--priority", type=click.Choice([*PRIORITIES]), default="normal", help="Among queued work [default: normal].")
 @work.local_option
@@ -46,22 +56,24 @@ def create(**words: Any) -> None:
     """Back up a database now.
 
     A differential builds on the last full, an incremental on the last usable backup; without one to build on, a full is made
-    and the result says why.
+    and the result says why. `continuum backup create --strategy full --profile`
     """
     options = Options(**words)
-    how = work.manner(options.local, wait=options.wait)
+    how = replace(work.manner(options.local, wait=options.wait), steps=options.debug)
     with opened() as runtime:
         done = work.do(_work(runtime, options), runtime, how)
     if isinstance(done, work.Queued):
         work.say_queued(done)
     else:
-        _show(done, asked_for=Strategy(options.strategy))
+        _show(done, options)
 
 
 def _work(runtime: Runtime, options: Options) -> work.Work:
     strategy = Strategy(options.strategy)
     database = runtime.config.database(options.database)
     repository = runtime.config.storage(options.storage or database.storage).name
+    if not options.force:
+        _check(runtime, database, repository)
     is_default = database.name == runtime.config.default_database
     request = Request(database=database, strategy=strategy, is_default=is_default)
 
@@ -74,7 +86,7 @@ def _work(runtime: Runtime, options: Options) -> work.Work:
         row=Row(
             kind="create_backup",
             task=routing.CREATE_BACKUP,
-            args={"database": database.name, "strategy": strategy.value, "storage": repository},
+            args={"database": database.name, "strategy": strategy.value, "storage": repository, "debug": options.debug},
             database=database.name,
             priority=PRIORITIES[options.priority],
             seen_by="`continuum backup list` shows the backup when it is there",
@@ -84,13 +96,39 @@ def _work(runtime: Runtime, options: Options) -> work.Work:
     )
 
 
-def _show(done: backup.Finished, *, asked_for: Strategy) -> None:
-    made = done.backup
+def _check(runtime: Runtime, database: DatabaseConfig, storage: str) -> None:
+    """Decline where one was made just now, or anomalies hold. Raises Declined."""
+    backups = runtime.catalog.backups(storage=storage, database=database.name)
+    now = runtime.site.clock.now()
+    refusal = gate.recent(backups, min_interval_seconds=database.min_interval_seconds, now=now) or gate.anomalous(backups)
+    if refusal is not None:
+        raise Declined(f"database {database.name}, storage {storage}: no backup made: {refusal.text}", hint=refusal.hint)
+
+
+def _show(done: backup.Finished, options: Options) -> None:
+    made, asked_for = done.backup, Strategy(options.strategy)
     if made.status is Status.SUSPECT:
         emit.warn(f"backup {made.id} is suspect: {'; '.join(made.suspect_reasons)}")
+    if done.held is not None:
+        emit.warn(f"backup {done.held} is the last clean one: it is on hold now, so that it does not expire")
     if made.strategy is not asked_for:
         emit.warn(f"a {made.strategy} backup was made, not a {asked_for} one: {done.reason}")
     if asked().as_json:
-        emit.document({**backup_fields(made), "reason": done.reason})
-    else:
-        facts([*backup_facts(made), ("reason", done.reason)])
+        profile = {"profile": to_json(done.profile)} if options.profile else {}
+        emit.document({**backup_fields(made), "reason": done.reason, "held": done.held, **profile})
+        return
+    facts([*backup_facts(made), ("reason", done.reason)])
+    if options.profile:
+        emit.say("")
+        _show_profile(done.profile)
+
+
+def _show_profile(profile: Sequence[PhaseCost]) -> None:
+    columns = [Column(title="phase"), *(Column(title=name, right=True) for name in ("took", "bytes", "rate"))]
+    table(columns, [_cost(cost) for cost in profile])
+    emit.say("phases overlap: hash to upload are summed over threads, check and count run beside them")
+
+
+def _cost(cost: PhaseCost) -> list[str]:
+    rate = f"{emit.size(cost.n_bytes / cost.seconds)}/s" if cost.n_bytes and cost.seconds else ""
+    return [cost.phase, f"{cost.seconds:.3f} s", emit.size(cost.n_bytes) if cost.n_bytes else "", rate]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from continuum_tasks.actions.audited import ASKED_BY, user
 from continuum_tasks.cli.emit import remark
 from continuum_tasks.cli.progress import Display
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe, JobFailed, NoWorker
@@ -77,7 +78,8 @@ def add(row: Row, runtime: Runtime, bell: Doorbell) -> Job:
     """Queue the row and ring. Raises BrokerUnreachable; the row is then taken back."""
     jobs, now = runtime.jobs, runtime.site.clock.now
     attempts = runtime.config.backup.max_attempts
-    job = jobs.add(row.kind, row.args, now=now(), database=row.database, priority=row.priority, max_attempts=attempts)
+    args: dict[str, JsonValue] = {**row.args, ASKED_BY: user()}
+    job = jobs.add(row.kind, args, now=now(), database=row.database, priority=row.priority, max_attempts=attempts)
     try:
         bell.ring(job, runtime)
     except BrokerUnreachable:
@@ -92,6 +94,7 @@ def follow(job: Job, runtime: Runtime, *, row: Row, bell: Doorbell, shown: Displ
     try:
         while True:
             found = runtime.jobs.get(job.id)
+            follower.tell(found or job)  # what was noted before the row ended is there by now
             if found is None:
                 raise JobFailed(f"job {job.id}: its row is gone", hint="metadata.db was replaced while it ran; start it again")
             if found.state is JobState.DONE:
@@ -116,6 +119,14 @@ class _Follower:
     looked_at: float = 0.0
     told_idle: bool = False
     told_attempts: set[int] = field(default_factory=set)
+    told_note: int = 0
+
+    def tell(self, job: Job) -> None:
+        """Show the notes of a job that was asked to make them."""
+        if job.args.get("debug"):
+            for number, text in self.runtime.jobs.notes(job.id, after=self.told_note):
+                self.told_note = number
+                self.shown.show(Progress(phase=job.phase or "queued", note=text))
 
     def look(self, job: Job) -> None:
         at = self.runtime.site.clock.monotonic()
@@ -159,7 +170,7 @@ class _Follower:
 def _is_served(queue: str, runtime: Runtime) -> bool:
     host = runtime.config.host
     pools = runtime.jobs.pools(runtime.site.clock.now())
-    return any(pool.alive and pool.queue == queue and pool.host == host for pool in pools)
+    return any(pool.alive and queue in pool.queue.split(",") and pool.host == host for pool in pools)
 
 
 def _check_broker(runtime: Runtime, *, patience_seconds: float) -> None:

@@ -12,7 +12,7 @@ from continuum_tasks.plan.finding import Finding, rank, show_seconds
 from continuum_tasks.plan.protection import LastBackup
 from continuum_tasks.tasks.health import document, surroundings
 
-_COLUMNS = (Column(title="status"), Column(title="what"), Column(title="found", folds=True))
+_COLUMNS = (Column(title="status"), Column(title="what", folds=True), Column(title="found", folds=True))
 _CODES = """\b
 Exit codes:
     0  everything is ok
@@ -44,7 +44,7 @@ def backup_health() -> int:
     """Say how old the last usable backup of each database is, and what stands between it and a restore.
 
     Looks at backups and their chains, storages, keys, broker, workers, failed jobs, temporary space, and at the SQLite
-    that writes the databases. The target for the age is 1.25 times the interval of the schedule.
+    that writes the databases. The target for the age is rpo_target.
 
     \b
     Example:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 
+from continuum_tasks import audit
 from continuum_tasks.actions import init as action
+from continuum_tasks.actions.audited import Deed, record, user
 from continuum_tasks.cli import emit, params
-from continuum_tasks.cli.asked import asked, config_directory, shared
+from continuum_tasks.cli.asked import asked, config, config_directory, shared
 from continuum_tasks.errors import UsageError
 from continuum_tasks.model import Cipher
 
@@ -47,7 +49,7 @@ def init(database: Path | None, storage: str | None, key_file: Path | None, no_e
     """
     wishes = Wishes(database=database, storage=storage, key_file=key_file, no_encryption=no_encryption)
     done = action.run(_request(wishes if yes else _ask(wishes)), now=datetime.now(UTC), random_bytes=secrets.token_bytes)
-    for text in done.warnings:
+    for text in (*done.warnings, *_audited(done)):
         emit.warn(text)
     if asked().as_json:
         emit.document(_fields(done))
@@ -57,6 +59,18 @@ def init(database: Path | None, storage: str | None, key_file: Path | None, no_e
         emit.say(f"  {path}")
     for line in done.advice:
         emit.say(line)
+
+
+def _audited(done: action.Initialized) -> tuple[str, ...]:
+    """Begin the audit log; what cannot be written comes back as a warning: the configuration is made."""
+    key = f"key {done.key_path}, fingerprint {done.key_fingerprint[:8]}" if done.key_path else "no key: encryption is off"
+    deed = Deed(action="init", subject=str(done.config.directory), by=user(), detail=key)
+    state_dir = done.config.state_dir
+    try:
+        record(deed, state_dir=state_dir, host=config().host, at=datetime.now(UTC))
+    except OSError as err:
+        return (f"{state_dir / audit.FILE}: not written ({err.strerror})",)
+    return ()
 
 
 def _request(wishes: Wishes) -> action.InitRequest:

@@ -3,46 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
-from continuum_tasks.cli import emit, params, shelf
+from continuum_tasks.cli import attempts, emit, params, picks, shelf, times
 from continuum_tasks.cli.asked import asked, opened, shared
+from continuum_tasks.cli.attempts import Filter
 from continuum_tasks.cli.fields import backup_facts, backup_fields, verdict_fields, verified_word
 from continuum_tasks.cli.table import Column, facts, table
 from continuum_tasks.errors import BackupNotFound, UsageError
-from continuum_tasks.model import Attestation, Backup, BackupId
+from continuum_tasks.model import Attestation, Backup, BackupId, Status, Strategy
 from continuum_tasks.plan import chain
+
+STATUSES = [Status.COMPLETED.value, *attempts.STATUSES, Status.SUSPECT.value]
 
 
 @click.command("list")
 @click.option("--verified-only", is_flag=True, help="Only backups whose test restore passed and that nothing failed since.")
+@click.option(
+    "--status",
+    type=click.Choice(STATUSES),
+    default=None,
+    help="completed (verified or not) or suspect backups; failed or running ones of this host's jobs.",
+)
+@times.time_option("--since", "Only what was made, or failed, since then.")
+@times.time_option("--before", "Only what was made before then.")
+@click.option("--strategy", type=click.Choice([s.value for s in Strategy]), default=None, help="Only of this strategy.")
 @params.name_option("--database", "Only backups of this database.")
 @params.name_option("--storage", "Read this storage's manifests, not the catalog.")
-@click.option("--limit", type=click.IntRange(min=1), default=None, help="At most so many, the newest.")
+@click.option("--limit", type=click.IntRange(min=1), default=None, metavar="N", help="At most so many, the newest.")
+@click.option(
+    "--random",
+    "n_random",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="So many of them by chance, never drilled ones first; as a table bare ids, one a line.",
+)
 @shared
-def list_backups(verified_only: bool, database: str, storage: str, limit: int | None) -> None:
+def list_backups(**words: Any) -> None:
     """List backups, newest first.
 
     The catalog answers; a storage it never saw, as after metadata.db was lost, is read first. Damaged manifests are named as
     warnings. A storage that cannot be read ends the command with its error, after what the others have was listed.
+
+    \b
+    Example:
+      continuum backup restore $(continuum backup list --verified-only --random 1) --target /tmp/dr-drill.db
     """
+    wanted = Filter(**words)
+    if wanted.status in attempts.STATUSES:
+        with opened() as runtime:
+            attempts.show(attempts.find(runtime, wanted))
+        return
     with opened() as runtime:
-        found = shelf.look(runtime, storage=storage)
+        found = shelf.look(runtime, storage=wanted.storage)
         declared = {settings.name for settings in runtime.config.databases}
-    known = declared | {backup.database for backup in found.backups}
-    if database and database not in known:
-        raise UsageError(f"database {database!r}: neither declared nor backed up", hint=f"known: {', '.join(sorted(known))}")
-    chosen = [
-        backup for backup in found.backups if database in ("", backup.database) and (backup.verified or not verified_only)
-    ][:limit]
+        _check_database(wanted.database, declared | {backup.database for backup in found.backups})
+        chosen = [backup for backup in found.backups if _fits(backup, wanted)][: wanted.limit]
+        if wanted.n_random is not None:
+            chosen = picks.picked(runtime, chosen, n=wanted.n_random, storage=wanted.storage)
     if asked().as_json:
         if not found.unread:
             emit.document([backup_fields(backup) for backup in chosen])
+    elif wanted.n_random is not None:
+        for backup in chosen:
+            emit.say(backup.id)
     else:
         _show(chosen)
     if found.unread:
         raise found.unread[0]
+
+
+def _check_database(name: str, known: set[str]) -> None:
+    if name and name not in known:
+        raise UsageError(f"database {name!r}: neither declared nor backed up", hint=f"known: {', '.join(sorted(known))}")
+
+
+def _fits(backup: Backup, wanted: Filter) -> bool:
+    return (
+        wanted.database in ("", backup.database)
+        and wanted.strategy in (None, backup.strategy.value)
+        and wanted.status in (None, backup.status.value)
+        and (backup.verified or not wanted.verified_only)
+        and (wanted.since is None or backup.created_at >= wanted.since)
+        and (wanted.before is None or backup.created_at < wanted.before)
+    )
 
 
 @click.command("info")

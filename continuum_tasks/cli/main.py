@@ -139,7 +139,14 @@ def _log(details: str, asked: Asked) -> str:
     """Append the traceback to the log as one JSON line; returns where it is, or how to see it."""
     from continuum_tasks.config import find_config_directory, load_config
 
-    line = {"at": datetime.now(UTC).isoformat(), "event": "unexpected error", "command": PROGRAM, "traceback": details}
+    line = {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "level": "error",
+        "process": os.getpid(),
+        "logger": "continuum_tasks.cli",
+        "event": "unexpected error",
+        "traceback": details,
+    }
     with contextlib.suppress(ContinuumError, OSError, ValueError):
         path = load_config(find_config_directory(asked.config_dir, os.environ), environment=os.environ).log_file
         path.parent.mkdir(mode=0o700, exist_ok=True)

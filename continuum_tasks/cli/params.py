@@ -15,6 +15,7 @@ from continuum_tasks.model import BackupId
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_REGION = re.compile(r"[a-z0-9-]{1,64}")
 _PATH_BYTES, _PART_BYTES = 4095, 255
 
 
@@ -51,9 +52,27 @@ def name(text: str) -> str:
     return text
 
 
+def is_name(text: str) -> bool:
+    """Tell whether this could be the name of a database or a storage."""
+    return _NAME.fullmatch(text) is not None
+
+
 def name_option(flag: str, text: str) -> Callable[[Command], Command]:
     """Make an option that takes a declared name; the command gets an empty one when it was not given."""
     return click.option(flag, metavar="NAME", type=name, default=None, callback=_or_empty, help=text)
+
+
+def region(text: str) -> str:
+    """Return the name of an S3 region. Raises BadParameter."""
+    if not _REGION.fullmatch(text):
+        raise click.BadParameter(f"{quoted(text)} is not a region: use one such as us-west-2")
+    return text
+
+
+def region_option(command: Command) -> Command:
+    """Give a command `--region`; it gets an empty one when it was not given."""
+    text = "Use the S3 storage in this region, whatever storage.conf says."
+    return click.option("--region", metavar="REGION", type=region, default=None, callback=_or_empty, help=text)(command)
 
 
 def backup_id(text: str) -> BackupId:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
-from continuum_tasks.cli.asked import asked
+from continuum_tasks.cli.asked import asked, config
 from continuum_tasks.cli.emit import remark, size
 from continuum_tasks.model import Progress
 
@@ -23,9 +27,15 @@ class Display(Protocol):
 
 
 @contextmanager
-def display(title: str) -> Iterator[Display]:
-    """Show progress under a title for as long as the context lasts, in the way that standard error and `--format` ask for."""
-    if asked().as_json:
+def display(title: str, *, steps: bool = False) -> Iterator[Display]:
+    """Show progress under a title for as long as the context lasts, in the way that standard error and `--format` ask for.
+
+    With `steps` every note is shown too, whatever the format: what was decided, and why.
+    """
+    if steps:
+        lines = Lines(title=title, say=remark, monotonic=time.monotonic)
+        yield Steps(lines=lines, begun=time.monotonic(), log=Log(path=config().log_file, title=title))
+    elif asked().as_json:
         yield Silent()
     elif sys.stderr.isatty():
         from continuum_tasks.cli.bar import bar
@@ -41,6 +51,50 @@ class Silent:
 
     def show(self, progress: Progress) -> None:
         pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """Lines, and every note with the seconds since the beginning."""
+
+    lines: Lines
+    begun: float
+    log: Log
+
+    def show(self, progress: Progress) -> None:
+        self.lines.show(progress)
+        if progress.note:
+            self.lines.say(f"debug {self.lines.monotonic() - self.begun:8.3f} s: {progress.note}")
+            self.log.write(progress.note)
+
+
+@dataclass(slots=True, kw_only=True)
+class Log:
+    """The log file of the configuration, in the form workers write it. That it cannot be written is said once."""
+
+    path: Path
+    title: str
+    _failed: bool = False
+
+    def write(self, note: str) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {
+            "at": now,
+            "level": "debug",
+            "process": os.getpid(),
+            "logger": "continuum_tasks.cli",
+            "event": f"{self.title}: {note}",
+        }
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as err:
+            if not self._failed:
+                self._failed = True
+                remark(f"{self.path}: cannot be written ({err.strerror}): the steps are only shown here")
+            return
+        with os.fdopen(descriptor, "a", encoding="ascii") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 @dataclass(slots=True, kw_only=True)

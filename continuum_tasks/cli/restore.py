@@ -4,80 +4,113 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from continuum_tasks.actions import restore as action
-from continuum_tasks.cli import emit, params, shelf, work
+from continuum_tasks.actions import undo
+from continuum_tasks.actions.audited import Deed, user
+from continuum_tasks.cli import chosen, emit, params, times, work
 from continuum_tasks.cli.asked import asked, opened, shared
 from continuum_tasks.cli.hand_over import Row
 from continuum_tasks.cli.table import facts
 from continuum_tasks.errors import UsageError
-from continuum_tasks.model import Backup, BackupId, Progress, Status
+from continuum_tasks.model import Backup, BackupId, Progress
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks import routing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The words of the command: `backup_id` or `latest`; empty names are the defaults of the configuration."""
+    """The words of the command; empty names are the defaults of the configuration."""
 
     backup_id: BackupId | None
     latest: bool
+    pitr: datetime | None
+    undo: bool
     database: str
     target: Path
     overwrite: bool
     verify: bool
+    dry_run: bool
+    exact: bool
     storage: str
+    region: str
     local: bool | None
+
+    @property
+    def wanted(self) -> chosen.Wanted:
+        return chosen.Wanted(
+            backup_id=self.backup_id, latest=self.latest, pitr=self.pitr, database=self.database, storage=self.storage
+        )
 
 
 @click.command("restore")
 @click.argument("backup_id", metavar="[ID]", type=params.backup_id, required=False)
 @click.option("--latest", is_flag=True, help="Instead of ID: the newest completed backup whose whole chain is good.")
-@params.name_option("--database", "With --latest: of this database [default: the default one].")
+@times.time_option("--pitr", "Instead of ID: the last usable backup at or before this time, as 2025-12-06T14:30:00Z or 24h.")
+@click.option("--undo", is_flag=True, help="Put back the file that the last restore to --target replaced.")
+@params.name_option("--database", "With --latest or --pitr: of this database [default: the default one].")
 @click.option("--target", type=params.file, required=True, metavar="PATH", help="The file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there; it is kept beside the target, quarantined.")
 @click.option("--verify", is_flag=True, help="Also let SQLite check the whole file before it takes its place.")
+@click.option("--dry-run", is_flag=True, help="Change nothing: print the plan, and the rows per table that would be lost.")
+@click.option("--exact", is_flag=True, help="With --dry-run: fetch the backup and compare the rows themselves, not counts.")
 @params.name_option("--storage", "Take it from this storage.")
+@params.region_option
 @work.local_option
 @shared
 def restore(**words: Any) -> None:
     """Restore a backup to a path.
 
     The file is assembled beside the target, proven page by page and installed by one rename: until then the target is what it
-    was.
+    was. `continuum backup restore --latest --target /var/lib/continuum/memory.db --overwrite --verify`
     """
     options = Options(**words)
     _check(options)
     how = work.manner(options.local)
     with opened() as runtime:
-        backup = _choose(runtime, options)
-        if backup.status is Status.SUSPECT:
-            emit.warn(f"backup {backup.id} is suspect: its source was damaged when it was made; an older one may be sound")
+        if options.undo:
+            _undo(runtime, options)
+            return
+        runtime = runtime.in_region(options.region, storage=options.storage)
+        backup = chosen.choose(runtime, options.wanted)
+        if options.dry_run:
+            _preview(runtime, backup, options)
+            return
         done = work.do(_work(backup, options), runtime, how)
     _show(done)
 
 
 def _check(options: Options) -> None:
-    if (options.backup_id is None) != options.latest:
-        raise UsageError("name one backup: an ID or --latest, not both", hint="`continuum backup list` shows the ids")
-    if options.database and not options.latest:
-        raise UsageError("--database only means something with --latest", hint="leave it out: the ID says which database")
+    if options.exact and not options.dry_run:
+        raise UsageError("--exact only means something with --dry-run", hint="add --dry-run, or leave it out")
+    if not options.undo:
+        chosen.check(options.wanted)
+        return
+    beside = options.backup_id or options.latest or options.pitr or options.database or options.storage or options.region
+    if beside or options.verify or options.exact:
+        raise UsageError(
+            "--undo takes --target and --dry-run alone: it puts back what the last restore there replaced",
+            hint="leave the other options out",
+        )
 
 
-def _choose(runtime: Runtime, options: Options) -> Backup:
-    if options.backup_id is not None:
-        return shelf.locate(runtime, options.backup_id, storage=options.storage)
-    backup = shelf.latest(runtime, database=options.database, storage=options.storage)
-    emit.remark(f"latest: {backup.id}, created {emit.moment(backup.created_at)} UTC")
-    return backup
+def _request(backup: Backup, options: Options) -> action.Request:
+    return action.Request(
+        backup_id=backup.id,
+        target=options.target,
+        overwrite=options.overwrite,
+        verify=options.verify,
+        region=options.region,
+    )
 
 
 def _work(backup: Backup, options: Options) -> work.Work:
-    request = action.Request(backup_id=backup.id, target=options.target, overwrite=options.overwrite, verify=options.verify)
+    request = _request(backup, options)
 
     def here(runtime: Runtime) -> Generator[Progress, None, action.Restored]:
         repository = runtime.repository(backup.storage)
@@ -94,6 +127,7 @@ def _work(backup: Backup, options: Options) -> work.Work:
                 "overwrite": request.overwrite,
                 "verify": request.verify,
                 "storage": backup.storage,
+                "region": request.region,
             },
             database=backup.database,
             priority=routing.RESTORE_PRIORITY,
@@ -101,6 +135,53 @@ def _work(backup: Backup, options: Options) -> work.Work:
         ),
         here=here,
         result=action.Restored,
+    )
+
+
+def _preview(runtime: Runtime, backup: Backup, options: Options) -> None:
+    from continuum_tasks.actions import preview
+    from continuum_tasks.cli import restore_plan
+
+    steps = preview.run(
+        _request(backup, options),
+        exact=options.exact,
+        repository=runtime.repository(backup.storage),
+        site=runtime.site,
+        fan=runtime.fan(),
+    )
+    restore_plan.show(work.run_here(steps, title=f"plan of {backup.id}"))
+
+
+def _undo(runtime: Runtime, options: Options) -> None:
+    from continuum_tasks.cli import restore_plan
+
+    if options.dry_run:
+        restore_plan.show_quarantines(options.target)
+        return
+    deed = Deed(action="undo", subject=str(options.target), by=user())
+    steps = work.witnessed(undo.run(options.target, site=runtime.site), deed, runtime)
+    done: undo.Undone = work.run_here(steps, title=f"undo of {options.target.name}")
+    for text in done.warnings:
+        emit.warn(text)
+    if asked().as_json:
+        emit.document(
+            {
+                "target": done.target,
+                "put_back": done.put_back,
+                "quarantine": done.quarantine or None,
+                "size_bytes": done.size_bytes,
+                "seconds": done.seconds,
+                "warnings": list(done.warnings),
+            }
+        )
+        return
+    facts(
+        [
+            ("target", f"{done.target} ({emit.size(done.size_bytes)})"),
+            ("put back from", done.put_back),
+            ("restored file", f"kept in {done.quarantine}" if done.quarantine else "was not there any more"),
+            ("took", emit.duration(done.seconds)),
+        ]
     )
 
 
@@ -128,7 +209,7 @@ def _show(done: action.Restored) -> None:
             ("restored", done.backup.id),
             ("state of", f"{emit.moment(done.backup.created_at)} UTC"),
             ("target", f"{done.target} ({emit.size(done.backup.original_size_bytes)}, every page proven)"),
-            *([("replaced file", done.quarantine)] if done.quarantine else []),
+            *([("replaced file", f"{done.quarantine} (put it back with --undo)")] if done.quarantine else []),
             ("read", f"{emit.size(done.fetched_bytes)} in {emit.duration(done.seconds)}"),
         ]
     )

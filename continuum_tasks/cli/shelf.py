@@ -9,7 +9,8 @@ from continuum_tasks.actions import reindex
 from continuum_tasks.catalog import fold
 from continuum_tasks.cli.emit import remark, warn
 from continuum_tasks.errors import BackupNotFound, IntegrityError, StorageError, StorageUnreachable, UsageError
-from continuum_tasks.model import Attestation, Backup, BackupId
+from continuum_tasks.model import Acceptance, Attestation, Backup, BackupId
+from continuum_tasks.plan.anomaly import is_anomalous
 from continuum_tasks.plan.chain import made_on, usable
 from continuum_tasks.repository import Repository
 from continuum_tasks.runtime import Runtime
@@ -81,7 +82,12 @@ def find(runtime: Runtime, shelf: Shelf, backup_id: BackupId, *, storage: str = 
 
 def read(runtime: Runtime, backup_id: BackupId, *, storage: str) -> Backup:
     """Read one backup from a storage, without its verdicts. Raises BackupNotFound, StorageError, ObjectDamaged."""
-    return runtime.repository(storage).read_chain(backup_id, check_signature=False)[-1].backup
+    repository = runtime.repository(storage)
+    backup = repository.read_chain(backup_id, check_signature=False)[-1].backup
+    if not is_anomalous(backup):
+        return backup
+    accepted = {record.backup_id for _, record in repository.acceptances() if isinstance(record, Acceptance)}
+    return fold(backup, [], accepted=backup.id in accepted)
 
 
 def locate(runtime: Runtime, backup_id: BackupId, *, storage: str = "") -> Backup:
@@ -136,13 +142,22 @@ def _stored(repository: Repository) -> tuple[Backup, ...]:
     by_id: dict[str, list[Attestation]] = {}
     for verdict in _sound([verdict for _, verdict in repository.attestations()]):
         by_id.setdefault(verdict.backup_id, []).append(verdict)
+    accepted = {record.backup_id for record in _readable([record for _, record in repository.acceptances()])}
     backups = []
     for manifest in repository.manifests():
         if isinstance(manifest, IntegrityError):
             warn(manifest.message)
         else:
-            backups.append(fold(manifest.backup, by_id.get(manifest.backup.id, [])))
+            backup = manifest.backup
+            backups.append(fold(backup, by_id.get(backup.id, []), accepted=backup.id in accepted))
     return tuple(sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True))
+
+
+def _readable(found: Sequence[Acceptance | IntegrityError]) -> tuple[Acceptance, ...]:
+    for record in found:
+        if isinstance(record, IntegrityError):
+            warn(record.message)
+    return tuple(record for record in found if isinstance(record, Acceptance))
 
 
 def _sound(found: Sequence[Attestation | IntegrityError]) -> tuple[Attestation, ...]:

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
+from continuum_tasks.actions import deeds
+from continuum_tasks.actions.audited import Deed, user
 from continuum_tasks.cli import hand_over
 from continuum_tasks.cli.asked import asked, local_forced
-from continuum_tasks.cli.emit import document, remark, say
+from continuum_tasks.cli.emit import document, remark, say, warn
 from continuum_tasks.cli.progress import display
 from continuum_tasks.errors import BrokerError, BrokerUnreachable, NoWorker, UsageError
 from continuum_tasks.manifest import from_json
@@ -40,10 +42,11 @@ class Queued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """`local`: True = here, False = by a worker or not at all, None = by a worker if there is one."""
+    """`local`: True = here, False = by a worker or not at all, None = by a worker if there is one; `steps`: show each."""
 
     local: bool | None
     wait: bool = True
+    steps: bool = False
 
 
 def local_option(command: Command) -> Command:
@@ -65,7 +68,7 @@ def do(work: Work, runtime: Runtime, how: Manner) -> Any:
     Raises what the action raises, BrokerUnsafe, and NoWorker where only a worker was wanted and none can be reached.
     """
     if how.local:
-        return run_here(work.here(runtime), title=work.title)
+        return _here(work, runtime, how)
     try:
         bell = hand_over.find(work.row, runtime)
     except (NoWorker, BrokerUnreachable) as err:
@@ -77,7 +80,7 @@ def do(work: Work, runtime: Runtime, how: Manner) -> Any:
             return _without(work, runtime, how, err)
         if not how.wait:
             return Queued(job_id=job.id)
-        with display(work.title) as shown:
+        with display(work.title, steps=how.steps) as shown:
             return from_json(work.result, hand_over.follow(job, runtime, row=work.row, bell=bell, shown=shown))
 
 
@@ -86,12 +89,22 @@ def _without(work: Work, runtime: Runtime, how: Manner, err: BrokerError) -> Any
     if how.local is False:
         raise NoWorker(err.message, hint="start workers with `continuum up`, or leave out --no-local") from err
     remark(f"no worker is reachable ({err.message}): working in this process")
-    return run_here(work.here(runtime), title=work.title)
+    return _here(work, runtime, how)
 
 
-def run_here(action: Generator[Progress, None, Any], *, title: str) -> Any:
-    """Run an action in this process, showing its progress, and return its result."""
-    with display(title) as shown:
+def _here(work: Work, runtime: Runtime, how: Manner) -> Any:
+    deed = deeds.of_row(work.row.kind, work.row.args, by=user())
+    return run_here(witnessed(work.here(runtime), deed, runtime), title=work.title, steps=how.steps)
+
+
+def witnessed(action: Generator[Progress, None, Any], deed: Deed | None, runtime: Runtime) -> Generator[Progress, None, Any]:
+    """Have the audit log say when an action begins in this process, and how it ends."""
+    return deeds.witnessed(action, deed, site=runtime.site, tell=warn)
+
+
+def run_here(action: Generator[Progress, None, Any], *, title: str, steps: bool = False) -> Any:
+    """Run an action in this process, showing its progress (with `steps` its notes too), and return its result."""
+    with display(title, steps=steps) as shown:
         try:
             while True:
                 shown.show(next(action))

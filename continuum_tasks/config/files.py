@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -57,6 +58,32 @@ def create_file(path: Path, data: bytes) -> None:
     finally:
         Path(temporary).unlink()
     sync_directory(path.parent)
+
+
+def replace_file(path: Path, data: bytes, *, expected: bytes) -> None:
+    """Put `data` in the place of `expected` in one rename, mode and owner kept, durable on return.
+
+    Links are followed. Raises OSError, also when the file is read-only or does not hold `expected` any more.
+    """
+    real = path.resolve(strict=True)
+    status = real.stat()
+    if not status.st_mode & 0o222 or not os.access(real, os.W_OK):  # the superuser may, and is not meant to either
+        raise PermissionError(errno.EACCES, "the file is read-only", str(path))
+    fd, temporary = tempfile.mkstemp(dir=real.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(fd, "wb") as file:
+            if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(fd, status.st_uid, status.st_gid)
+            os.fchmod(fd, stat.S_IMODE(status.st_mode))
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        if read_regular(real, max_bytes=MAX_BYTES) != expected:
+            raise OSError(errno.EBUSY, "somebody else changed it in this moment", str(path))
+        Path(temporary).replace(real)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    sync_directory(real.parent)
 
 
 def make_directory(path: Path) -> bool:

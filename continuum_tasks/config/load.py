@@ -20,13 +20,15 @@ from continuum_tasks.config.settings import (
     BrokerSettings,
     Config,
     DatabaseConfig,
+    DrillSettings,
+    Invariant,
     RetentionSettings,
     StorageConfig,
     StorageType,
     WorkerSettings,
     default_paths,
 )
-from continuum_tasks.config.values import HOST, database_name, storage_name
+from continuum_tasks.config.values import HOST, INVARIANT, database_name, question, show_duration, storage_name
 from continuum_tasks.errors import ConfigError
 
 
@@ -78,6 +80,7 @@ def read_config(texts: Mapping[str, str], *, directory: Path, environment: Mappi
             "broker": BrokerSettings(**schema.read_section(_one(main, "broker"), schema.BROKER)),
             "workers": workers,
             "retention": _retention(sections["retention.conf"]),
+            "drill": _drill(main, [d.name for d in databases]),
         }
     )
     _refuse_keys_in_storage(config, storage_file)
@@ -153,10 +156,44 @@ def _databases(
         if twin:
             place = section.entries["path"].place
             raise ConfigError(f"{place}: {database.path} is database {twin.name!r} already", hint="one section per file")
+        _check_target(section, database)
         databases.append(database)
     if not databases:
         raise ConfigError(f"{sections[0].place}: no [database:NAME] is declared", hint="add [database:memory] with a path")
     return tuple(databases)
+
+
+def _check_target(section: Section, database: DatabaseConfig) -> None:
+    every, target = database.incremental_every_seconds, database.rpo_target_seconds
+    if every and every >= target:
+        entry = section.entries.get("rpo_target") or section.entries["incremental_every"]
+        raise ConfigError(
+            f"{entry.place}: {section.title} incremental_every = {show_duration(every)} cannot keep"
+            f" rpo_target = {show_duration(target)}",
+            hint="allowed: an incremental_every shorter than rpo_target (which is 5m when it is left out)",
+        )
+
+
+def _drill(sections: tuple[Section, ...], databases: list[str]) -> DrillSettings:
+    """Read [drill]: its keys, and `sql.NAME` or `sql.DATABASE.NAME` for each question."""
+    section = _one(sections, "drill")
+    asked = {key: entry for key, entry in section.entries.items() if key.startswith(schema.SQL_PREFIX)}
+    plain = replace(section, entries={key: entry for key, entry in section.entries.items() if key not in asked})
+    invariants = tuple(_invariant(section, key, databases) for key in asked)
+    return DrillSettings(**schema.read_section(plain, schema.DRILL), invariants=invariants)
+
+
+def _invariant(section: Section, key: str, databases: list[str]) -> Invariant:
+    entry = section.entries[key]
+    database, _, name = key.removeprefix(schema.SQL_PREFIX).rpartition(".")
+    if not INVARIANT.fullmatch(name):
+        hint = "write sql.NAME or sql.DATABASE.NAME; NAME is 1 to 64 of a-z, 0-9, '_' and '-'"
+        raise ConfigError(f"{entry.place}: {section.title} {quoted(key)} is not a name", hint=hint)
+    if database and database not in databases:
+        message = f"{entry.place}: {section.title} {quoted(key)} is about a database that is not declared"
+        raise ConfigError(message, hint=f"declared: {', '.join(databases)}")
+    sql = schema.read_value(section, schema.Key(name=key, kind=question(), note=""))
+    return Invariant(name=name, database=database, sql=sql)
 
 
 def _retention(sections: tuple[Section, ...]) -> RetentionSettings:

@@ -8,8 +8,20 @@ from typing import Any
 from continuum_tasks.config.files import create_file, reason
 from continuum_tasks.config.lines import quoted, title
 from continuum_tasks.config.load import read_config
-from continuum_tasks.config.schema import BACKUP, BROKER, CONTINUUM, DATABASE, RETENTION, STORAGE, STORAGES, WORKERS, Key
-from continuum_tasks.config.settings import Config, StorageConfig
+from continuum_tasks.config.schema import (
+    BACKUP,
+    BROKER,
+    CONTINUUM,
+    DATABASE,
+    DRILL,
+    RETENTION,
+    SQL_PREFIX,
+    STORAGE,
+    STORAGES,
+    WORKERS,
+    Key,
+)
+from continuum_tasks.config.settings import Config, Invariant, StorageConfig
 from continuum_tasks.errors import ConfigError
 
 _BACKUP_HEAD = """\
@@ -20,8 +32,8 @@ _STORAGE_HEAD = """\
 # Where backups rest. Every key with its default: docs/CONFIGURATION.md.
 """
 _RETENTION_HEAD = """\
-# Which backups stay. These values are read and checked now; expiring backups is not part of this release,
-# so nothing is deleted yet.
+# Which backups stay; every other one expires, each day after 01:00 UTC and by `continuum backup apply-retention`,
+# which says with --dry-run what it would do and why. What is never expired, whatever stands here: docs/RETENTION.md.
 """
 _STORAGE_TAIL = """
 # A second storage, for example:
@@ -30,6 +42,10 @@ _STORAGE_TAIL = """
 #bucket = continuum-backups
 #prefix = memory
 #region = us-west-2
+"""
+_DRILL_TAIL = """\
+# Questions that must be answered by no row at all, or by one row that says 1, for example:
+#sql.has_rows = SELECT count(*) > 0 FROM entities
 """
 _BACKUP_TAIL = """
 # A second database, for example:
@@ -50,6 +66,7 @@ def render_config(config: Config) -> dict[str, str]:
         _section("backup", "", config.backup, BACKUP),
         _section("broker", "", config.broker, BROKER),
         _section("workers", "", config.workers, WORKERS),
+        _section("drill", "", config.drill, DRILL) + _questions(config.drill.invariants),
         *(_section("database", database.name, database, DATABASE) for database in config.databases),
     ]
     storage = [
@@ -94,6 +111,13 @@ def _entry(key: Key, value: Any) -> str:
     if text != text.strip(" \t") or not text.isprintable():
         raise ConfigError(f"{key.name} {quoted(text)} cannot be written to a .conf file", hint="use a plainer name")
     return f"# {key.note}\n{key.name} = {text}".rstrip()
+
+
+def _questions(invariants: tuple[Invariant, ...]) -> str:
+    if not invariants:
+        return _DRILL_TAIL
+    lines = (f"{SQL_PREFIX}{f'{one.database}.' if one.database else ''}{one.name} = {one.sql}" for one in invariants)
+    return "\n".join((*lines, ""))
 
 
 def _storage_tail(storages: tuple[StorageConfig, ...]) -> str:

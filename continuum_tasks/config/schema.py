@@ -21,7 +21,8 @@ CENTURY = 36_500 * DAY
 class Key:
     """One key: its kind, its note for readers of the file, and the field it fills (its own name unless given).
 
-    A key that is not required and not in the file leaves its field to the dataclass default.
+    A key that is not required and not in the file leaves its field to the dataclass default. `restart`: processes that run
+    keep the value they began with; all others are read again by the next command and the next task.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Key:
     field: str = ""
     required: bool = False
     secret: bool = False
+    restart: bool = False
 
     @property
     def target(self) -> str:
@@ -37,12 +39,13 @@ class Key:
 
 
 CONTINUUM = (
-    Key(name="state_dir", kind=values.path(), note="metadata.db, locks and the embedded broker"),
+    Key(name="state_dir", kind=values.path(), note="metadata.db, locks and the embedded broker", restart=True),
     Key(name="temp_dir", kind=values.path(), note="staging copies: needs as much free space as the largest database"),
-    Key(name="log_file", kind=values.path(), note="what was done, one JSON object a line"),
+    Key(name="log_file", kind=values.path(), note="what was done, one JSON object a line", restart=True),
     Key(name="keys_dir", kind=values.path(), note="one file per encryption key; keep it out of every storage"),
     Key(
         name="host",
+        restart=True,
         kind=values.or_empty(values.matching(values.HOST.pattern, "1 to 63 of a-z, 0-9, '.', '_' and '-'")),
         note="this machine's name in queues and verdicts; empty = its host name",
     ),
@@ -83,12 +86,14 @@ BACKUP = (
 BROKER = (
     Key(
         name="url",
+        restart=True,
         kind=values.optional(values.broker_url()),
         secret=True,
         note="redis://, rediss:// or redis+socket://; empty = the embedded broker under state_dir",
     ),
     Key(
         name="result_url",
+        restart=True,
         kind=values.optional(values.broker_url()),
         secret=True,
         note="where results are kept; empty = with the broker",
@@ -96,10 +101,10 @@ BROKER = (
 )
 
 WORKERS = (
-    Key(name="agent", kind=values.integer(1, 64), note="snapshots and installs"),
-    Key(name="transfer", kind=values.integer(1, 64), note="chunks up and down"),
-    Key(name="verify", kind=values.integer(1, 64), note="verification and test restores"),
-    Key(name="control", kind=values.integer(1, 64), note="the timetable, health, reports"),
+    Key(name="agent", kind=values.integer(1, 64), note="snapshots and installs", restart=True),
+    Key(name="transfer", kind=values.integer(1, 64), note="chunks up and down", restart=True),
+    Key(name="verify", kind=values.integer(1, 64), note="verification and test restores", restart=True),
+    Key(name="control", kind=values.integer(1, 64), note="the timetable, health, reports", restart=True),
 )
 
 DATABASE = (
@@ -123,6 +128,17 @@ DATABASE = (
     ),
     Key(name="check", kind=values.choice(Check), note="health check of each staged copy: quick, full or none"),
     Key(
+        name="count_rows",
+        kind=values.boolean(),
+        note="count the rows of each staged copy, to notice when many are gone: yes or no",
+    ),
+    Key(
+        name="min_interval",
+        kind=values.duration_or_never(CENTURY),
+        field="min_interval_seconds",
+        note="a backup sooner after the last one is refused without --force; never = none is",
+    ),
+    Key(
         name="full_every",
         kind=values.duration_or_never(CENTURY),
         field="full_every_seconds",
@@ -139,6 +155,49 @@ DATABASE = (
         kind=values.duration_or_never(CENTURY),
         field="verify_every_seconds",
         note="prove the newest backup by a test restore; never = by hand",
+    ),
+    Key(
+        name="test_restore_every",
+        kind=values.duration_or_never(CENTURY),
+        field="test_restore_every_seconds",
+        note="restore the newest backup to scratch and measure how long it takes; never = by hand",
+    ),
+    Key(
+        name="drill_every",
+        kind=values.duration_or_never(CENTURY),
+        field="drill_every_seconds",
+        note="restore a random backup to scratch and run the checks of [drill]; never = by hand",
+    ),
+    Key(
+        name="rpo_target",
+        kind=values.duration(1, CENTURY),
+        field="rpo_target_seconds",
+        note="the oldest the last usable backup may be before an alert; longer than incremental_every",
+    ),
+)
+
+SQL_PREFIX = "sql."
+DRILL = (
+    Key(
+        name="drill_command",
+        kind=values.or_empty(values.command()),
+        note="run after each drill's restore, without a shell, the database's path in CONTINUUM_DRILL_DATABASE; empty = none",
+    ),
+    Key(
+        name="drill_directory",
+        kind=values.optional(values.path()),
+        note="where drill_command starts; empty = the directory of this file",
+    ),
+    Key(
+        name="drill_time_limit",
+        kind=values.duration(1, 7 * DAY),
+        field="drill_time_limit_seconds",
+        note="how long drill_command, and each question in SQL, may take before the drill has failed",
+    ),
+    Key(
+        name="drill_log",
+        kind=values.optional(values.path()),
+        note="one line for each drill, SUCCESS or FAILED; empty = dr-drills.log beside log_file",
     ),
 )
 
@@ -208,14 +267,27 @@ RETENTION = (
         name="grace_period",
         kind=values.duration_or_never(CENTURY),
         field="grace_period_seconds",
-        note="objects that no backup names are swept when older than this",
+        note="nothing younger than this expires, whatever the counts say; never = no grace",
     ),
     Key(name="only_verified", kind=values.boolean(), note="count only verified backups: yes or no"),
+    Key(name="max_expire_per_run", kind=values.integer(1, 100_000), note="no run expires more than this; the next goes on"),
+    Key(
+        name="max_roll_forward_per_run",
+        kind=values.integer(0, 1000),
+        note="no run rewrites more backups than this as snapshot layers; 0 = links that kept backups need stay",
+    ),
 )
 
 # Sections that may stand once each and, with None, sections that are named: [database:NAME], [storage:NAME]
 FILES: Mapping[str, Mapping[str, tuple[Key, ...] | None]] = {
-    "backup.conf": {"continuum": CONTINUUM, "backup": BACKUP, "broker": BROKER, "workers": WORKERS, "database": None},
+    "backup.conf": {
+        "continuum": CONTINUUM,
+        "backup": BACKUP,
+        "broker": BROKER,
+        "workers": WORKERS,
+        "drill": DRILL,
+        "database": None,
+    },
     "storage.conf": {"storages": STORAGES, "storage": None},
     "retention.conf": {"retention": RETENTION},
 }

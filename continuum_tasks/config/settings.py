@@ -8,6 +8,7 @@ from pathlib import Path
 
 from continuum_tasks.errors import UsageError
 from continuum_tasks.model import Cipher, Codec
+from continuum_tasks.plan.schedule import Rhythm
 
 MIB = 1024 * 1024
 DAY_SECONDS = 86_400
@@ -85,9 +86,49 @@ class DatabaseConfig:
     busy_timeout_seconds: int = 5
     busy_window_seconds: int = 4  # CONTINUUM's writers give up after 5 s
     check: Check = Check.QUICK
+    count_rows: bool = True
+    min_interval_seconds: int = 0  # a run by hand is never refused for being soon, unless somebody asked for it
     full_every_seconds: int = 7 * DAY_SECONDS
     incremental_every_seconds: int = 4 * 60  # the runbook's alert is 5 minutes
     verify_every_seconds: int = DAY_SECONDS
+    test_restore_every_seconds: int = 7 * DAY_SECONDS
+    drill_every_seconds: int = 30 * DAY_SECONDS
+    rpo_target_seconds: int = 5 * 60
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """Return how often this database wants what."""
+        return Rhythm(
+            full_every_seconds=self.full_every_seconds,
+            incremental_every_seconds=self.incremental_every_seconds,
+            verify_every_seconds=self.verify_every_seconds,
+            test_restore_every_seconds=self.test_restore_every_seconds,
+            drill_every_seconds=self.drill_every_seconds,
+            rpo_target_seconds=self.rpo_target_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invariant:
+    """A question about a restored database that must be answered yes; `database` is empty when it is put to all of them."""
+
+    name: str
+    database: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillSettings:
+    """The operator's own checks of a restored database: one command, run without a shell, and questions in SQL.
+
+    `drill_directory` None = the directory of the .conf files; `drill_log` None = dr-drills.log beside `log_file`.
+    """
+
+    drill_command: str = ""
+    drill_directory: Path | None = None
+    drill_time_limit_seconds: int = 3600
+    drill_log: Path | None = None
+    invariants: tuple[Invariant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +165,8 @@ class RetentionSettings:
     max_age_seconds: int = 0
     grace_period_seconds: int = 7 * DAY_SECONDS
     only_verified: bool = True
+    max_expire_per_run: int = 1000
+    max_roll_forward_per_run: int = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +187,12 @@ class Config:
     broker: BrokerSettings = BrokerSettings()
     workers: WorkerSettings = WorkerSettings()
     retention: RetentionSettings = RetentionSettings()
+    drill: DrillSettings = DrillSettings()
+
+    @property
+    def drill_log(self) -> Path:
+        """Return the file that gets one line for each drill."""
+        return self.drill.drill_log or self.log_file.with_name("dr-drills.log")
 
     def database(self, name: str) -> DatabaseConfig:
         """Return the database of that name; an empty name is the default one. Raises UsageError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,7 @@ E = TypeVar("E", bound=StrEnum)
 
 KEY_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 KEY_ID_ALLOWED = "1 to 64 of a-z, 0-9, '_' and '-', and begin with a letter or digit"
+INVARIANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 HOST = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 _INTEGER = re.compile(r"-?[0-9]{1,12}")
@@ -149,6 +151,21 @@ def path() -> Kind[Path]:
         return found
 
     return Kind(parse=parse, show=str, allowed=allowed)
+
+
+def command() -> Kind[str]:
+    """Words as a shell would split them; no shell ever sees them."""
+
+    def accept(text: str) -> bool:
+        return bool(shlex.split(text))  # an open quotation is a ValueError of its own
+
+    return checked(accept, "a program and its arguments, quoted as in a shell")
+
+
+def question() -> Kind[str]:
+    """One SELECT."""
+    start = re.compile(r"(?i)(select|with)\b")
+    return checked(lambda text: start.match(text) is not None, "one SELECT (or WITH ... SELECT) in one line")
 
 
 def or_empty(kind: Kind[str]) -> Kind[str]:

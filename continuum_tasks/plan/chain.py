@@ -42,8 +42,7 @@ def choose(strategy: Strategy, backups: Sequence[Backup], *, requirements: Requi
     """
     if strategy is Strategy.FULL:
         return Choice(strategy=strategy, parent=None, reason="asked for")
-    wanted = (Strategy.FULL,) if strategy is Strategy.DIFFERENTIAL else tuple(Strategy)
-    candidates = [b for b in usable(made_on(requirements.host, backups)) if b.strategy in wanted]
+    candidates = [b for b in usable(made_on(requirements.host, backups)) if b.is_snapshot or strategy is Strategy.INCREMENTAL]
     if not candidates:
         return Choice(strategy=Strategy.FULL, parent=None, reason=f"nothing usable for a {strategy} to build on")
     parent = candidates[0]

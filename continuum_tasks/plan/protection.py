@@ -6,24 +6,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from continuum_tasks.model import Backup, Status
+from continuum_tasks.model import Backup, DrillRecord, Status
+from continuum_tasks.plan.anomaly import holding, is_anomalous
 from continuum_tasks.plan.chain import usable
 from continuum_tasks.plan.finding import Finding, Trouble, critical, ok, show_seconds, warning
 from continuum_tasks.plan.schedule import Rhythm
 
-LATE = 1.25  # an interval may run over by a quarter: 4 minutes between increments keep a target of 5
+LATE = 1.25  # an interval may run over by a quarter
 CLOCK_TOLERANCE = timedelta(seconds=60)
+ANOMALY_SHOWN = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protection:
-    """One database's backups in all storages, newest first; `trouble`: its last usable one cannot be read now."""
+    """One database's backups in all storages, newest first; `trouble`: its last usable one cannot be read now.
+
+    `rehearsal` is its last drill or test restore, None when there was none.
+    """
 
     database: str
     storage: str
     rhythm: Rhythm
     backups: tuple[Backup, ...]
     trouble: Trouble | None = None
+    rehearsal: DrillRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +75,14 @@ def last_backup(protection: Protection, *, now: datetime) -> LastBackup:
 
 
 def target_seconds(rhythm: Rhythm) -> int:
-    """Return the recovery point objective that the schedule implies, 0 when nothing is scheduled."""
-    wanted = [every for every in (rhythm.incremental_every_seconds, rhythm.full_every_seconds) if every]
-    return int(LATE * min(wanted, default=0))
+    """Return how old the last usable backup may be: the target that is set, 0 when nothing is scheduled.
+
+    Where backups are scheduled more rarely than the target, as with fulls alone, an interval and a quarter counts.
+    """
+    every = min((every for every in (rhythm.incremental_every_seconds, rhythm.full_every_seconds) if every), default=0)
+    if not every:
+        return 0
+    return rhythm.rpo_target_seconds if every < rhythm.rpo_target_seconds else int(LATE * every)
 
 
 def protection_findings(protection: Protection, *, now: datetime) -> Iterator[Finding]:
@@ -79,6 +90,7 @@ def protection_findings(protection: Protection, *, now: datetime) -> Iterator[Fi
     subject = f"database {protection.database}"
     last = last_backup(protection, now=now)
     yield age_finding(last, protection.storage)
+    yield from _anomalies(protection, now=now)
     if last.backup is None:
         return
     newest = protection.backups[0]
@@ -89,6 +101,8 @@ def protection_findings(protection: Protection, *, now: datetime) -> Iterator[Fi
         yield critical(subject, protection.trouble.message, protection.trouble.hint)
     yield _chain(protection, now=now)
     yield _verified(protection, now=now)
+    if protection.rehearsal is not None:
+        yield _rehearsed(protection.rehearsal, now=now)
 
 
 def age_finding(last: LastBackup, storage: str) -> Finding:
@@ -102,6 +116,32 @@ def age_finding(last: LastBackup, storage: str) -> Finding:
     if not last.late:
         return ok(subject, text)
     return critical(subject, text, f"run `{create} --strategy incremental`; are the workers and beat alive?")
+
+
+def _anomalies(protection: Protection, *, now: datetime) -> Iterator[Finding]:
+    """Say what is not like before: critical while no clean backup came after it, a warning for some days afterwards."""
+    subject = f"anomalies of {protection.database}"
+    for storage in sorted({backup.storage for backup in protection.backups}):
+        mine = [backup for backup in protection.backups if backup.storage == storage]
+        found = holding(mine)
+        past = [b for b in mine if is_anomalous(b) and now - b.created_at < ANOMALY_SHOWN]
+        hint = "look at the database; harmless: continuum backup accept {} --reason WHY; otherwise restore a clean one"
+        if found:
+            first = found[-1]
+            text = f"since {first.id} in storage {storage}: {'; '.join(first.suspect_reasons)}"
+            yield critical(subject, text, hint.format(found[0].id))
+        elif past:
+            text = f"{past[0].id} in storage {storage}: {'; '.join(past[0].suspect_reasons)}; clean ones came after it"
+            yield warning(subject, text, "if you know why, release what is on hold; `continuum backup info` shows more")
+
+
+def _rehearsed(last: DrillRecord, *, now: datetime) -> Finding:
+    subject = f"{last.kind} of {last.database}"
+    ago = f"{show_seconds(max(0.0, (now - last.at).total_seconds()))} ago, {last.backup_id}"
+    if last.passed:
+        return ok(subject, f"last one {ago}: ready after {show_seconds(last.rto_seconds)}")
+    hint = f"run `continuum backup {last.kind} {last.backup_id}`"
+    return warning(subject, f"last one {ago}: failed: {'; '.join(last.findings)}", hint)
 
 
 def _chain(protection: Protection, *, now: datetime) -> Finding:

@@ -34,11 +34,14 @@ def plan(wanted: Backup, backups: Sequence[Backup]) -> RestorePlan:
 
 
 def check_chain(manifests: Sequence[Manifest]) -> None:
-    """Refuse manifests that do not form one chain, base first. Raises BackupNotFound naming the odd one."""
+    """Refuse manifests that do not form one chain, its snapshot layer first. Raises BackupNotFound naming the odd one.
+
+    The chain's name (`base_id`) is its first full's; that may have expired, when a later link was rolled forward.
+    """
     parent = None
     for manifest in manifests:
         backup = manifest.backup
-        same = backup.base_id == manifests[0].backup.id and manifest.repository_id == manifests[0].repository_id
+        same = backup.base_id == manifests[0].backup.base_id and manifest.repository_id == manifests[0].repository_id
         if backup.parent_id != parent or not same or backup.page_size != manifests[0].backup.page_size:
             raise BackupNotFound(
                 f"backup {backup.id}: does not continue the chain it is listed in", hint="run `continuum backup reindex`"

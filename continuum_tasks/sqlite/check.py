@@ -24,7 +24,7 @@ def quick_check(path: Path) -> tuple[str, ...]:
 def opens(path: Path) -> tuple[str, ...]:
     """Return what keeps SQLite from opening the file and reading its schema, empty when nothing does."""
     try:
-        with _opened(path) as connection:
+        with opened_unchanging(path) as connection:
             connection.execute("SELECT count(*), sum(length(sql)) FROM sqlite_schema").fetchall()
     except apsw.Error as err:
         return (f"cannot be read: {err}",)
@@ -40,7 +40,7 @@ def foreign_key_check(path: Path) -> tuple[str, ...]:
     """Return at most 100 rows that refer to a row which is not there, and what keeps SQLite from looking."""
     findings: list[str] = []
     try:
-        with _opened(path) as connection:
+        with opened_unchanging(path) as connection:
             for table, rowid, parent, _ in connection.execute("PRAGMA foreign_key_check"):
                 findings.append(f"{table}: row {rowid} refers to a missing row of {parent}")
                 if len(findings) == _MAX_FINDINGS:
@@ -52,7 +52,7 @@ def foreign_key_check(path: Path) -> tuple[str, ...]:
 
 def schema_digest(path: Path) -> str:
     """Return the hex SHA-256 over every table, index, view and trigger by its SQL. Raises ProofFailed."""
-    with _opened(path) as connection, _named_errors(path):
+    with opened_unchanging(path) as connection, _named_errors(path):
         query = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name, tbl_name"
         rows = connection.execute(query).fetchall()
     return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
@@ -63,7 +63,7 @@ def row_counts(path: Path) -> tuple[tuple[str, int], ...]:
 
     Raises ProofFailed when a table cannot be read.
     """
-    with _opened(path) as connection, _named_errors(path):
+    with opened_unchanging(path) as connection, _named_errors(path):
         return counts(connection)
 
 
@@ -90,7 +90,7 @@ def _check(path: Path, pragma: str) -> tuple[str, ...]:
     if path.stat().st_size == 0:
         return ("0 bytes",)  # SQLite calls it ok
     try:
-        with _opened(path) as connection:
+        with opened_unchanging(path) as connection:
             found = tuple(str(row[0]) for row in connection.execute(pragma))
     except apsw.Error as err:
         return (f"cannot be read: {err}",)
@@ -98,7 +98,8 @@ def _check(path: Path, pragma: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[apsw.Connection]:
+def opened_unchanging(path: Path) -> Iterator[apsw.Connection]:
+    """Open a file that nobody writes, to read it."""
     # immutable: a WAL-mode file opens without -wal and -shm being made. Only ever for files nobody writes.
     uri = f"file:{quote(str(path.absolute()))}?immutable=1"
     connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)

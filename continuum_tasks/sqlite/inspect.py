@@ -34,6 +34,29 @@ class Source:
     inode: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imprint:
+    """What shows later whether somebody wrote to the main file: its header's counter and its time of change."""
+
+    wal: bool
+    change_counter: int
+    size_bytes: int
+    modified_ns: int
+
+
+def imprint(path: Path) -> Imprint:
+    """Take the imprint of a database file; takes no lock. Raises SourceMissing, SourceRefused."""
+    resolved = _resolve(path)
+    status = resolved.stat()
+    try:
+        header = parse_header(vfs.read_start(resolved, SAMPLE_BYTES), name=str(resolved))
+    except apsw.CantOpenError as err:
+        raise SourceRefused(f"{resolved}: cannot be opened", hint="check permissions and mount") from err
+    return Imprint(
+        wal=header.wal, change_counter=header.change_counter, size_bytes=status.st_size, modified_ns=status.st_mtime_ns
+    )
+
+
 def inspect(path: Path, *, mounts: str | None = None) -> Source:
     """Look at a live database without touching it: no connection, no lock taken, none of this process's locks dropped.
 

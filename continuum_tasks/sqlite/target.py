@@ -112,7 +112,7 @@ def _in_real_directory(target: Path) -> Path:
     except UnicodeEncodeError as err:
         raise TargetError(f"{target!r}: not UTF-8", hint="give a path in UTF-8") from err
     if target.is_symlink():
-        raise TargetError(f"{target}: a symlink", hint=f"give the real path: {target.resolve()}")
+        raise TargetError(f"{target}: a symlink", hint=f"give the real path: {os.path.realpath(target)}")
     try:
         folder = target.absolute().parent.resolve(strict=True)
     except (OSError, RuntimeError) as err:

@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from continuum_tasks.actions.audited import ASKED_BY
 from continuum_tasks.config import Config
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe
 from continuum_tasks.jobs import Job
@@ -88,7 +89,7 @@ def client_app(config: Config) -> Celery:
 
 def ring(app: Celery, task: str, job: Job, *, queue: str) -> None:
     """Tell a worker of `queue` to look at one job row. Raises BrokerUnreachable; the row stays due either way."""
-    also = job.args if task in ANYWHERE else {}
+    also = {key: value for key, value in job.args.items() if key != ASKED_BY} if task in ANYWHERE else {}
     try:
         app.send_task(
             task,

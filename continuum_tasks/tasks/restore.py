@@ -30,6 +30,9 @@ def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, restore.Re
         target=Path(str(args["target"])),
         overwrite=bool(args["overwrite"]),
         verify=bool(args["verify"]),
+        region=str(args.get("region", "")),  # a row queued before the option was there has none
     )
-    repository = runtime.repository(str(args["storage"]))
-    return restore.run(request, repository=repository, site=runtime.site, fan=bench.fan, still_mine=bench.still_mine)
+    storage = str(args["storage"])
+    there = runtime.in_region(request.region, storage=storage)
+    fan = there.fan() if request.region else bench.fan  # transfer workers would ask in the region of storage.conf
+    return restore.run(request, repository=there.repository(storage), site=runtime.site, fan=fan, still_mine=bench.still_mine)

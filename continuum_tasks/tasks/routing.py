@@ -19,6 +19,13 @@ FETCH_CHUNK = "continuum.fetch_chunk"
 RECONCILE = "continuum.reconcile"
 SCHEDULE_DUE = "continuum.schedule_due"
 HEALTH_CHECK = "continuum.health_check"
+RUN_DRILL = "continuum.run_drill"
+TEST_RESTORE = "continuum.test_restore"
+RPO_WATCHDOG = "continuum.rpo_watchdog"
+APPLY_RETENTION = "continuum.apply_retention"
+RETENTION_DUE = "continuum.retention_due"
+WRITE_REPORT = "continuum.write_report"
+MEASURE_STORAGES = "continuum.measure_storages"
 
 # Work that needs no row: the storage holds all it needs and gets the verdict. Its message carries the arguments too, so a
 # machine that is told to serve this host's queue can do it.
@@ -65,6 +72,13 @@ def route(task: str, *, host: str) -> Route:
         RECONCILE: (control_queue(host), RESTORE_PRIORITY),
         SCHEDULE_DUE: (control_queue(host), BACKUP_PRIORITY),
         HEALTH_CHECK: (control_queue(host), LOW_PRIORITY),
+        RUN_DRILL: (verify_queue(host), VERIFY_PRIORITY),
+        TEST_RESTORE: (verify_queue(host), VERIFY_PRIORITY),
+        RPO_WATCHDOG: (control_queue(host), BACKUP_PRIORITY),
+        APPLY_RETENTION: (control_queue(host), LOW_PRIORITY),
+        RETENTION_DUE: (control_queue(host), LOW_PRIORITY),
+        WRITE_REPORT: (control_queue(host), LOW_PRIORITY),
+        MEASURE_STORAGES: (control_queue(host), LOW_PRIORITY),
     }
     if task not in routes:
         raise RuntimeError(f"no route for task {task!r}")

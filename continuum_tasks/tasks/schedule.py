@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,8 +14,11 @@ from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import ContinuumError, ProofFailed, StorageError
 from continuum_tasks.jobs import Job, JobOptions, JsonValue
 from continuum_tasks.manifest import to_json
-from continuum_tasks.model import Attestation, Level
-from continuum_tasks.plan import schedule
+from continuum_tasks.model import Attestation, Backup, Level
+from continuum_tasks.plan import gate, schedule
+from continuum_tasks.plan.chain import made_on, usable
+from continuum_tasks.plan.drill import pick
+from continuum_tasks.plan.schedule import Duty
 from continuum_tasks.process import worker_id
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks import routing
@@ -23,6 +27,9 @@ from continuum_tasks.tasks.shell import ring_row, runtime_of
 RING_AGAIN_AFTER = timedelta(seconds=30)
 RING_ANYWHERE_AGAIN_AFTER = timedelta(minutes=15)
 KEEP_ENDED_FOR = timedelta(days=30)
+AGAIN_AFTER = timedelta(minutes=15)
+_log = logging.getLogger(__name__)
+_NAMES = {Duty.VERIFY: "verify", Duty.TEST_RESTORE: "test-restore", Duty.DRILL: "drill"}
 
 _log = logging.getLogger(__name__)
 
@@ -87,56 +94,86 @@ def schedule_due(self: Task[Any, Any]) -> None:
     Raises the first error of a storage that cannot be asked, after every other database had its turn.
     """
     runtime = runtime_of(self)
-    unread: list[StorageError] = []
+    unread = []
     for database in runtime.config.databases:
         try:
             runtime.index(database.storage)
         except StorageError as err:
             unread.append(err)
             continue
-        _queue_due(self, runtime, database)
+        for job in queue_due(runtime, database, now=runtime.site.clock.now()):
+            _ring(self, runtime, job)
     if unread:
         raise unread[0]
 
 
-def _queue_due(task: Task[Any, Any], runtime: Runtime, database: DatabaseConfig) -> None:
-    now = runtime.site.clock.now()
+def queue_due(runtime: Runtime, database: DatabaseConfig, *, now: datetime) -> list[Job]:
+    """Queue what one database owes at `now`, unless it is being done, or failed minutes ago; returns the rows."""
     busy = {(job.database, job.kind) for job in runtime.jobs.unfinished()}
-    for due in _due(runtime, database, now):
-        kind = "verify_backup" if due.verify is not None else "create_backup"
-        if (database.name, kind) not in busy:
-            _ring(task, runtime, _add(runtime, database, due, now=now))
+    # A backup is tried again each minute: every one counts. The rest may wait for what made it fail to pass.
+    busy |= {(job.database, job.kind) for job in runtime.jobs.failed(now - AGAIN_AFTER) if job.kind != Duty.BACKUP}
+    due = [one for one in _due(runtime, database, now) if (database.name, one.duty.value) not in busy]
+    return [_add(runtime, database, one, now=now) for one in due]
 
 
 def _due(runtime: Runtime, database: DatabaseConfig, now: datetime) -> tuple[schedule.Due, ...]:
-    rhythm = schedule.Rhythm(
-        full_every_seconds=database.full_every_seconds,
-        incremental_every_seconds=database.incremental_every_seconds,
-        verify_every_seconds=database.verify_every_seconds,
-    )
-    backups = runtime.catalog.backups(storage=database.storage, database=database.name)
-    return schedule.due(backups, rhythm, now=now)
+    backups = made_on(runtime.config.host, runtime.catalog.backups(storage=database.storage, database=database.name))
+    drills = [record for record in runtime.catalog.drills(database.storage) if record.database == database.name]
+    rhythm = gate.rhythm_now(database.rhythm, backups)
+    found = schedule.due(schedule.History(backups=backups, rehearsals=drills), rhythm, now=now)
+    refusal = gate.recent(backups, min_interval_seconds=database.min_interval_seconds, now=now)
+    refusal = refusal or gate.failing(_runs(runtime, database), now=now)
+    if refusal is not None and any(due.duty is Duty.BACKUP for due in found):
+        _log.info("database %s: its scheduled backup waits: %s", database.name, refusal.text)
+        return tuple(due for due in found if due.duty is not Duty.BACKUP)
+    return found
+
+
+def _runs(runtime: Runtime, database: DatabaseConfig) -> list[gate.Run]:
+    """Return how the last backups of a database into its storage ended, newest first."""
+    ended = runtime.jobs.ended(Duty.BACKUP.value, database=database.name, limit=5 * gate.N_FAILURES)
+    return [_run(job) for job in ended if job.args.get("storage") == database.storage]
+
+
+def _run(job: Job) -> gate.Run:
+    if job.error is None:
+        return gate.Run(at=job.updated_at)
+    return gate.Run(at=job.updated_at, error=job.error.name, transient=job.error.to_error().transient)
 
 
 def _add(runtime: Runtime, database: DatabaseConfig, due: schedule.Due, *, now: datetime) -> Job:
-    options: JobOptions = {"database": database.name, "max_attempts": runtime.config.backup.max_attempts}
-    minute = f"{now:%Y%m%d%H%M}"
-    args: dict[str, JsonValue]
-    if due.verify is not None:
-        kind = "verify_backup"
-        args = {"backup_id": due.verify.id, "level": Level.RESTORE.value, "storage": database.storage}
-        options |= {"id": f"due-verify-{database.name}-{minute}", "priority": routing.VERIFY_PRIORITY}
-    else:
-        assert due.strategy is not None
-        kind = "create_backup"
-        args = {"database": database.name, "strategy": due.strategy.value, "storage": database.storage}
-        options |= {"id": f"due-{due.strategy}-{database.name}-{minute}", "priority": routing.BACKUP_PRIORITY}
-    job = runtime.jobs.add(kind, args, now=now, **options)
-    if (job.kind, job.args) == (kind, args):
+    name = due.strategy.value if due.strategy is not None else _NAMES[due.duty]
+    args = _arguments(runtime, database, due)
+    options: JobOptions = {
+        "id": f"due-{name}-{database.name}-{now:%Y%m%d%H%M}",
+        "database": database.name,
+        "priority": routing.BACKUP_PRIORITY if due.duty is Duty.BACKUP else routing.VERIFY_PRIORITY,
+        # A drill that dies with its worker leaves no record, so it is due again: its row needs no second attempt.
+        "max_attempts": 1 if due.duty in (Duty.DRILL, Duty.TEST_RESTORE) else runtime.config.backup.max_attempts,
+    }
+    job = runtime.jobs.add(due.duty.value, args, now=now, **options)
+    drawn = due.duty in (Duty.DRILL, Duty.TEST_RESTORE)  # another beat may have drawn another backup
+    if job.kind == due.duty.value and (drawn or job.args == args):
         return job
     _log.warning("job %s: its id is taken by other work; queued under another", job.id)
     del options["id"]
-    return runtime.jobs.add(kind, args, now=now, **options)
+    return runtime.jobs.add(due.duty.value, args, now=now, **options)
+
+
+def _arguments(runtime: Runtime, database: DatabaseConfig, due: schedule.Due) -> dict[str, JsonValue]:
+    if due.strategy is not None:
+        return {"database": database.name, "strategy": due.strategy.value, "storage": database.storage}
+    backup = due.backup or _picked(runtime, database)
+    args: dict[str, JsonValue] = {"backup_id": backup.id, "storage": database.storage}
+    if due.duty is Duty.VERIFY:
+        args |= {"level": Level.RESTORE.value, "each_link": due.each_link}
+    return args
+
+
+def _picked(runtime: Runtime, database: DatabaseConfig) -> Backup:
+    points = usable(runtime.catalog.backups(storage=database.storage, database=database.name))
+    drills = runtime.catalog.drills(database.storage)
+    return pick(points, drills, n=1, chance=random.Random(runtime.site.random_bytes(8)))[0]  # noqa: S311 - chance, no secret
 
 
 def _ring(task: Task[Any, Any], runtime: Runtime, job: Job) -> None:

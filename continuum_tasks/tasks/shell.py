@@ -16,6 +16,7 @@ from celery import Task
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
+from continuum_tasks.actions import deeds
 from continuum_tasks.actions.fan_out import ByRows, Fan
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.errors import BrokerUnreachable, ContinuumError, StaleClaim
@@ -34,6 +35,9 @@ KINDS = {
     "verify_backup": routing.VERIFY_BACKUP,
     "seal_chunk": routing.SEAL_CHUNK,
     "fetch_chunk": routing.FETCH_CHUNK,
+    "run_drill": routing.RUN_DRILL,
+    "test_restore": routing.TEST_RESTORE,
+    "apply_retention": routing.APPLY_RETENTION,
 }
 
 _log = logging.getLogger(__name__)
@@ -113,14 +117,16 @@ def _renew(runtime: Runtime, job: Job, stop: threading.Event) -> None:
 
 def _follow(task: Task[Any, Any], runtime: Runtime, job: Job, *, act: Act) -> Any:
     still_mine = partial(runtime.jobs.check_current, job.id, job.token)
-    action = act(runtime, Bench(job=job, fan=_fan(task, runtime, job), still_mine=still_mine))
+    asked = act(runtime, Bench(job=job, fan=_fan(task, runtime, job), still_mine=still_mine))
+    deed = deeds.of_row(job.kind, job.args)
     reporter = _Reporter(task, runtime, job)
-    while True:
-        try:
-            progress = next(action)
-        except StopIteration as stop:
-            return stop.value
-        reporter.report(progress)
+    with contextlib.closing(deeds.witnessed(asked, deed, site=runtime.site, tell=_log.warning)) as action:
+        while True:
+            try:
+                progress = next(action)
+            except StopIteration as stop:
+                return stop.value
+            reporter.report(progress)
 
 
 def _fan(task: Task[Any, Any], runtime: Runtime, job: Job) -> Fan:
@@ -165,6 +171,9 @@ class _Reporter:
     def report(self, progress: Progress) -> None:
         clock = self._runtime.site.clock
         at = clock.monotonic()
+        if progress.note and self._job.args.get("debug"):
+            self._runtime.jobs.note(self._job.id, progress.note)
+            _log.info("job %s: %s: %s", self._job.id, progress.phase, progress.note)
         if progress.phase != self._phase:
             self._phase, self._begun = progress.phase, at
         elif at - self._last < REPORT_SECONDS:

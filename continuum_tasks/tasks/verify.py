@@ -10,6 +10,7 @@ from typing import Any
 from celery import Task, shared_task
 
 from continuum_tasks.actions import verify
+from continuum_tasks.actions.audited import ASKED_BY
 from continuum_tasks.jobs import JsonValue
 from continuum_tasks.model import BackupId, Level, Progress
 from continuum_tasks.runtime import Runtime
@@ -25,7 +26,9 @@ _log = logging.getLogger(__name__)
 
 
 @shared_task(name=VERIFY_BACKUP, bind=True)
-def verify_backup(self: Task[Any, Any], job_id: str, backup_id: str, level: str, storage: str) -> Any:
+def verify_backup(  # noqa: PLR0913 - the words of the message
+    self: Task[Any, Any], job_id: str, backup_id: str, level: str, storage: str, *, each_link: bool = False
+) -> Any:
     """Verify in threads of its own: the transfer pool is left to backups and restores.
 
     A machine that helps need not know the row: the message's own words make one, once they are what they should be. Ids
@@ -34,7 +37,13 @@ def verify_backup(self: Task[Any, Any], job_id: str, backup_id: str, level: str,
     if not _JOB_ID.fullmatch(str(job_id)):
         _log.warning("job %.80r: not the id of a verification", job_id)
         return None
-    args: dict[str, JsonValue] = {"backup_id": BackupId(backup_id), "level": Level(level).value, "storage": storage}
+    args: dict[str, JsonValue] = {
+        "backup_id": BackupId(backup_id),
+        "level": Level(level).value,
+        "storage": storage,
+        "each_link": bool(each_link),
+        ASKED_BY: "another host",  # where the row is known it says who
+    }
     runtime = runtime_of(self)
     runtime.jobs.add(KIND, args, id=job_id, priority=VERIFY_PRIORITY, now=runtime.site.clock.now())
     return perform(self, job_id, kind=KIND, act=_act)
@@ -42,5 +51,7 @@ def verify_backup(self: Task[Any, Any], job_id: str, backup_id: str, level: str,
 
 def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, verify.Verified]:
     args = bench.job.args
-    request = verify.Request(backup_id=BackupId(str(args["backup_id"])), level=Level(str(args["level"])))
+    request = verify.Request(
+        backup_id=BackupId(str(args["backup_id"])), level=Level(str(args["level"])), each_link=bool(args.get("each_link"))
+    )
     return verify.run(request, repository=runtime.repository(str(args["storage"])), site=runtime.site, fan=runtime.fan())

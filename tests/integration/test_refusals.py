@@ -293,8 +293,9 @@ def test_a_restore_without_room_at_the_target_is_refused_before_the_first_byte(
         repository = runtime.repository()
         manifest = repository.read_manifest("main", BackupId(backup_id))
         huge = BackupId("backup-full-20200101-000000")
-        backup = replace(manifest.backup, id=huge, base_id=huge, original_size_bytes=1 << 60)
-        repository.put_manifest(replace(manifest, backup=backup))
+        most = {"page_size": 65536, "n_pages": 2**32 - 1, "original_size_bytes": 65536 * (2**32 - 1)}
+        backup = replace(manifest.backup, id=huge, base_id=huge, **most)
+        repository.put_manifest(replace(manifest, backup=backup, objects=()))
     with pytest.raises(NoSpace, match=r"restoring needs \d+ bytes, \d+ are free") as info:
         restore_to(sandbox, huge, tmp_path / "memory.db")
     check_line(info.value, name="memory.db")

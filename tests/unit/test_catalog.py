@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from continuum_tasks.catalog import Catalog, fold, open_catalog
+from continuum_tasks.catalog import Catalog, Contents, fold, open_catalog
 from continuum_tasks.errors import BackupNotFound
 from continuum_tasks.model import Level
 from tests.unit.manifests import BEGUN_AT, manifest, verdict
@@ -117,7 +117,8 @@ def test_a_reindex_makes_one_storage_exactly_what_it_holds(catalog: Catalog) -> 
     catalog.attest("local", verdict(gone))
     catalog.add(manifest(n=3, storage="s3"))
     assert not catalog.is_indexed("local")
-    catalog.replace_storage("local", [kept], [verdict(kept)], known=[gone.backup.id], now=BEGUN_AT)
+    contents = Contents(manifests=[kept], attestations=[verdict(kept)])
+    catalog.replace_storage("local", contents, known=[gone.backup.id], now=BEGUN_AT)
     assert catalog.is_indexed("local") and not catalog.is_indexed("s3")
     assert {(found.storage, found.id) for found in catalog.backups()} == {
         ("local", kept.backup.id),
@@ -170,5 +171,5 @@ def test_a_backup_committed_while_a_storage_was_read_stays(catalog: Catalog) -> 
     known, meanwhile = manifest(n=1), manifest(n=2)
     catalog.add(known)
     catalog.add(meanwhile)
-    catalog.replace_storage("local", [], [], known=[known.backup.id], now=BEGUN_AT)
+    catalog.replace_storage("local", Contents(manifests=[]), known=[known.backup.id], now=BEGUN_AT)
     assert [found.id for found in catalog.backups()] == [meanwhile.backup.id]

@@ -252,6 +252,17 @@ def test_forgetting_spares_what_is_open_or_recent(jobs: Jobs) -> None:
     assert (jobs.get("old"), jobs.get("recent") is None, jobs.get("open") is None) == (None, False, False)
 
 
+def test_failed_jobs_are_told_the_last_first_since_an_instant_and_without_their_parts(jobs: Jobs) -> None:
+    for name, seconds in (("a", 0), ("b", 10), ("part", 10), ("c", 20)):
+        jobs.add("test", {}, id=name, now=NOW, parent_id="b" if name == "part" else None)
+        if name != "c":
+            jobs.fail(name, claimed(jobs, name).token, JobFailed(f"job {name}: no"), retry=False, now=later(seconds))
+
+    assert [job.id for job in jobs.failed(NOW)] == ["b", "a"]
+    assert [job.id for job in jobs.failed(later(1))] == ["b"]
+    assert jobs.failed(later(11)) == ()
+
+
 def test_of_eight_processes_exactly_one_wins_a_claim(tmp_path: Path) -> None:
     path = tmp_path / "metadata.db"
     jobs = open_jobs(path)

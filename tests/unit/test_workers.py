@@ -19,7 +19,12 @@ from workers import pools, settings
 TASKS = (
     *(routing.CREATE_BACKUP, routing.RESTORE_BACKUP, routing.VERIFY_BACKUP, routing.SEAL_CHUNK, routing.FETCH_CHUNK),
     *(routing.RECONCILE, routing.SCHEDULE_DUE, routing.HEALTH_CHECK),
+    *(routing.WRITE_REPORT, routing.MEASURE_STORAGES),
+    *(routing.APPLY_RETENTION, routing.RETENTION_DUE),
+    *(routing.RUN_DRILL, routing.TEST_RESTORE, routing.RPO_WATCHDOG),
 )
+
+CRONTAB_SECONDS = {"health-check": 300.0, "write-report": 7 * 86_400.0}
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def test_an_unknown_task_has_no_route() -> None:
 
 
 def test_every_task_goes_to_a_queue_that_some_pool_of_the_host_serves(config: Config) -> None:
-    served = {pool.queue for pool in pools.pools(config)}
+    served = {queue for pool in pools.pools(config) for queue in pool.queue.split(",")}
     assert {routing.route(task, host="h1").queue for task in TASKS} == served
     assert {queue.name for queue in settings.queues("h1")} == served
     assert len({queue.routing_key for queue in settings.queues("h1")}) == len(served)
@@ -63,7 +68,7 @@ def test_the_timetable_and_the_routes_agree() -> None:
 
 def test_a_timed_message_is_worthless_before_its_next_one_comes() -> None:
     for entry in TIMETABLE:
-        period = entry.every if isinstance(entry.every, float) else 300.0
+        period = entry.every if isinstance(entry.every, float) else CRONTAB_SECONDS[entry.name]
         assert 0.9 * period < entry.expires_seconds < period
 
 

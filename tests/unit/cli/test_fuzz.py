@@ -68,14 +68,22 @@ COMMANDS = {
     "create": ["--strategy", "--database", "--storage", "--priority", "--no-wait", "--wait"],
     "list": ["--database", "--storage", "--limit", "--verified-only"],
     "info": ["--storage"],
-    "restore": ["--target", "--storage", "--database", "--latest", "--overwrite", "--verify"],
+    "restore": [
+        *("--target", "--storage", "--database", "--latest", "--overwrite", "--verify"),
+        *("--pitr", "--region", "--undo", "--dry-run", "--exact"),
+    ],
+    "extract": [
+        *("--table", "--where", "--into", "--on-conflict", "--output", "--pitr", "--region", "--storage", "--database"),
+        "--dry-run",
+    ],
+    "verify-recovery": [],
     "verify": ["--level", "--storage"],
     "compare-counts": ["--storage"],
     "test-storage": [],
     "reindex": ["--storage"],
     "health": [],
 }
-VALUED = ("--target", "--storage", "--database", "--level", "--strategy", "--limit", "--priority")
+VALUED = ("--target", "--storage", "--database", "--level", "--strategy", "--limit", "--priority", *("--pitr", "--region"))
 SHARED = ["--config-dir", "--format", "--format=json", "--local", "--no-local", "--help"]
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 
@@ -105,7 +113,11 @@ def test_no_argument_breaks(call: Call, site: Path, command: str, data: st.DataO
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_odd_word_for_each_option_and_argument_is_answered(call: Call, site: Path, command: str) -> None:
-    needed = {"create": ["--strategy", "full"], "restore": ["backup-full-20251206-010000", "--target", "out.db"]}
+    needed = {
+        "create": ["--strategy", "full"],
+        "restore": ["backup-full-20251206-010000", "--target", "out.db"],
+        "extract": ["backup-full-20251206-010000", "--table", "tenants"],
+    }
     valued = [option for option in COMMANDS[command] if option in VALUED]
     for word in ODD:
         for option in valued:
@@ -122,6 +134,28 @@ def test_odd_paths_for_a_backup_that_is_there_are_answered(call: Call, site: Pat
             check(["backup", "restore", full, "--target", word, "--format=json"])
         if not word.startswith("/"):
             check(["backup", "restore", full, "--overwrite", "--target", word, "--format=json"])
+
+
+def test_odd_words_for_rows_and_evidence_are_answered(call: Call, site: Path, full: str) -> None:
+    for word in ODD:
+        check(["backup", "extract", full, "--table", word, "--format=json"])
+        check(["backup", "forensics-copy", f"--database={word}", "--to", "evidence", "--format=json"])
+        check(["backup", "restore", f"--pitr={word}", "--target", "out.db", "--format=json"])
+        if len(word) < 100:
+            check(
+                [
+                    "backup",
+                    "extract",
+                    full,
+                    "--table",
+                    "tenants",
+                    f"--where={word}",
+                    "--output",
+                    f"{len(word)}.sql",
+                    "--format=json",
+                ]
+            )
+            check(["backup", "extract", full, "--table", "tenants", f"--into={word}", "--dry-run", "--format=json"])
 
 
 def test_odd_words_for_init_and_up_are_answered(call: Call, tmp_path: Path) -> None:

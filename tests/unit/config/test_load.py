@@ -389,3 +389,46 @@ def test_any_bytes_in_a_file_give_a_configuration_or_a_config_error(tmp_path: Pa
         load_config(tmp_path, environment={"CONTINUUM_HOST": "h"})
     except ConfigError as err:
         assert "backup.conf:" in err.message
+
+
+def test_an_interval_that_cannot_keep_the_target_is_refused(tmp_path: Path) -> None:
+    for text, line in (
+        ("incremental_every = 5m\n", 3),
+        ("rpo_target = 4m\n", 3),
+        ("incremental_every = 1h\nrpo_target = 1h\n", 4),
+    ):
+        with pytest.raises(
+            ConfigError, match=rf"backup.conf:{line}: .* incremental_every = .* cannot keep rpo_target"
+        ) as refused:
+            load(tmp_path, backup=BACKUP + text)
+        assert "shorter than rpo_target" in refused.value.hint
+    hourly = load(tmp_path, backup=f"{BACKUP}incremental_every = 1h\nrpo_target = 90m\n").databases[0]
+    assert (hourly.rhythm.incremental_every_seconds, hourly.rhythm.rpo_target_seconds) == (3600, 5400)
+    assert load(tmp_path, backup=f"{BACKUP}incremental_every = never\n").databases[0].rpo_target_seconds == 300
+
+
+def test_drills_have_a_command_and_questions_for_all_databases_or_one(tmp_path: Path) -> None:
+    questions = "sql.rows = SELECT count(*) > 0 FROM t\nsql.memory.own = WITH a AS (SELECT 1) SELECT 1\n"
+    config = load(tmp_path, backup=f"[drill]\ndrill_command = pytest 'my tests/'\n{questions}{BACKUP}")
+
+    assert config.drill.drill_command == "pytest 'my tests/'"
+    assert [(one.name, one.database) for one in config.drill.invariants] == [("rows", ""), ("own", "memory")]
+    assert config.drill.invariants[0].sql == "SELECT count(*) > 0 FROM t"
+    assert config.drill_log == tmp_path / "log" / "dr-drills.log"
+    assert load(tmp_path, backup=f"[drill]\ndrill_log = /x/y.log\n{BACKUP}").drill_log == Path("/x/y.log")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("drill_command = pytest 'open", "drill_command = .* is not allowed"),
+        ("sql.rows = DELETE FROM t", "sql.rows = .* is not allowed"),
+        ("sql.rows =", "sql.rows = '' is not allowed"),
+        ("sql. = SELECT 1", "'sql.' is not a name"),
+        ("sql.other.rows = SELECT 1", "a database that is not declared"),
+        ("drill_tests = x", "unknown key 'drill_tests'"),
+    ],
+)
+def test_a_check_that_makes_no_sense_is_refused_with_its_line(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"backup.conf:2: .*{message}"):
+        load(tmp_path, backup=f"[drill]\n{line}\n{BACKUP}")

@@ -18,6 +18,8 @@ from continuum_tasks.config import (
     ChecksumMode,
     Config,
     DatabaseConfig,
+    DrillSettings,
+    Invariant,
     RetentionSettings,
     StorageConfig,
     StorageType,
@@ -26,7 +28,7 @@ from continuum_tasks.config import (
     render_config,
     write_config,
 )
-from continuum_tasks.config.schema import BACKUP, BROKER, DATABASE, FILES, RETENTION, STORAGE, STORAGES, WORKERS
+from continuum_tasks.config.schema import BACKUP, BROKER, DATABASE, DRILL, FILES, RETENTION, STORAGE, STORAGES, WORKERS
 from continuum_tasks.config.settings import LEVEL_RANGES
 from continuum_tasks.config.values import is_database_name, show_duration, show_size
 from continuum_tasks.errors import ConfigError
@@ -83,6 +85,22 @@ def _storage(draw: st.DrawFn, name: str, uploads: int) -> StorageConfig:
 
 
 @st.composite
+def _drill(draw: st.DrawFn, databases: list[str]) -> DrillSettings:
+    commands = st.sampled_from(["", "pytest tests/integration/", "sh -c 'a \"b\" = c'", "/opt/check --quick"])
+    sql = st.sampled_from(["SELECT count(*) > 0 FROM t", "with a as (select 1) select * from a", "SELECT 1 = '='"])
+    names = draw(st.lists(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True), max_size=3, unique=True))
+    return DrillSettings(
+        drill_command=draw(commands),
+        drill_directory=draw(_or_none(_path)),
+        drill_time_limit_seconds=draw(st.integers(1, 7 * 86400)),
+        drill_log=draw(_or_none(_path)),
+        invariants=tuple(
+            Invariant(name=name, database=draw(st.sampled_from(["", *databases])), sql=draw(sql)) for name in names
+        ),
+    )
+
+
+@st.composite
 def _configs(draw: st.DrawFn) -> Config:
     backup = draw(_backup())
     storage_names = draw(st.lists(_storage_names, min_size=1, max_size=3, unique=True))
@@ -107,14 +125,18 @@ def _configs(draw: st.DrawFn) -> Config:
                 busy_window_seconds=draw(st.integers(1, 3600)),
                 check=draw(st.sampled_from(Check)),
                 full_every_seconds=draw(_seconds),
-                incremental_every_seconds=draw(_seconds),
+                incremental_every_seconds=incremental,
                 verify_every_seconds=draw(_seconds),
+                test_restore_every_seconds=draw(_seconds),
+                drill_every_seconds=draw(_seconds),
+                rpo_target_seconds=incremental + draw(st.integers(1, 3600)),
             )
-            for name in names
+            for name, incremental in ((name, draw(_seconds)) for name in names)
         ),
         storages=tuple(draw(_storage(name, backup.max_concurrent_uploads)) for name in storage_names),
         backup=backup,
         broker=BrokerSettings(url=draw(urls), result_url=draw(urls)),
+        drill=draw(_drill(names)),
         workers=WorkerSettings(**{pool: draw(st.integers(1, 64)) for pool in ("agent", "transfer", "verify", "control")}),
         retention=RetentionSettings(
             **{period: draw(st.integers(0, 10_000)) for period in ("hourly", "daily", "weekly", "monthly", "yearly")},
@@ -123,6 +145,8 @@ def _configs(draw: st.DrawFn) -> Config:
             max_age_seconds=draw(st.sampled_from([0, keep_within])),
             grace_period_seconds=draw(_seconds),
             only_verified=draw(st.booleans()),
+            max_expire_per_run=draw(st.integers(1, 100_000)),
+            max_roll_forward_per_run=draw(st.integers(0, 1000)),
         ),
     )
 
@@ -200,8 +224,8 @@ def test_the_samples_are_what_init_writes(name: str) -> None:
     assert (ROOT / "deploy" / "etc" / name).read_text() == render_config(sample())[name], REGENERATE
 
 
-def test_the_retention_sample_says_that_nothing_is_expired_yet() -> None:
-    assert "not part of this release" in (ROOT / "deploy" / "etc" / "retention.conf").read_text()
+def test_the_retention_sample_says_that_backups_expire_and_how_to_see_it_first() -> None:
+    assert "--dry-run" in (ROOT / "deploy" / "etc" / "retention.conf").read_text()
 
 
 def test_every_field_has_a_key_so_that_nothing_is_lost_in_writing() -> None:
@@ -210,6 +234,7 @@ def test_every_field_has_a_key_so_that_nothing_is_lost_in_writing() -> None:
         (BrokerSettings, BROKER, set()),
         (WorkerSettings, WORKERS, set()),
         (DatabaseConfig, DATABASE, {"name"}),
+        (DrillSettings, DRILL, {"invariants"}),
         (RetentionSettings, RETENTION, set()),
         (StorageConfig, (*STORAGE[StorageType.LOCAL], *STORAGE[StorageType.S3]), {"name", "max_concurrent_uploads"}),
     ]
@@ -226,6 +251,7 @@ def test_every_key_is_documented_with_what_is_allowed_and_its_default() -> None:
         (defaults.broker, BROKER),
         (defaults.workers, WORKERS),
         (defaults.databases[0], DATABASE),
+        (defaults.drill, DRILL),
         (defaults.retention, RETENTION),
         (s3, STORAGE[StorageType.S3]),
         (defaults, FILES["backup.conf"]["continuum"]),

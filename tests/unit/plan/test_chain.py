@@ -73,12 +73,12 @@ def test_the_parent_is_the_newest_usable_one_of_the_right_kind_or_the_run_is_a_f
 ) -> None:
     choice = chain.choose(strategy, backups, requirements=REQUIREMENTS)
 
-    kinds = {
-        Strategy.FULL: [],
-        Strategy.DIFFERENTIAL: [Strategy.FULL],
-        Strategy.INCREMENTAL: list(Strategy),
+    fits_kind = {
+        Strategy.FULL: lambda _: False,
+        Strategy.DIFFERENTIAL: lambda b: b.parent_id is None,  # a full, or one that was rolled forward
+        Strategy.INCREMENTAL: lambda _: True,
     }
-    newest = next((b for b in model_usable(backups) if b.strategy in kinds[strategy]), None)
+    newest = next((b for b in model_usable(backups) if fits_kind[strategy](b)), None)
     fits = (
         newest is not None and (newest.page_size, newest.cipher) == (4096, Cipher.AES_256_GCM) and newest.key_id in ("k1", "")
     )

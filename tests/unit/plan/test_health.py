@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuum_tasks.model import Backup, Status
+from continuum_tasks.model import Backup, DrillRecord, Rehearsal, Status
 from continuum_tasks.plan import health
 from continuum_tasks.plan.finding import (
     Finding,
@@ -95,7 +95,7 @@ def test_the_three_makers_give_their_severity() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "severity"), [(299, []), (300, []), (301, [CRITICAL])])
-def test_the_last_backup_is_late_a_quarter_after_its_interval(seconds: int, severity: list[Severity]) -> None:
+def test_the_last_backup_is_late_when_it_is_older_than_the_target(seconds: int, severity: list[Severity]) -> None:
     assert [one.severity for one in protected(FULL, replace(FRESH, created_at=ago(seconds=seconds)))] == severity
 
 
@@ -203,13 +203,28 @@ def test_a_verdict_that_was_overruled_does_not_count() -> None:
     assert only(protected(overruled, other)).text == "no backup was ever verified"
 
 
-def test_the_target_is_that_of_the_shortest_interval_or_none() -> None:
-    def target(full: int, incremental: int) -> int:
-        return target_seconds(replace(RHYTHM, full_every_seconds=full, incremental_every_seconds=incremental))
+def test_the_target_is_the_one_that_is_set_unless_backups_are_scheduled_more_rarely_or_not_at_all() -> None:
+    def target(full: int, incremental: int, rpo: int = 300) -> int:
+        changes = {"full_every_seconds": full, "incremental_every_seconds": incremental, "rpo_target_seconds": rpo}
+        return target_seconds(replace(RHYTHM, **changes))
 
-    assert (target(604_800, 240), target(3600, 0), target(0, 0)) == (300, 4500, 0)
+    assert (target(604_800, 240), target(604_800, 240, rpo=600), target(604_800, 290)) == (300, 600, 300)
+    assert (target(3600, 0), target(0, 0)) == (4500, 0)
     manual = replace(RHYTHM, full_every_seconds=0, incremental_every_seconds=0)
     assert protected(replace(FULL, created_at=ago(days=900)), rhythm=manual) == []
+
+
+def test_the_last_drill_is_told_and_a_warning_when_it_failed() -> None:
+    def told(**changes: Any) -> Finding:
+        fields = {"backup_id": FULL.id, "database": "memory", "passed": True, "at": ago(days=3), "rto_seconds": 42.0}
+        record = DrillRecord(**fields | {"phases": (), "findings": (), "host": "h1"} | changes)
+        return list(protection_findings(replace(HEALTHY, rehearsal=record), now=NOW))[-1]
+
+    assert told() == ok("drill of memory", f"last one 3 d ago, {FULL.id}: ready after 42 s")
+    failed = told(passed=False, findings=("the command exited with 3",), kind=Rehearsal.TEST_RESTORE)
+    assert (failed.severity, failed.subject) == (WARNING, "test-restore of memory")
+    assert failed.text == f"last one 3 d ago, {FULL.id}: failed: the command exited with 3"
+    assert failed.hint == f"run `continuum backup test-restore {FULL.id}`"
 
 
 @given(histories())

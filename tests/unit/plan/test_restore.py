@@ -73,6 +73,6 @@ def test_a_chain_without_its_full_is_refused() -> None:
         check_chain([manifest(CHAIN[1]), manifest(CHAIN[2])])
 
 
-def test_a_first_manifest_that_names_another_full_is_refused() -> None:
-    with pytest.raises(BackupNotFound, match=str(identify(0))):
-        check_chain([manifest(replace(CHAIN[0], base_id=identify(9)))])
+def test_a_link_that_was_rolled_forward_begins_the_chain_under_its_old_name() -> None:
+    rolled = replace(CHAIN[1], parent_id=None)
+    check_chain([manifest(rolled), manifest(CHAIN[2])])

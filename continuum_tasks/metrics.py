@@ -1,0 +1,82 @@
+"""Measurements of this host over time, in `metadata.db`: what runs took and moved. Losing them loses no recovery point."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from continuum_tasks.metadata import Metadata, open_metadata
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS metrics (name TEXT NOT NULL, at TEXT NOT NULL, value REAL NOT NULL, labels TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS metrics_by_name ON metrics (name, at);
+"""
+
+NAMES = {
+    "backup_duration_seconds": "how long a backup took, from lock to catalog",
+    "backup_size_bytes": "size of the database as it was backed up",
+    "backup_stored_bytes": "bytes a backup takes in its storage",
+    "backup_compression_ratio": "original size divided by stored size",
+    "backup_changed_pages_ratio": "share of the database's pages a backup stored",
+    "backup_phase_seconds": "how long one phase of a backup took",
+    "backup_rpo_seconds": "age of the last usable backup's snapshot instant",
+    "restore_duration_seconds": "how long a restore took",
+    "restore_fetched_bytes": "bytes a restore read from its storage",
+    "verify_duration_seconds": "how long a verification took",
+    "drill_rto_seconds": "how long a drill took until the database was proven and ready",
+    "drill_phase_seconds": "how long one phase of a drill took",
+    "storage_used_bytes": "bytes of layers in a storage",
+    "storage_free_bytes": "bytes free in a storage, where it has a limit",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One measurement. `labels` say of what: database, strategy, storage, phase."""
+
+    name: str
+    at: datetime
+    value: float
+    labels: Mapping[str, str]
+
+
+class Metrics:
+    """The measurements of one host. Safe from several threads and processes."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+
+    def close(self) -> None:
+        self._metadata.close()
+
+    def record(self, name: str, value: float, *, at: datetime, labels: Mapping[str, str]) -> None:
+        """Keep one measurement. A name that is not in NAMES is a RuntimeError."""
+        if name not in NAMES:
+            raise RuntimeError(f"metric {name!r} is not declared")
+        row = (name, at.isoformat(), float(value), json.dumps(dict(labels), sort_keys=True))
+        with self._metadata.transaction() as connection:
+            connection.execute("INSERT INTO metrics VALUES (?,?,?,?)", row)
+
+    def series(self, name: str, *, since: datetime | None = None) -> list[Sample]:
+        """Return the measurements of one name, oldest first."""
+        rows = self._metadata.rows(
+            "SELECT name, at, value, labels FROM metrics WHERE name=?1 AND (?2 IS NULL OR at>=?2) ORDER BY at",
+            (name, None if since is None else since.isoformat()),
+        )
+        return [
+            Sample(name=str(n), at=datetime.fromisoformat(str(at)), value=float(str(value)), labels=json.loads(str(labels)))
+            for n, at, value, labels in rows
+        ]
+
+    def forget(self, before: datetime) -> None:
+        """Delete measurements older than that instant."""
+        with self._metadata.transaction() as connection:
+            connection.execute("DELETE FROM metrics WHERE at<?", (before.isoformat(),))
+
+
+def open_metrics(path: Path) -> Metrics:
+    """Open the measurements in `metadata.db` at `path`, making the table when it is missing. Raises ConfigError."""
+    return Metrics(open_metadata(path, _SCHEMA))

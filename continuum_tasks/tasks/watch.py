@@ -1,0 +1,40 @@
+"""The task that looks each minute how far back a restore would go, and says so when that is further than was promised."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Task, shared_task
+
+from continuum_tasks.actions import watch
+from continuum_tasks.plan.finding import show_seconds
+from continuum_tasks.plan.protection import LastBackup
+from continuum_tasks.runtime import Runtime
+from continuum_tasks.tasks import routing
+from continuum_tasks.tasks.shell import runtime_of
+
+_log = logging.getLogger(__name__)
+
+
+@shared_task(name=routing.RPO_WATCHDOG, bind=True, ignore_result=True)
+def rpo_watchdog(self: Task[Any, Any]) -> None:
+    """Measure the age of each database's last usable backup; above its target it is an error in the log."""
+    look(runtime_of(self))
+
+
+def look(runtime: Runtime) -> None:
+    """Measure, and say what is late."""
+    for last in watch.run(runtime.config, site=runtime.site):
+        if last.late and last.target_seconds:
+            _log.error("database %s: %s", last.database, breach(last))
+
+
+def breach(last: LastBackup) -> str:
+    """Say how far a database is from its target, and what to do."""
+    target = show_seconds(last.target_seconds)
+    create = f"continuum backup create --database {last.database} --strategy incremental --priority high"
+    if last.backup is None:
+        return f"no usable backup, rpo_target {target}: run `{create}`"
+    age = show_seconds(last.age_seconds)
+    return f"last usable backup {last.backup.id} is {age} old, rpo_target {target}: run `{create}`"

@@ -1,0 +1,65 @@
+"""Restores by time and by region, done by real workers from a real S3 server, then undone and proven."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from continuum_tasks.sample.generate import SampleSpec, generate
+from tests.integration.processes import environment, stack, write_config_files
+from tests.servers import rclone
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A host with workers, whose default storage is an S3 server's bucket; returns how to call its command line."""
+    folder = tmp_path_factory.mktemp("points")
+    config = write_config_files(folder / "c")
+    generate(config.directory / "memory.db", SampleSpec(size_bytes=1024 * 1024))
+    (config.directory / "keys").mkdir(mode=0o700)
+    backup = config.directory / "backup.conf"
+    backup.write_text(backup.read_text() + "\n[backup]\nencryption = none\n")
+    with rclone(folder) as server:
+        credentials = server.write_credentials(folder)
+        (config.directory / "storage.conf").write_text(
+            f"[storage:s3]\ntype = s3\nbucket = {server.bucket}\nendpoint = {server.endpoint}\nregion = us-east-1\n"
+            f"credentials_file = {credentials}\nchecksum_mode = required\n"
+        )
+
+        def run(*words: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "continuum_tasks.cli", "backup", *words, "--format", "json"]
+            return subprocess.run(
+                command, cwd=config.directory, env=environment(config), capture_output=True, text=True, check=False
+            )
+
+        with stack(config):
+            yield run
+
+
+def test_a_worker_restores_the_state_at_a_time_from_the_region_that_was_asked_for(run: Run) -> None:
+    made = run("create", "--strategy", "full", "--no-local")
+    assert made.returncode == 0, made.stderr
+    created = json.loads(made.stdout)
+    done = run("restore", "--pitr", "0s", "--region", "us-west-2", "--target", "r.db", "--verify", "--no-local")
+    assert done.returncode == 0, done.stderr
+    assert f"--pitr: {created['backup_id']}" in done.stderr
+    directory = Path(json.loads(done.stdout)["target"]).parent
+    (line,) = filter(None, (directory / "state" / "recoveries.jsonl").read_text().splitlines())
+    assert json.loads(line)["region"] == "us-west-2"  # written by the agent: the region came with the row
+    proof = run("verify-recovery")
+    assert (proof.returncode, json.loads(proof.stdout)["verdict"]) == (0, "identical")
+
+
+def test_a_restore_by_a_worker_is_undone_by_the_command_line(run: Run) -> None:
+    done = run("restore", "--latest", "--target", "r.db", "--overwrite", "--no-local")
+    assert done.returncode == 0, done.stderr
+    undone = run("restore", "--undo", "--target", "r.db")
+    assert undone.returncode == 0, undone.stderr
+    assert json.loads(undone.stdout)["put_back"] == json.loads(done.stdout)["quarantine"]

@@ -1,0 +1,170 @@
+"""What the timetable queues from the catalog, and what the watchdog measures and says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continuum_tasks.config import DatabaseConfig, load_config
+from continuum_tasks.errors import KeyMissing
+from continuum_tasks.jobs import Job
+from continuum_tasks.model import Backup, DrillRecord, Manifest, Rehearsal, SourceFacts
+from continuum_tasks.runtime import Runtime, open_runtime
+from continuum_tasks.tasks import schedule
+from continuum_tasks.tasks.watch import look
+from tests.unit.plan.rows import backup
+
+SUNDAY = datetime(2026, 11, 22, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Runtime]:
+    (tmp_path / "backup.conf").write_text(f"[continuum]\nhost = h1\n\n[database:memory]\npath = {tmp_path}/memory.db\n")
+    (tmp_path / "storage.conf").write_text(f"[storage:local]\ntype = local\npath = {tmp_path}/store\n")
+    (tmp_path / "retention.conf").write_text("")
+    with open_runtime(load_config(tmp_path)) as opened:
+        yield opened
+
+
+def record(runtime: Runtime, one: Backup) -> Backup:
+    source = SourceFacts(path="/x", mode=0o600, uid=0, gid=0, journal_mode="delete")
+    fields: dict[str, Any] = {
+        "repository_id": "r",
+        "wrapped_key": None,
+        "objects": (),
+        "checked": "quick",
+        "tool_version": "",
+        "sqlite_version": "",
+    }
+    runtime.catalog.add(Manifest(backup=one, source=source, **fields))
+    return one
+
+
+def only(runtime: Runtime, **changes: Any) -> Runtime:
+    """Return the runtime with one database that wants nothing but what is named."""
+    never = dict.fromkeys(("full", "incremental", "verify", "test_restore", "drill"), 0) | changes
+    fields = {f"{name}_every_seconds": seconds for name, seconds in never.items()}
+    database = replace(DatabaseConfig(name="memory", path=Path("/x"), storage="local"), **fields)
+    return replace(runtime, config=replace(runtime.config, databases=(database,)))
+
+
+def queue_due(runtime: Runtime, *, now: datetime) -> list[Job]:
+    return [job for database in runtime.config.databases for job in schedule.queue_due(runtime, database, now=now)]
+
+
+def kinds(jobs: list[Job]) -> list[str]:
+    return [job.kind for job in jobs]
+
+
+def finish(runtime: Runtime, job: Job, *, at: datetime, error: Exception | None = None) -> None:
+    claimed = runtime.jobs.claim(job.id, "w", lease_seconds=60, now=at)
+    assert claimed is not None
+    if error is None:
+        runtime.jobs.finish(job.id, claimed.token, None, now=at)
+    else:
+        runtime.jobs.fail(job.id, claimed.token, error, retry=False, now=at)
+
+
+def test_sunday_s_window_begins_with_a_full_and_every_look_of_two_beats_queues_it_once(runtime: Runtime) -> None:
+    record(runtime, backup(0, created_at=SUNDAY - timedelta(days=7)))
+    weekly = only(runtime, full=7 * 86400, test_restore=7 * 86400)
+
+    first, again, later = (queue_due(weekly, now=SUNDAY + delay) for delay in (timedelta(0), timedelta(seconds=2), MINUTE))
+
+    assert [job.args["strategy"] for job in first] == ["full"]
+    assert again == later == []
+    assert len(weekly.jobs.unfinished()) == 1
+
+
+def test_after_the_full_the_test_restore_is_of_that_full(runtime: Runtime) -> None:
+    record(runtime, backup(0, created_at=SUNDAY - timedelta(days=7)))
+    new = record(runtime, backup(1, created_at=SUNDAY + MINUTE))
+
+    (job,) = queue_due(only(runtime, full=7 * 86400, test_restore=7 * 86400), now=SUNDAY + 2 * MINUTE)
+
+    assert (job.kind, job.args, job.max_attempts) == ("test_restore", {"backup_id": new.id, "storage": "local"}, 1)
+
+
+def test_the_weekly_verification_reads_every_link(runtime: Runtime) -> None:
+    one = record(runtime, backup(0, created_at=SUNDAY - timedelta(hours=3)))
+
+    (job,) = queue_due(only(runtime, verify=86400), now=SUNDAY + MINUTE)
+
+    assert job.args == {"backup_id": one.id, "storage": "local", "level": "restore", "each_link": True}
+
+
+def test_a_drill_picks_what_was_never_drilled_and_its_record_ends_it_for_a_month(runtime: Runtime) -> None:
+    old, other = (record(runtime, backup(n, created_at=SUNDAY - timedelta(days=90 - n))) for n in (0, 1))
+    fields = {"database": "memory", "passed": True, "rto_seconds": 1.0, "phases": (), "findings": (), "host": "h1"}
+    runtime.catalog.drilled("local", DrillRecord(backup_id=old.id, at=SUNDAY - timedelta(days=60), **fields))
+    monthly = only(runtime, drill=30 * 86400)
+    now = SUNDAY + timedelta(days=1)
+
+    (job,) = queue_due(monthly, now=now)
+
+    assert (job.kind, job.args["backup_id"]) == ("run_drill", other.id)
+    finish(monthly, job, at=now)
+    runtime.catalog.drilled("local", DrillRecord(backup_id=other.id, at=now, kind=Rehearsal.DRILL, **fields))
+    assert queue_due(monthly, now=now + MINUTE) == []
+
+
+def test_a_deleted_backup_s_drill_still_counts(runtime: Runtime) -> None:
+    gone, _ = (record(runtime, backup(n, created_at=SUNDAY - timedelta(days=90 - n))) for n in (0, 1))
+    fields = {"database": "memory", "passed": True, "rto_seconds": 1.0, "phases": (), "findings": (), "host": "h1"}
+    runtime.catalog.drilled("local", DrillRecord(backup_id=gone.id, at=SUNDAY, **fields))
+    runtime.catalog.forget("local", gone.id)
+
+    assert queue_due(only(runtime, drill=30 * 86400), now=SUNDAY + timedelta(days=1)) == []
+
+
+def test_what_failed_without_a_verdict_is_tried_a_quarter_of_an_hour_later_not_each_minute(runtime: Runtime) -> None:
+    record(runtime, backup(0, created_at=SUNDAY))
+    daily = only(runtime, verify=86400)
+    now = SUNDAY + timedelta(hours=5)
+    (job,) = queue_due(daily, now=now)
+    finish(daily, job, at=now, error=KeyMissing("key k1 is not here"))
+
+    assert queue_due(daily, now=now + 14 * MINUTE) == []
+    assert kinds(queue_due(daily, now=now + 16 * MINUTE)) == ["verify_backup"]
+
+
+def test_a_backup_that_failed_is_tried_again_the_next_minute(runtime: Runtime) -> None:
+    every = only(runtime, incremental=240)
+    (job,) = queue_due(every, now=SUNDAY)
+    finish(every, job, at=SUNDAY, error=KeyMissing("key k1 is not here"))
+
+    assert kinds(queue_due(every, now=SUNDAY + MINUTE)) == ["create_backup"]
+
+
+@pytest.mark.parametrize(("minutes", "late"), [(4, False), (6, True)])
+def test_the_watchdog_measures_every_minute_and_speaks_up_when_the_target_is_missed(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture, minutes: int, late: bool
+) -> None:
+    now = SUNDAY + timedelta(minutes=minutes)
+    record(runtime, backup(0, created_at=SUNDAY))
+    clock = replace(runtime.site.clock, now=lambda: now)
+
+    with caplog.at_level(logging.ERROR):
+        look(replace(runtime, site=replace(runtime.site, clock=clock)))
+
+    (sample,) = runtime.site.metrics.series("backup_rpo_seconds")
+    assert (sample.value, sample.labels) == (minutes * 60, {"database": "memory", "storage": "local"})
+    assert [r.levelname for r in caplog.records] == (["ERROR"] if late else [])
+    assert ("6 min old, rpo_target 5 min" in caplog.text) is ("--priority high" in caplog.text) is late
+
+
+def test_a_database_without_any_backup_misses_its_target(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        look(runtime)
+
+    assert "database memory: no usable backup, rpo_target 5 min" in caplog.text
+    caplog.clear()
+    look(only(runtime))
+    assert not caplog.records  # nothing is scheduled, so nothing was promised
