@@ -128,9 +128,9 @@ def _parent_digests(parent: Backup, backups: list[Backup], scratch: Path, *, rep
 def _free_id(request: Request, staged: Staged, strategy: Strategy, *, repository: Repository, site: Site) -> BackupId:
     suffix = "" if request.is_default else request.database.name
     taken = {backup.id for backup in site.catalog.backups()} | {_id_in(key) for key in repository.manifest_keys()}
-    nonce = site.random_bytes(8).hex()
+    holder, nonce = f"{site.contender().owner}/{request.database.name}", site.random_bytes(8).hex()
     candidates = (BackupId.make(strategy, staged.taken_at, suffix=suffix, n=n) for n in count(1))
-    return next(c for c in candidates if c not in taken and reserve(c, nonce, repository=repository))
+    return next(c for c in candidates if c not in taken and reserve(c, holder, nonce, repository=repository))
 
 
 def _id_in(key: str) -> str:

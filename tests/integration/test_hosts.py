@@ -68,7 +68,8 @@ def test_an_id_that_a_run_has_or_had_is_not_given_again(one: Sandbox) -> None:
     taken = BackupId.make(Strategy.FULL, datetime.now(UTC))
     with one.runtime() as runtime:
         repository = runtime.repository()
-        assert reserve(taken, "a", repository=repository) and not reserve(taken, "b", repository=repository)
+        assert reserve(taken, "h1/main", "a", repository=repository)
+        assert not reserve(taken, "h2/main", "b", repository=repository)
         assert [info.key for info in repository.storage.list(PREFIX)] == [f"{PREFIX}{taken}"]
 
 
