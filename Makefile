@@ -41,8 +41,8 @@ test: $(READY_DEV) tools ## Run every test
 	@$(BIN)/pytest -q tests/unit --cov --cov-report=term:skip-covered
 	@$(BIN)/pytest -q tests/storage tests/integration tests/runbook
 
-test-unit: $(READY_DEV) ## Run the tests that need no server
-	@$(BIN)/pytest -q tests/unit
+test-unit: $(READY_DEV) ## Run the quick unit tests: no server, seconds
+	@$(BIN)/pytest -q tests/unit -m "not slow"
 
 check: $(READY_DEV) ## Lint, types, house rules
 	@$(BIN)/ruff check .
