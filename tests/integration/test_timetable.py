@@ -15,7 +15,7 @@ from celery import Celery
 from continuum_tasks.config import load_config
 from continuum_tasks.jobs import Job, JobState
 from continuum_tasks.model import Backup
-from continuum_tasks.plan.schedule import Due
+from continuum_tasks.plan.schedule import Due, Duty
 from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.tasks import routing, schedule
 from tests.integration import beside as b
@@ -126,17 +126,18 @@ def test_a_row_whose_id_was_taken_by_other_work_is_queued_under_another(
     runtime.jobs.add("verify_backup", message(made), id="due-full-main-202611231200", now=LOST)
     database = one.config.database("main")
 
-    for due in (Due(strategy=None, verify=made, reason=""), Due(strategy=made.strategy, verify=None, reason="")):
+    verification = Due(duty=Duty.VERIFY, backup=made, reason="")
+    for due in (verification, Due(duty=Duty.BACKUP, strategy=made.strategy, reason="")):
         with caplog.at_level(logging.WARNING):
             added = schedule._add(runtime, database, due, now=LOST)
         assert added.id.startswith("job-") and "is taken by other work" in caplog.text
         assert (added.database, added.state) == ("main", JobState.QUEUED)
-        assert added.kind == ("create_backup" if due.verify is None else "verify_backup")
+        assert added.kind == due.duty.value
         assert added.args.get("level", "restore") == "restore"
 
 
 def test_what_is_due_twice_in_a_minute_is_one_row(one: Sandbox, made: Backup, runtime: Runtime) -> None:
-    due = Due(strategy=made.strategy, verify=None, reason="")
+    due = Due(duty=Duty.BACKUP, strategy=made.strategy, reason="")
     added = [schedule._add(runtime, one.config.database("main"), due, now=LOST).id for _ in range(2)]
     assert added == ["due-full-main-202611231200"] * 2
 
