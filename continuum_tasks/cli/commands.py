@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from continuum_tasks.cli.examples import EXAMPLES
 from continuum_tasks.errors import UsageError
 
 
@@ -78,6 +79,8 @@ class LazyGroup(click.Group):
         if lazy is None:
             return super().get_command(ctx, cmd_name)
         command: click.Command = getattr(importlib.import_module(f"continuum_tasks.cli.{lazy.module}"), lazy.attribute)
+        if cmd_name in EXAMPLES and not command.epilog:
+            command.epilog = f"\b\nExample:\n  {EXAMPLES[cmd_name]}"
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
