@@ -112,12 +112,12 @@ def test_a_server_that_may_evict_is_refused_with_the_remedy(config: Config, poli
         assert live_pools(config) == {}
 
 
-def test_a_broker_that_accepts_and_never_answers_is_unreachable_within_about_a_second() -> None:
+def test_a_broker_that_accepts_and_never_answers_is_unreachable_within_seconds() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(BrokerUnreachable):
             check_broker(f"redis://user:secret@127.0.0.1:{silent.getsockname()[1]}/0")
-        assert time.monotonic() - began < 1.9
+        assert time.monotonic() - began < 10
 
 
 def test_messages_about_a_broker_never_show_its_password() -> None:

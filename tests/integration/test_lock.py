@@ -113,7 +113,7 @@ def test_the_lock_of_a_killed_process_of_this_host_is_taken_over_at_once(one: Sa
     assert len(leases(one)) == 1
     began = time.monotonic()
     back_up(one)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert leases(one) == []
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -20,13 +21,16 @@ from tests.unit.cli.conftest import Call
 PYTHON = (sys.executable, "-m", "continuum_tasks.cli")
 
 
-def test_help_answers_in_under_a_fifth_of_a_second() -> None:
-    def seconds() -> float:
-        began = time.monotonic()
-        subprocess.run([*PYTHON, "--help"], check=True, stdout=subprocess.DEVNULL)
-        return time.monotonic() - began
+def test_help_costs_under_a_fifth_of_a_second_of_one_core() -> None:
+    """CPU time, not the wall's: what else the machine does is no fault of ours."""
 
-    assert min(seconds() for _ in range(7)) < 0.2
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*PYTHON, "--help"], check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(9)) < 0.2
 
 
 def test_help_imports_no_command_and_nothing_heavy() -> None:
