@@ -20,7 +20,7 @@ from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 from continuum_tasks.errors import ObjectDamaged
-from continuum_tasks.model import BackupId
+from continuum_tasks.model import BackupId, TimelineId
 
 FORMAT = 1
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
@@ -94,9 +94,9 @@ def from_json(cls: Any, value: Any) -> Any:
     """Build a value of a model type from JSON, strictly. Raises ValueError, TypeError or KeyError on anything else."""
     if isinstance(cls, type) and dataclasses.is_dataclass(cls):
         hints = _hints(cls)
-        if not isinstance(value, dict) or set(value) != set(hints):
+        if not isinstance(value, dict) or not _required(cls) <= set(value) <= set(hints):
             raise ValueError(f"fields of {cls.__name__}")
-        return cls(**{name: from_json(hint, value[name]) for name, hint in hints.items()})
+        return cls(**{name: from_json(hint, value[name]) for name, hint in hints.items() if name in value})
     origin = get_origin(cls)
     if origin is types.UnionType:
         return None if value is None else from_json(next(arg for arg in get_args(cls) if arg is not types.NoneType), value)
@@ -109,6 +109,16 @@ def from_json(cls: Any, value: Any) -> Any:
 def _hints(cls: type) -> dict[str, Any]:
     # Reading them anew took 0.45 of the 0.6 ms of every backup that the catalog returns.
     return typing.get_type_hints(cls)
+
+
+@cache
+def _required(cls: type) -> frozenset[str]:
+    """Return the fields that have no default: a document written before a field was there is read without it."""
+    return frozenset(
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    )
 
 
 def _tuple_from(args: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
@@ -124,7 +134,7 @@ def _scalar_from(cls: Any, value: Any) -> Any:
         return _time_from(value)
     if cls is float and type(value) in (int, float):
         return _float_from(value)
-    if cls is BackupId or (isinstance(cls, type) and issubclass(cls, Enum)):
+    if cls in (BackupId, TimelineId) or (isinstance(cls, type) and issubclass(cls, Enum)):
         return cls(value)
     if type(value) is not cls:
         raise ValueError(f"{value!r} is not {cls.__name__}")

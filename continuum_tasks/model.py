@@ -9,6 +9,7 @@ from enum import StrEnum
 
 DATABASE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 ANOMALY = "anomaly: "  # how a suspect reason begins that `plan.anomaly` found, and that an acceptance lifts
+_TIMELINE_ID = re.compile(r"timeline-\d{8}-\d{6}-[0-9a-f]{8}")
 _BACKUP_ID = re.compile(r"backup-(full|differential|incremental)-(\d{8}-\d{6})((?:-[a-z0-9_]+)*)")
 
 
@@ -70,6 +71,67 @@ class BackupId(str):
         return cls(f"backup-{strategy}-{at.astimezone(UTC):%Y%m%d-%H%M%S}{tail}{f'-{n}' if n > 1 else ''}")
 
 
+class TimelineId(str):
+    """`timeline-YYYYMMDD-HHMMSS-<8 hex digits>` in UTC: when it began, and chance, so no two hosts make the same.
+
+    Raises ValueError for any other text, so an id can never carry a path.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> TimelineId:
+        if not _TIMELINE_ID.fullmatch(text):
+            raise ValueError(f"{text[:80]!r} is not a timeline id")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def make(cls, at: datetime, *, chance: bytes) -> TimelineId:
+        """Build the id of a timeline that begins at `at`; `chance` is 4 random bytes."""
+        return cls(f"timeline-{at.astimezone(UTC):%Y%m%d-%H%M%S}-{chance.hex()}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a backup stands on a timeline.
+
+    It holds every commit up to `commit`. One that was copied from the live file may hold some of those up to `settled` too:
+    with the pages of all commits from `commit` + 1 to N written over it, it is exactly the state after N, for N >= `settled`.
+    """
+
+    timeline: TimelineId
+    commit: int
+    settled: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """One SQLite transaction as it was captured. Times in microseconds since 1970 (UTC).
+
+    `n_pages` is the database's size after it, `n_stored` how many pages of it are kept, `first_frame` and `last_frame` its
+    frames in the source's WAL. It was first seen at `observed_us`; nobody had looked for `unseen_us` before that.
+    `resumed`: no transaction, but the state found where capture began or went on: what was committed in `unseen_us` before
+    it is a hole, frames are 0, and of its pages only some are kept, so it is restored from a backup that stands on it.
+    """
+
+    number: int
+    n_pages: int
+    n_stored: int
+    first_frame: int
+    last_frame: int
+    observed_us: int
+    unseen_us: int
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """How far a WAL has been read: its salts (16 hex digits, as in the file), the last frame, and the checksum up to there."""
+
+    salts: str
+    frame: int
+    checksum: tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far long work has come. `n_bytes` of `total_bytes`; total 0 = not known yet.
@@ -101,7 +163,8 @@ class Backup:
     """One catalogued, restorable run. `created_at` is the snapshot instant; sizes in bytes.
 
     `original_size_bytes` is the database as it was, `layer_size_bytes` the raw bytes of the pages this backup stores,
-    `stored_size_bytes` what they take in the storage, `compression_ratio` original / stored.
+    `stored_size_bytes` what they take in the storage, `compression_ratio` original / stored. `position` says where it stands
+    on the timeline that was captured meanwhile, None when none was.
     """
 
     id: BackupId
@@ -127,6 +190,7 @@ class Backup:
     failed_at: datetime | None = None
     suspect_reasons: tuple[str, ...] = ()
     rolled_at: datetime | None = None
+    position: Position | None = None
 
     @property
     def is_snapshot(self) -> bool:
@@ -166,6 +230,25 @@ class WrappedKey:
     fingerprint: str
     nonce: str
     ciphertext: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """A line of history of one database on one host: who began it, when, why, and under which key its segments are sealed.
+
+    `previous` is the line this host captured before, None for the first.
+    """
+
+    id: TimelineId
+    database: str
+    host: str
+    repository_id: str
+    created_at: datetime
+    page_size: int
+    cipher: Cipher
+    wrapped_key: WrappedKey | None
+    previous: TimelineId | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

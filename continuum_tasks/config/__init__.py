@@ -5,6 +5,7 @@ from continuum_tasks.config.render import render_config, write_config
 from continuum_tasks.config.settings import (
     BackupSettings,
     BrokerSettings,
+    CaptureSettings,
     Check,
     ChecksumMode,
     Config,
@@ -22,6 +23,7 @@ from continuum_tasks.config.url import is_s3, parse_storage_url
 __all__ = [
     "BackupSettings",
     "BrokerSettings",
+    "CaptureSettings",
     "Check",
     "ChecksumMode",
     "Config",

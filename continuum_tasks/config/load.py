@@ -18,6 +18,7 @@ from continuum_tasks.config.settings import (
     SYSTEM_DIRECTORY,
     BackupSettings,
     BrokerSettings,
+    CaptureSettings,
     Config,
     DatabaseConfig,
     DrillSettings,
@@ -79,6 +80,7 @@ def read_config(texts: Mapping[str, str], *, directory: Path, environment: Mappi
             "backup": backup,
             "broker": BrokerSettings(**schema.read_section(_one(main, "broker"), schema.BROKER)),
             "workers": workers,
+            "capture": _capture(main),
             "retention": _retention(sections["retention.conf"]),
             "drill": _drill(main, [d.name for d in databases]),
         }
@@ -172,6 +174,18 @@ def _check_target(section: Section, database: DatabaseConfig) -> None:
             f" rpo_target = {show_duration(target)}",
             hint="allowed: an incremental_every shorter than rpo_target (which is 5m when it is left out)",
         )
+
+
+def _capture(sections: tuple[Section, ...]) -> CaptureSettings:
+    section = _one(sections, "capture")
+    settings = CaptureSettings(**schema.read_section(section, schema.CAPTURE))
+    if settings.wal_limit_bytes < settings.wal_alarm_bytes:
+        entry = section.entries.get("wal_limit_bytes") or section.entries["wal_alarm_bytes"]
+        raise ConfigError(
+            f"{entry.place}: [capture] wal_limit_bytes = {settings.wal_limit_bytes} is below wal_alarm_bytes",
+            hint="allowed: a limit that is at least the alarm",
+        )
+    return settings
 
 
 def _drill(sections: tuple[Section, ...], databases: list[str]) -> DrillSettings:

@@ -82,6 +82,7 @@ def effective(setting: Setting, config: Config) -> str:
         "backup": config.backup,
         "broker": config.broker,
         "workers": config.workers,
+        "capture": config.capture,
         "drill": config.drill,
         "retention": config.retention,
     }

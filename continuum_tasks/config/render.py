@@ -11,6 +11,7 @@ from continuum_tasks.config.load import read_config
 from continuum_tasks.config.schema import (
     BACKUP,
     BROKER,
+    CAPTURE,
     CONTINUUM,
     DATABASE,
     DRILL,
@@ -66,6 +67,7 @@ def render_config(config: Config) -> dict[str, str]:
         _section("backup", "", config.backup, BACKUP),
         _section("broker", "", config.broker, BROKER),
         _section("workers", "", config.workers, WORKERS),
+        _section("capture", "", config.capture, CAPTURE),
         _section("drill", "", config.drill, DRILL) + _questions(config.drill.invariants),
         *(_section("database", database.name, database, DATABASE) for database in config.databases),
     ]

@@ -107,12 +107,52 @@ WORKERS = (
     Key(name="control", kind=values.integer(1, 64), note="the timetable, health, reports", restart=True),
 )
 
+MIB = 1024**2
+CAPTURE = (
+    Key(
+        name="capture_interval",
+        kind=values.duration(1, 60),
+        field="interval_seconds",
+        note="how often captured commits are made durable and shipped: what a disaster can lose",
+        restart=True,
+    ),
+    Key(
+        name="segment_bytes",
+        kind=values.size(MIB, 256 * MIB, multiple=MIB),
+        note="captured bytes that are shipped at once, without waiting for the interval; memory is a few times this",
+        restart=True,
+    ),
+    Key(
+        name="wal_alarm_bytes",
+        kind=values.size(16 * MIB, 1024**4, multiple=MIB),
+        note="a -wal larger than this is an alarm: capture holds it until its commits are safe",
+        restart=True,
+    ),
+    Key(
+        name="wal_limit_bytes",
+        kind=values.size(64 * MIB, 1024**4, multiple=MIB),
+        note="at this size capture lets go of the -wal, declares a hole and has a backup made",
+        restart=True,
+    ),
+    Key(
+        name="spool_limit_bytes",
+        kind=values.size(64 * MIB, 1024**4, multiple=MIB),
+        note="captured and not yet shipped bytes of one database under state_dir; then a hole is declared",
+        restart=True,
+    ),
+)
+
 DATABASE = (
     Key(name="path", kind=values.path(), required=True, note="the live SQLite file"),
     Key(
         name="storage",
         kind=values.or_empty(values.storage_name()),
         note="a [storage:NAME] of storage.conf; empty = its default",
+    ),
+    Key(
+        name="continuous",
+        kind=values.boolean(),
+        note="capture every commit while `continuum up` runs (WAL mode): yes or no",
     ),
     Key(
         name="busy_timeout",
@@ -269,6 +309,12 @@ RETENTION = (
         field="grace_period_seconds",
         note="nothing younger than this expires, whatever the counts say; never = no grace",
     ),
+    Key(
+        name="pitr_window",
+        kind=values.duration(HOUR, CENTURY),
+        field="pitr_window_seconds",
+        note="every captured commit younger than this can be restored by itself",
+    ),
     Key(name="only_verified", kind=values.boolean(), note="count only verified backups: yes or no"),
     Key(name="max_expire_per_run", kind=values.integer(1, 100_000), note="no run expires more than this; the next goes on"),
     Key(
@@ -285,6 +331,7 @@ FILES: Mapping[str, Mapping[str, tuple[Key, ...] | None]] = {
         "backup": BACKUP,
         "broker": BROKER,
         "workers": WORKERS,
+        "capture": CAPTURE,
         "drill": DRILL,
         "database": None,
     },

@@ -77,12 +77,24 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureSettings:
+    """How commits are captured: how often they are made durable, and how much of the disk that may take meanwhile."""
+
+    interval_seconds: int = 1
+    segment_bytes: int = 16 * MIB
+    wal_alarm_bytes: int = 256 * MIB
+    wal_limit_bytes: int = 1024 * MIB
+    spool_limit_bytes: int = 4096 * MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseConfig:
     """One live database: its file, the name of its storage, how long we may wait and hold, and its timetable."""
 
     name: str
     path: Path
     storage: str
+    continuous: bool = False
     busy_timeout_seconds: int = 5
     busy_window_seconds: int = 4  # CONTINUUM's writers give up after 5 s
     check: Check = Check.QUICK
@@ -164,6 +176,7 @@ class RetentionSettings:
     min_backups: int = 3
     max_age_seconds: int = 0
     grace_period_seconds: int = 7 * DAY_SECONDS
+    pitr_window_seconds: int = 7 * DAY_SECONDS
     only_verified: bool = True
     max_expire_per_run: int = 1000
     max_roll_forward_per_run: int = 4
@@ -186,6 +199,7 @@ class Config:
     backup: BackupSettings = BackupSettings()
     broker: BrokerSettings = BrokerSettings()
     workers: WorkerSettings = WorkerSettings()
+    capture: CaptureSettings = CaptureSettings()
     retention: RetentionSettings = RetentionSettings()
     drill: DrillSettings = DrillSettings()
 
