@@ -25,7 +25,6 @@ from continuum_tasks.errors import ContinuumError
 from continuum_tasks.lock import host_lock
 from continuum_tasks.process import worker_id
 from continuum_tasks.runtime import Runtime, open_runtime
-from continuum_tasks.sqlite.staging import private_directory  # noqa: F401
 from workers.pools import environment
 from workers.signals import log_to_file
 
@@ -41,6 +40,7 @@ def run(directory: Path) -> None:
     _raise_limit()
     with open_runtime(load_config(directory)) as runtime, host_lock("capture", runtime.site.contender()):
         log_to_file(logging.INFO)
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it notes every event
         click.echo("capture: ready")
         wanted = _Wanted(directory)
         Agent(wanted, place=place_of(runtime), environment=environment(directory, os.environ)).run(stop.is_set)

@@ -8,18 +8,18 @@ from dataclasses import replace
 from continuum_tasks.capture.pending import Pending
 from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.standing import Standing
-from continuum_tasks.layer.writer import ChunkOptions
+from continuum_tasks.layer.draft import ChunkOptions
 from continuum_tasks.model import Cipher, Mark, Timeline, TimelineId
 from continuum_tasks.repository import Identity, Repository
-from continuum_tasks.segment.format import SegmentDraft
-from continuum_tasks.segment.writer import SealedSegment, write_segment
+from continuum_tasks.segment.head import SealedSegment, SegmentDraft
+from continuum_tasks.segment.writer import write_segment
 from continuum_tasks.timelines import segment_context, timeline_key_context
 
 NO_CHAIN = bytes(16)
 
 
 def new_standing(
-    database: str, storage: str, *, page_size: int, source: str, reason: str, previous: TimelineId | None, place: Place
+    database: str, storage: str, *, page_size: int, source: str, stamp: str, reason: str, previous: TimelineId | None, place: Place
 ) -> Standing:
     """Begin a timeline under a key of its own; nothing is stored yet but the repository's identity, if it had none.
 
@@ -51,6 +51,7 @@ def new_standing(
         chain=NO_CHAIN.hex(),
         mark=Mark(salts="", frame=0, checksum=(0, 0)),
         source=source,
+        stamp=stamp,
         base_after=0,
         published=False,
     )

@@ -28,6 +28,7 @@ from continuum_tasks.wal.format import FRAME_HEADER_BYTES, Checksum, IndexHeader
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # as much as SQLite's own automatic checkpoint lets a log of 4 KiB pages grow to
 
 
+N_TRIES = 8
 N_SAMPLES = 16  # commits of a segment whose lag is followed
 
 
@@ -111,28 +112,41 @@ class Follower:
         return self.last_commit - before
 
     def rotate(self) -> None:
-        """Pin the database anew, make everything that is then visible durable here, and let the older pins go.
+        """Pin the database anew, read everything that is then visible, let the older pins go, and make it durable here.
 
-        Raises Lost, SourceBusy, NoSpace (the older pins stay), PinsLost.
+        What dies between the last two is read again from the log, which nobody has begun anew, or a hole that `begin` declares.
+        Raises Lost, SourceBusy, PinsLost; NoSpace when it cannot be made durable.
         """
         self._pins.add(self.source.path)
         self.look()
-        self.flush()
         self._pins.drop_older(self.source.path)
+        self._help()
+        self.flush()
 
-    def copy_back(self) -> None:
-        """Help a log that has grown to be begun anew: have its frames copied back, and pin again behind them.
+    def _help(self) -> None:
+        """Help a log that has grown to be begun anew: have its frames copied back, and pin again right behind them.
 
         Automatic checkpoints copy back what the pin lets them, which is never all while commits come: without this the log of
-        a service at work would grow until its writers rest. The first pass copies the bulk, the second what came meanwhile.
+        a service at work would grow until its writers rest. It takes a pause of some milliseconds between two commits; after
+        a few tries in vain the log may grow by as much again first.
         """
         if self.log_bytes < self._helped_at_bytes:
             return
-        self._pins.checkpoint(self.source.path)
-        self.rotate()
-        whole = self._pins.checkpoint(self.source.path)
-        self.rotate()
-        self._helped_at_bytes = CHECKPOINT_BYTES if whole else self.log_bytes + CHECKPOINT_BYTES
+        for _ in range(N_TRIES):
+            self.source.sync()  # what was copied back already: then the checkpoint has next to nothing to wait for
+            import time as T; t0=T.perf_counter(); 
+            self._pins.add(self.source.path)
+            self.look()
+            self._pins.drop_older(self.source.path)
+            before = self._mark
+            whole = self._pins.advance(self.source.path)
+            t1=T.perf_counter()
+            self.look()
+            print("adv", whole, round(1e3*(t1-t0),1), before.frame, self._mark.frame, flush=True)
+            if whole and (self._mark == before or self._mark.salts != before.salts):
+                self._helped_at_bytes = CHECKPOINT_BYTES
+                return
+        self._helped_at_bytes = self.log_bytes + CHECKPOINT_BYTES
 
     def flush(self) -> None:
         """Seal what is pending into the spool. Raises NoSpace, ConfigError: it stays pending."""
@@ -174,6 +188,7 @@ class Follower:
                 self.storage,
                 page_size=found.page_size,
                 source=found.source,
+                stamp=found.stamp,
                 reason=judgement.reason,
                 previous=previous,
                 place=self._place,
@@ -200,24 +215,27 @@ class Follower:
         return Found(
             salts=index.salts.hex(),
             max_frame=index.max_frame,
-            page_size=index.page_size,
+            page_size=index.page_size or walfile.read_page_size(self.source),
             source=self.source.identity(),
+            stamp=self.source.stamp(),
             said=said,
         )
 
     def _resume(self, watched_until_us: int, *, reason: str) -> None:
         """Begin with the state that is there now, under the pin: its page 1 and how long it is."""
         assert self.standing is not None
-        index, page = self._first_page()
+        page_size, self.standing = self.standing.timeline.page_size, replace(self.standing, stamp=self.source.stamp())
+        index, page = self._first_page(page_size)
         observed_us = max(self._place.now_us(), self.standing.observed_us, watched_until_us)
+        since_us = observed_us if not self.standing.commit else max(watched_until_us, self.standing.observed_us)
         commit = Commit(
             number=self.standing.commit + 1,
-            n_pages=index.n_pages if index.max_frame else self.source.path.stat().st_size // index.page_size,
+            n_pages=index.n_pages if index.max_frame else self.source.path.stat().st_size // page_size,
             n_stored=1,
             first_frame=0,
             last_frame=0,
             observed_us=observed_us,
-            unseen_us=max(0, observed_us - max(watched_until_us, self.standing.observed_us)),
+            unseen_us=observed_us - since_us,
             resumed=True,
         )
         self._pending.resume(commit, page, reason=reason)
@@ -227,12 +245,12 @@ class Follower:
         self.looked_us, self._looked = observed_us, self._place.clock.monotonic()
         self.flush()
 
-    def _first_page(self) -> tuple[IndexHeader, bytes]:
+    def _first_page(self, page_size: int) -> tuple[IndexHeader, bytes]:
         for _ in range(walfile.N_LOOKS):
             index = walfile.read_index(self.source, pause=self._place.pause)
             header = walfile.read_header(self.source) if index.max_frame else None
             try:
-                page = walfile.first_page(self.source, header, until=index.max_frame, page_size=index.page_size)
+                page = walfile.first_page(self.source, header, until=index.max_frame, page_size=page_size)
             except (ValueError, FileNotFoundError):
                 self._place.pause()
                 continue

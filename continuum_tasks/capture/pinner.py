@@ -6,7 +6,9 @@ It is run as `python -m continuum_tasks.capture.pinner` and obeys one JSON objec
 
     {"do": "pin", "path": ..., "id": n}     begin a read transaction; the answer says the journal mode; other than wal: none is held
     {"do": "drop", "id": n}                 end it
-    {"do": "checkpoint", "path": ...}       copy frames back as far as readers allow (PASSIVE: nobody is kept waiting)
+    {"do": "advance", "path": ..., "from": m, "id": n}
+                                            copy frames back as far as readers allow (PASSIVE: nobody is kept waiting),
+                                            then pin anew and end the pin m, in one go: a commit in between undoes it
 
 The end of its input ends it, and with it every lock.
 """
@@ -44,8 +46,8 @@ def _obey(request: dict[str, object], pins: dict[int, apsw.Connection]) -> dict[
             connection.close()
         return {}
     path = Path(str(request["path"]))
-    if request["do"] == "checkpoint":
-        return _checkpoint(path)
+    if request["do"] == "advance":
+        return _advance(path, request, pins)
     connection, mode = _pin(path)
     if mode == "wal":
         pins[int(str(request["id"]))] = connection
@@ -65,15 +67,23 @@ def _pin(path: Path) -> tuple[apsw.Connection, str]:
         raise
 
 
-def _checkpoint(path: Path) -> dict[str, object]:
+def _advance(path: Path, request: dict[str, object], pins: dict[int, apsw.Connection]) -> dict[str, object]:
+    """Sound when all that the pin `from` sees was read.
+
+    Until the new pin is there the old one keeps frames it does not see from being copied back. So when the new one gets slot 0,
+    which takes that all frames are copied back, it sees no frame more; and in any other slot it keeps the log as it is.
+    """
     connection = _open(path, "rw")
     try:
+        connection.execute("PRAGMA schema_version").fetchall()  # before its first read it does not know of the log
         n_frames, n_copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        return {"frames": n_frames, "copied": n_copied}
+        pins[int(str(request["id"]))], _ = _pin(path)
+        pins.pop(int(str(request["from"]))).close()
     except apsw.BusyError:  # another checkpoint is at work
-        return {"frames": -1, "copied": 0}
+        return {"whole": False, "pinned": False}
     finally:
         connection.close()
+    return {"whole": 0 <= n_frames == n_copied, "pinned": True}
 
 
 def _open(path: Path, mode: str) -> apsw.Connection:

@@ -73,10 +73,17 @@ class Pins:
         self._drop(path, keep=0)
         self._held.pop(path, None)
 
-    def checkpoint(self, path: Path) -> bool:
-        """Have frames copied back as far as readers allow; True when all of them were."""
-        answer = self._ask({"do": "checkpoint", "path": str(path)})
-        return "error" not in answer and answer["frames"] == answer["copied"]
+    def advance(self, path: Path) -> bool:
+        """Have frames copied back and the only pin of a database replaced by a new one; True when all were copied back.
+
+        All that the pin sees must have been read.
+        """
+        (old,) = self._held[path]
+        self._last_id += 1
+        answer = self._ask({"do": "advance", "path": str(path), "from": old, "id": self._last_id})
+        if answer.get("pinned"):
+            self._held[path] = [self._last_id]
+        return bool(answer.get("whole"))
 
     def close(self) -> None:
         """End the process."""

@@ -24,7 +24,7 @@ class Standing:
     """The newest spooled segment (`seq`), its last commit, when that was seen (microseconds since 1970), what follows from it.
 
     `chain` is the chain digest (hex) after it. `base_after` is the number of the last resumed commit that no backup stands
-    behind yet, 0 when all have one. `published`: the timeline's document is in the storage.
+    behind yet, 0 when all have one. `source` and `stamp` tell the database file, and whether it was written since. `published`: the timeline's document is in the storage.
     """
 
     storage: str
@@ -35,12 +35,13 @@ class Standing:
     chain: str
     mark: Mark
     source: str
+    stamp: str
     base_after: int
     published: bool
 
     @property
     def stood(self) -> Stood:
-        return Stood(mark=self.mark, page_size=self.timeline.page_size, source=self.source)
+        return Stood(mark=self.mark, page_size=self.timeline.page_size, source=self.source, stamp=self.stamp)
 
 
 def load(directory: Path) -> Standing | None:

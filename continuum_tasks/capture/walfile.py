@@ -58,6 +58,20 @@ class Source:
             return ""
         return f"{status.st_dev}:{status.st_ino}"
 
+    def stamp(self) -> str:
+        """Return size and time of the last write of the database file, empty when it is not there."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return ""
+        return f"{status.st_size}:{status.st_mtime_ns}"
+
+    def sync(self) -> None:
+        """Have the system write what it holds of the log and the database, in this order, to the disk."""
+        for path in (self.wal, self.path):
+            with _opened(path) as descriptor:
+                os.fsync(descriptor)
+
     def wal_bytes(self) -> int:
         """Return the size of the log, 0 without one."""
         try:
@@ -79,6 +93,13 @@ def read_index(source: Source, *, pause: Callable[[], None]) -> IndexHeader:
             problem = str(err)
         pause()
     raise SourceBusy(f"{source.shm}: {problem}", hint="the database may be recovering; capture tries again by itself")
+
+
+def read_page_size(source: Source) -> int:
+    """Return the page size (bytes) the database file itself says, 0 when it says none."""
+    with _opened(source.path) as descriptor:
+        stored = int.from_bytes(os.pread(descriptor, 2, 16), "big")
+    return 65536 if stored == 1 else stored
 
 
 def read_header(source: Source) -> WalHeader | None:

@@ -83,7 +83,7 @@ class Watch:
             self._release()
         elif not self.follower.holds and now >= self._retry_at and (self._dirty or self._state is not State.JOURNAL):
             self._begin(now)
-        if self.follower.holds and (self._dirty or now - self._looked_at >= SAFETY_LOOK_SECONDS):
+        if self.follower.holds and (self._dirty or self._is_rotation_due(now) or now - self._looked_at >= SAFETY_LOOK_SECONDS):
             self._follow(now)
         self._ship(now, executor)
         self._errands(now)
@@ -147,11 +147,10 @@ class Watch:
             came = self.follower.look()
             self._looked_at, self._dirty = now, False
             self._uncaptured = self._uncaptured or bool(came)
-            if self._uncaptured and now - self._rotated_at >= self._place.capture.interval_seconds:
+            if self._is_rotation_due(now):
                 settled_ns = time.monotonic_ns()
                 self.follower.rotate()
                 self._rotated_at, self._uncaptured = now, False
-                self.follower.copy_back()
             self._settled_ns = settled_ns if not self.follower.pending_bytes else self._settled_ns
             self._detail = "" if self._detail.startswith("spool:") else self._detail
             self._watched_until_us = self.follower.looked_us
@@ -168,6 +167,9 @@ class Watch:
             return
         if self.follower.log_bytes > self._place.capture.wal_limit_bytes:
             self._lapse(f"the log has {self.follower.log_bytes} bytes, more than wal_limit_bytes: let go", LIMIT_PAUSE_SECONDS)
+
+    def _is_rotation_due(self, now: float) -> bool:
+        return self._uncaptured and now - self._rotated_at >= self._place.capture.interval_seconds
 
     def _forget_mark(self, why: str) -> None:
         """Give up what is in the log: the next begin finds other salts than none, which is a hole."""

@@ -8,6 +8,9 @@ from enum import StrEnum
 from continuum_tasks.model import Mark
 
 
+NO_SALTS = "0" * 16
+
+
 class Verdict(StrEnum):
     """What capture does: read on from its mark, declare a hole on the same timeline, or begin a new timeline."""
 
@@ -18,11 +21,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stood:
-    """Where a capture stopped: its mark, the page size in bytes, and which file it was (`device:inode`)."""
+    """Where a capture stopped: its mark, the page size in bytes, which file it was (`device:inode`), its size and time then."""
 
     mark: Mark
     page_size: int
     source: str
+    stamp: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,7 @@ class Found:
     max_frame: int
     page_size: int
     source: str
+    stamp: str
     said: tuple[int, int] | None
 
 
@@ -58,6 +63,9 @@ def judge(stood: Stood | None, found: Found) -> Judgement:
         return Judgement(verdict=Verdict.NEW_TIMELINE, reason=reason)
     if stood.mark.salts != found.salts:
         return Judgement(verdict=Verdict.HOLE, reason="the log was begun anew while nobody held it")
+    if not found.max_frame and found.salts == NO_SALTS and stood.stamp != found.stamp:
+        reason = "the log was removed and the database file written while nobody held it"
+        return Judgement(verdict=Verdict.HOLE, reason=reason)
     if found.max_frame < stood.mark.frame or (stood.mark.frame and found.said != stood.mark.checksum):
         reason = f"the log lost its end: frame {stood.mark.frame} was captured, and is not there as it was"
         return Judgement(verdict=Verdict.NEW_TIMELINE, reason=reason)

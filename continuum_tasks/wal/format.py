@@ -45,7 +45,8 @@ class IndexHeader:
     """What SQLite holds to be committed: frames up to `max_frame`, the database then `n_pages` long.
 
     `checksum` is the one of frame `max_frame` (of an older log when that is 0), `n_copied` the frames that checkpoints have
-    copied back into the database. `change` grows with every commit.
+    copied back into the database. `change` grows with every commit. Of a log that was never written, page size, pages and
+    salts are 0: they say nothing, and the salts are not its name.
     """
 
     max_frame: int
@@ -98,7 +99,7 @@ def decode_index(data: bytes | memoryview) -> IndexHeader:
     if checksum(first[:_CHECKED_BYTES], (0, 0), _native()) != tuple(own):
         raise ValueError("the WAL index header does not match its checksum")
     page_size = 65536 if size == 1 else size
-    if not _is_page_size(page_size):
+    if not _is_page_size(page_size) and (page_size or max_frame):
         raise ValueError(f"page size {page_size} in the WAL index")
     return IndexHeader(
         max_frame=max_frame,
