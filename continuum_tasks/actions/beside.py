@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from continuum_tasks.actions.assemble import assemble, prove
+from continuum_tasks.actions.assemble import assemble, prove, whole
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
 from continuum_tasks.errors import ConfigError, NoSpace
@@ -81,5 +81,5 @@ def assembled(
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     os.truncate(path, backup.original_size_bytes)
     yield from assemble(chain, path, work, repository=repository, fan=fan)
-    yield from prove(chain, path, work, site=site)
+    yield from prove(whole(chain[-1]), path, work, site=site)
     return path

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from continuum_tasks import failpoints
 from continuum_tasks.actions import recoveries
-from continuum_tasks.actions.assemble import Assembled, assemble, prove
+from continuum_tasks.actions.assemble import Assembled, assemble, prove, whole
 from continuum_tasks.actions.beside import scratch_for, temporary
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
@@ -75,7 +75,7 @@ def run(
             assembled = yield from _fill(chain, filling, work, repository=repository, fan=fan)
             # Under another name: a worker that was given up may still come to open the old one.
             temp = filling.rename(filling.with_name(filling.name.replace(".tmp", ".proven.tmp")))
-            yield from prove(chain, temp, work, site=site)
+            yield from prove(whole(chain[-1]), temp, work, site=site)
             warnings = yield from _examine(chain[-1], temp, request)
             imprinted = _imprint(temp)
             failpoints.reach("restore.proven")
