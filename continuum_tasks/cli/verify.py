@@ -170,7 +170,7 @@ def _end(outcomes: Sequence[Outcome]) -> None:
     if asked().as_json:
         emit.document([_fields(outcome) for outcome in outcomes])
     else:
-        columns = [Column(title="backup", folds=True), *(Column(title=name) for name in ("level", "verdict", "took"))]
+        columns = [Column(title="backup"), *(Column(title=name) for name in ("level", "verdict", "took"))]
         table([*columns, Column(title="found", folds=True)], [_row(outcome) for outcome in outcomes])
     failures = [outcome.end.exit_code for outcome in outcomes if isinstance(outcome.end, ContinuumError)]
     raise click.exceptions.Exit(failures[0] if failures else 0)
