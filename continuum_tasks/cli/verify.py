@@ -64,7 +64,7 @@ def verify(backup_ids: tuple[BackupId, ...], since: datetime | None, level: str,
       continuum backup verify --since 30d
     """
     if bool(backup_ids) == (since is not None):
-        raise UsageError("name backups by ID, or a time with --since, not both", hint="`continuum backup list` shows the ids")
+        raise UsageError("name backups by ID, or else a time with --since", hint="`continuum backup list` shows the ids")
     how = work.manner(local)
     with opened() as runtime:
         if since is not None:
