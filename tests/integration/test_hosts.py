@@ -128,6 +128,15 @@ def test_an_emergency_restore_needs_no_room_for_its_records(
         assert runtime.state_trouble.endswith("metadata.db: no space left")
 
 
+def test_a_backup_that_exists_never_fails_for_want_of_a_cache(one: Sandbox) -> None:
+    """Its manifest is put by then; without the digests kept here the next one reads them from the storage."""
+    one.config.state_dir.mkdir()
+    (one.config.state_dir / "digests").write_text("no room for a directory")
+    full = sandbox.back_up(one, "full")
+    beside.beside(beside.script, one.database, "INSERT INTO t VALUES (2)")
+    assert sandbox.back_up(one, "incremental").parent_id == full.id
+
+
 def test_a_worker_does_nothing_without_its_records_and_goes_on_once_they_are_there(one: Sandbox) -> None:
     """Kept for the life of the process, records that are thrown away would know of no job for ever."""
     task: Any = SimpleNamespace(app=SimpleNamespace(conf={"continuum_config_directory": str(one.directory)}))
