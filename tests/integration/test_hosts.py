@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from continuum_tasks import runtime as runtime_module
 from continuum_tasks.actions.reserve import PREFIX, reserve
+from continuum_tasks.catalog import Catalog, open_catalog
 from continuum_tasks.cli import shelf
-from continuum_tasks.errors import StorageUnreachable, UsageError
+from continuum_tasks.errors import ConfigError, NoSpace, StorageUnreachable, UsageError
 from continuum_tasks.layer import format as layer_format
 from continuum_tasks.model import BackupId, Strategy
+from continuum_tasks.tasks.shell import runtime_of
 from tests.integration import beside, sandbox
 from tests.integration.sandbox import Options, Sandbox
 
@@ -102,6 +107,44 @@ def test_an_emergency_restore_needs_no_state_directory(one: Sandbox, tmp_path: P
         assert shelf.latest(runtime).id == made.id
     sandbox.restore_to(blank, made.id, tmp_path / "back.db")
     assert rows(tmp_path / "back.db") == [(1,)]
+
+
+def test_an_emergency_restore_needs_no_room_for_its_records(
+    one: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk an empty metadata.db can still be made, and its tables cannot."""
+    made = sandbox.back_up(one, "full")
+    blank = sandbox.another_host(one, tmp_path / "blank", Options(host="h3"))
+
+    def full(path: Path) -> Catalog:
+        if path.is_relative_to(blank.config.state_dir):
+            raise NoSpace(f"{path}: no space left")
+        return open_catalog(path)
+
+    monkeypatch.setattr(runtime_module, "open_catalog", full)
+    sandbox.restore_to(blank, made.id, tmp_path / "back.db")
+    assert rows(tmp_path / "back.db") == [(1,)]
+    with blank.runtime() as runtime:
+        assert runtime.state_trouble.endswith("metadata.db: no space left")
+
+
+def test_a_backup_that_exists_never_fails_for_want_of_a_cache(one: Sandbox) -> None:
+    """Its manifest is put by then; without the digests kept here the next one reads them from the storage."""
+    one.config.state_dir.mkdir()
+    (one.config.state_dir / "digests").write_text("no room for a directory")
+    full = sandbox.back_up(one, "full")
+    beside.beside(beside.script, one.database, "INSERT INTO t VALUES (2)")
+    assert sandbox.back_up(one, "incremental").parent_id == full.id
+
+
+def test_a_worker_does_nothing_without_its_records_and_goes_on_once_they_are_there(one: Sandbox) -> None:
+    """Kept for the life of the process, records that are thrown away would know of no job for ever."""
+    task: Any = SimpleNamespace(app=SimpleNamespace(conf={"continuum_config_directory": str(one.directory)}))
+    one.config.state_dir.write_text("a file where the directory belongs")
+    with pytest.raises(ConfigError, match="cannot be"):
+        runtime_of(task)
+    one.config.state_dir.unlink()
+    assert runtime_of(task).state_trouble == ""
 
 
 def test_a_full_leaves_out_the_chunk_that_would_be_empty(one: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
