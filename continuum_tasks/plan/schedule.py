@@ -147,17 +147,24 @@ def _rehearsals_due(history: History, rhythm: Rhythm, *, now: datetime) -> tuple
     points = usable(history.backups)
     if not points:
         return ()
-    begun = history.backups[-1].created_at  # a new database is not late with what it never did
+    # A new database is not late with what it never did. Records outlive the backups that retention takes.
+    begun = min([history.backups[-1].created_at, *(record.at for record in history.rehearsals)])
     if any(not record.passed and abs(now - record.at) < AGAIN_AFTER for record in history.rehearsals):
         return ()
     passed = [record for record in history.rehearsals if record.passed]
     drills = [record.at for record in passed if record.kind is Rehearsal.DRILL]
-    if _is_due(drills or [begun], rhythm.drill_every_seconds, now=now):
+    if _is_due(drills or [begun], _drill_every(history, rhythm), now=now):
         return (Due(duty=Duty.DRILL, reason=_since("drill", drills)),)
     restores = [record.at for record in passed]
     if _is_due(restores or [begun], rhythm.test_restore_every_seconds, now=now):
         return (Due(duty=Duty.TEST_RESTORE, backup=points[0], reason=_since("test restore", restores)),)
     return ()
+
+
+def _drill_every(history: History, rhythm: Rhythm) -> int:
+    """Return how often a drill is owed: the first within a week where no test restore leaves a record of how old this is."""
+    recorded = bool(history.rehearsals) or rhythm.test_restore_every_seconds > 0
+    return rhythm.drill_every_seconds if recorded else min(rhythm.drill_every_seconds, int(WEEK.total_seconds()))
 
 
 def _since(what: str, done_at: Sequence[datetime]) -> str:

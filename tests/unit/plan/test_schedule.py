@@ -261,6 +261,17 @@ def test_a_new_database_owes_neither_test_restore_nor_drill_before_their_interva
     assert rehearsals(now=SUNDAY, oldest=SUNDAY - timedelta(days=1)) == ["test-restore"]
 
 
+def test_retention_that_takes_every_backup_within_a_week_does_not_put_off_the_first_drill_for_ever() -> None:
+    """What counts is when the database began, and of that the records of its test restores are left."""
+    weekly = [rehearsed(TEST_RESTORE, ago(days=7 * n - 6)) for n in range(1, 7)]
+
+    assert rehearsals(*weekly, oldest=ago(days=7)) == ["drill"]
+    assert rehearsals(*weekly[:3], oldest=ago(days=7)) == []
+    drills_alone = replace(QUIET, drill_every_seconds=30 * 86400)
+    assert kinds(due(history(made(FULL, ago(days=6))), drills_alone, now=SUNDAY + timedelta(days=7))) == ["drill"]
+    assert kinds(due(history(made(FULL, ago(days=6))), drills_alone, now=NOW)) == []
+
+
 def test_a_missed_month_is_caught_up_by_one_drill_which_counts_as_the_test_restore_too() -> None:
     assert rehearsals(rehearsed(DRILL, ago(days=80)), rehearsed(TEST_RESTORE, ago(days=70))) == ["drill"]
     assert rehearsals(rehearsed(DRILL, ago(days=80)), rehearsed(DRILL, ago(seconds=30))) == []
