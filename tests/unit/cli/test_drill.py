@@ -156,7 +156,7 @@ def test_a_drill_whose_record_cannot_be_stored_is_no_success(call: Call, site: P
 
     first, second = log_lines(site)
     assert f": FAILED {full}: ended before its end: " in first
-    assert f": FAILED {full} " in second and "the command exited with 3" in second
+    assert f": FAILED {full} " in second and second.count(full) == 1 and ": the command exited with 3" in second
 
 
 def test_everything_the_command_started_ends_with_it(call: Call, site: Path, full: str) -> None:
