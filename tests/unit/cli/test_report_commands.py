@@ -232,3 +232,16 @@ def test_an_empty_report_is_a_report_too(call: Call, site: Path) -> None:
     done = call("backup", "report", "--output", "report.html")
     assert done.code == 0 and "no recovery point" in done.out and "none yet" in done.out
     assert call("backup", "report", "--format", "json").json["n_made"] == 0
+
+
+def test_a_report_says_that_the_audit_log_cannot_be_read_and_reports_the_rest(call: Call, site: Path, full: str) -> None:
+    log = site / "etc/state/audit.log"
+    log.unlink()
+    log.mkdir()
+
+    done = call("backup", "report", "--day", "--format", "json")
+
+    assert done.code == 0, done.err
+    assert done.json["n_made"] == 1 and done.json["decisions"] == []
+    said = [(found["severity"], found["subject"]) for found in done.json["attention"]]
+    assert said[-1] == ("warning", "audit log") and str(log) in done.json["attention"][-1]["text"]
