@@ -284,7 +284,10 @@ def _temp(temp_dir: Path, databases: Sequence[plan.DatabaseFacts]) -> plan.Space
 
 def _writable_bytes(directory: Path) -> int | None:
     """Return what is free in a directory, or where it will be made; None when this user cannot write there."""
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    try:
+        existing = next(path for path in (directory, *directory.parents) if path.exists())
+    except PermissionError:  # to go through a directory above it
+        return None
     usable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     return shutil.disk_usage(existing).free if usable else None
 
