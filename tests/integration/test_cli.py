@@ -21,7 +21,7 @@ from continuum_tasks.sample.change import change
 from continuum_tasks.sample.generate import SampleSpec, generate
 from continuum_tasks.tasks.client import broker_url
 from tests.integration.processes import ROOT, environment, live_pools, server, stack, until
-from tests.integration.sandbox import Sandbox, make
+from tests.integration.sandbox import Options, Sandbox, make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,8 @@ def sandbox(tmp_path: Path) -> Sandbox:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """One installation with everything running."""
-    made = make(tmp_path_factory.mktemp("cli") / "host")
+    # A job that waits for a lock which a test holds must still wait when a busy machine lets the test go on.
+    made = make(tmp_path_factory.mktemp("cli") / "host", Options(busy_seconds=120))
     generate(made.database, SampleSpec(size_bytes=4 << 20))
     with stack(made.config):
         yield made
