@@ -34,15 +34,18 @@ def retention_due(self: Task[Any, Any]) -> None:
     """Queue each database's run of the day in each storage that holds backups of it.
 
     Its row is the record: a beat that comes twice finds it, a missed one is made up for, and only a run that failed is
-    queued again, once an hour.
+    queued again, once an hour. Raises the first error of a storage that was never read and cannot be, after the others had
+    their turn.
     """
     runtime = runtime_of(self)
-    runtime.index_all()
+    unread = runtime.index_all()
     now = runtime.site.clock.now()
     for database, storage in pairs(runtime):
         job = _row(runtime, database, storage, now=now)
         if job.state is JobState.QUEUED and job.rung_at is None and ring_row(self.app, runtime.config, job):
             runtime.jobs.mark_rung([job.id], now=now)
+    if unread:
+        raise unread[0]
 
 
 def pairs(runtime: Runtime, *, database: str = "", storage: str = "") -> list[tuple[str, str]]:
