@@ -13,6 +13,7 @@ from continuum_tasks.actions import expire
 from continuum_tasks.actions.audited import TIMETABLE
 from continuum_tasks.jobs import Job, JobState
 from continuum_tasks.model import Progress
+from continuum_tasks.plan.chain import made_on
 from continuum_tasks.plan.retention import slot
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks.routing import APPLY_RETENTION, LOW_PRIORITY, RETENTION_DUE
@@ -53,7 +54,7 @@ def pairs(runtime: Runtime, *, database: str = "", storage: str = "") -> list[tu
 
     What another host backs up is that host's to expire.
     """
-    held = {(b.database, b.storage) for b in runtime.catalog.backups()}
+    held = {(b.database, b.storage) for b in made_on(runtime.config.host, runtime.catalog.backups())}
     databases = [d.name for d in runtime.config.databases if database in ("", d.name)]
     storages = [s.name for s in runtime.config.storages if storage in ("", s.name)]
     return [(d, s) for d in databases for s in storages if (d, s) in held]
