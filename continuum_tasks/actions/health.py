@@ -23,6 +23,7 @@ from continuum_tasks.jobs import Failure, Job, Jobs, Pool
 from continuum_tasks.keyring import Keyring
 from continuum_tasks.model import Backup, Cipher, Status, Strategy
 from continuum_tasks.plan import health as plan
+from continuum_tasks.plan.chain import made_on
 from continuum_tasks.plan.finding import Finding, Severity, Trouble, worst
 from continuum_tasks.plan.protection import LastBackup, Protection, last_backup
 from continuum_tasks.repository import Repository
@@ -114,17 +115,17 @@ def _rehearsed(protection: Protection, site: Site) -> Protection:
 
 
 def protections(config: Config, backups: Sequence[Backup]) -> list[Protection]:
-    """Return what is known of each declared database: its rhythm, and its backups in the declared storages."""
+    """Return what is known of each declared database: its rhythm, and its backups in the declared storages.
+
+    Those that this host made; one that has made none, as after a disaster, lives on what another left.
+    """
     declared = {storage.name for storage in config.storages}
-    return [
-        Protection(
-            database=database.name,
-            storage=database.storage,
-            rhythm=database.rhythm,
-            backups=tuple(b for b in backups if b.database == database.name and b.storage in declared),
-        )
-        for database in config.databases
-    ]
+    found = []
+    for database in config.databases:
+        there = [b for b in backups if b.database == database.name and b.storage in declared]
+        mine = tuple(made_on(config.host, there) or there)
+        found.append(Protection(database=database.name, storage=database.storage, rhythm=database.rhythm, backups=mine))
+    return found
 
 
 def _proven(protection: Protection, around: Surroundings, answering: set[str], *, now: datetime) -> Protection:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.actions import expire
+from continuum_tasks.actions.health import protections
 from continuum_tasks.actions.reserve import PREFIX, reserve
 from continuum_tasks.cli import shelf
 from continuum_tasks.config import RetentionSettings
@@ -138,3 +139,18 @@ def test_retention_of_one_host_neither_counts_nor_expires_what_another_keeps(one
 
     assert {decision.backup_id for decision in looked.decisions} == {made.id for made in others}
     assert first.id not in {decision.backup_id for decision in looked.decisions}
+
+
+def test_a_fresh_backup_of_another_host_hides_no_silence_of_this_one(one: Sandbox, two: Sandbox, tmp_path: Path) -> None:
+    mine = sandbox.back_up(one, "full")
+    newer = sandbox.back_up(two, "full")
+    blank = sandbox.another_host(one, tmp_path / "blank", Options(host="h3"))
+
+    found = {}
+    for host in (one, blank):
+        with host.runtime() as runtime:
+            sandbox.listed(host)
+            (judged,) = protections(runtime.config, runtime.catalog.backups())
+            found[runtime.config.host] = {backup.id for backup in judged.backups}
+
+    assert found == {"h1": {mine.id}, "h3": {mine.id, newer.id}}
