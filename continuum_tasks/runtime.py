@@ -93,16 +93,15 @@ class Runtime:
         if not self.catalog.is_indexed(storage):
             reindex.run(self.repository(storage), site=self.site)
 
-    def index_all(self) -> None:
-        """Read every storage the catalog has never seen. Raises the first StorageError, after all had their turn."""
+    def index_all(self) -> list[StorageError]:
+        """Read every storage the catalog has never seen; returns the errors of those that cannot be read."""
         unread: list[StorageError] = []
         for settings in self.config.storages:
             try:
                 self.index(settings.name)
             except StorageError as err:
                 unread.append(err)
-        if unread:
-            raise unread[0]
+        return unread
 
     def _seal(self, unit: seal.SealUnit) -> seal.Sealed:
         site = self.site

@@ -117,7 +117,7 @@ def test_a_broker_that_accepts_and_never_answers_is_unreachable_within_seconds()
         began = time.monotonic()
         with pytest.raises(BrokerUnreachable):
             check_broker(f"redis://user:secret@127.0.0.1:{silent.getsockname()[1]}/0")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def test_messages_about_a_broker_never_show_its_password() -> None:
@@ -150,7 +150,7 @@ def test_a_job_rung_five_times_runs_once(config: Config, jobs: Jobs) -> None:
 
 
 def test_the_job_of_a_killed_worker_is_taken_by_the_next_one(config: Config, jobs: Jobs) -> None:
-    jobs.add("k", {"seconds": 3}, id="a", now=now())
+    jobs.add("k", {"seconds": 6}, id="a", now=now())
     with server(config):
         with worker(config) as first:
             ring_row(config, "a")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,17 @@ from typing import Any
 import pytest
 
 from continuum_tasks import runtime as runtime_module
+from continuum_tasks.actions import expire
+from continuum_tasks.actions.health import protections
 from continuum_tasks.actions.reserve import PREFIX, reserve
 from continuum_tasks.catalog import Catalog, open_catalog
 from continuum_tasks.cli import shelf
+from continuum_tasks.config import RetentionSettings
 from continuum_tasks.errors import ConfigError, NoSpace, StorageUnreachable, UsageError
 from continuum_tasks.layer import format as layer_format
 from continuum_tasks.model import BackupId, Strategy
+from continuum_tasks.runtime import finish
+from continuum_tasks.tasks.retention import pairs
 from continuum_tasks.tasks.shell import runtime_of
 from tests.integration import beside, sandbox
 from tests.integration.sandbox import Options, Sandbox
@@ -157,3 +163,37 @@ def test_a_full_leaves_out_the_chunk_that_would_be_empty(one: Sandbox, monkeypat
     beside.beside(beside.script, one.database, "CREATE TABLE t(v)", blobs, page_size=65536)
     made = sandbox.back_up(one, "full")
     assert made.layer_size_bytes == (made.n_pages - 1) * 65536 > 5 * 65536
+
+
+def test_retention_of_one_host_neither_counts_nor_expires_what_another_keeps(one: Sandbox, two: Sandbox) -> None:
+    """Both call their database `main`: the newer backups of one are no reason for the other's to go."""
+    first = sandbox.back_up(one, "full")
+    others = [sandbox.back_up(two, "full") for _ in range(4)]
+    later = datetime.now(UTC) + timedelta(days=60)
+
+    with two.runtime() as runtime:
+        site = replace(runtime.site, clock=replace(runtime.site.clock, now=lambda: later))
+        policy = expire.policy_of(RetentionSettings(min_backups=1, only_verified=False), aggressive=True)
+        request = expire.Request(database="main", policy=policy, by="test")
+        looked = finish(expire.preview(request, repository=runtime.repository(), site=site))
+    with one.runtime() as runtime:
+        sandbox.listed(one)
+        assert pairs(runtime) == [("main", "local")]
+
+    assert {decision.backup_id for decision in looked.decisions} == {made.id for made in others}
+    assert first.id not in {decision.backup_id for decision in looked.decisions}
+
+
+def test_a_fresh_backup_of_another_host_hides_no_silence_of_this_one(one: Sandbox, two: Sandbox, tmp_path: Path) -> None:
+    mine = sandbox.back_up(one, "full")
+    newer = sandbox.back_up(two, "full")
+    blank = sandbox.another_host(one, tmp_path / "blank", Options(host="h3"))
+
+    found = {}
+    for host in (one, blank):
+        with host.runtime() as runtime:
+            sandbox.listed(host)
+            (judged,) = protections(runtime.config, runtime.catalog.backups())
+            found[runtime.config.host] = {backup.id for backup in judged.backups}
+
+    assert found == {"h1": {mine.id}, "h3": {mine.id, newer.id}}

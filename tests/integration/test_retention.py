@@ -384,7 +384,7 @@ def test_workers_apply_it_when_asked_and_once_a_day_by_the_timetable(host: Host)
             found = runtime.jobs._jobs("WHERE kind='apply_retention'")
             return list(found)
 
-        assert until(ended, seconds=60), [(j.id, j.state, j.error) for j in rows()]
+        assert until(ended, seconds=180), [(j.id, j.state, j.error) for j in rows()]
         app.close()
         (done,) = host.call("apply-retention", "--no-local")
     assert done["n_keep"] == 1 and done["n_expire"] == 0
