@@ -32,6 +32,7 @@ BACKUP_COMMANDS: Mapping[str, Lazy] = {
     "create": Lazy(module="create", attribute="create", help="Back up a database now."),
     "list": Lazy(module="listing", attribute="list_backups", help="List backups, newest first."),
     "info": Lazy(module="listing", attribute="info", help="Show one backup, its chain and its verdicts."),
+    "history": Lazy(module="history", attribute="history", help="List captured commits, newest first."),
     "restore": Lazy(module="restore", attribute="restore", help="Restore a backup to a path, proven page by page."),
     "extract": Lazy(module="extract", attribute="extract", help="Bring rows of a table back, also while the service runs."),
     "verify": Lazy(module="verify", attribute="verify", help="Prove backups from the storage alone."),

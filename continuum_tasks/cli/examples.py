@@ -12,6 +12,7 @@ EXAMPLES = {
     "create": "continuum backup create --strategy incremental --priority high",
     "list": "continuum backup list --verified-only --since 7d --limit 10",
     "info": f"continuum backup info {ID}",
+    "history": 'continuum backup history --around "2026-11-23 14:30" --tables',
     "restore": f"continuum backup restore {ID} --target {DATABASE} --overwrite --verify",
     "extract": f'continuum backup extract {ID} --table messages --where "id > 100" --into {DATABASE} --dry-run',
     "verify": f"continuum backup verify {ID} --level restore",
