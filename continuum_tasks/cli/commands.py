@@ -44,6 +44,7 @@ BACKUP_COMMANDS: Mapping[str, Lazy] = {
     "compare-counts": Lazy(module="counts", attribute="compare_counts", help="Compare a backup's rows with a database's."),
     "health": Lazy(module="health", attribute="backup_health", help="Say how old the last backups are, and what is wrong."),
     "apply-retention": Lazy(module="retention", attribute="apply_retention", help="Expire backups that no rule keeps."),
+    "compact": Lazy(module="compact", attribute="compact", help="Merge captured segments into larger ones."),
     "hold": Lazy(module="holds", attribute="hold", help="Keep a backup until it is released."),
     "release": Lazy(module="holds", attribute="release", help="Let the policy decide over a held backup again."),
     "test-storage": Lazy(module="storage", attribute="test_storage", help="Use a storage as a backup does, and measure it."),

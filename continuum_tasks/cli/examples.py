@@ -24,6 +24,7 @@ EXAMPLES = {
     "compare-counts": f"continuum backup compare-counts {ID} {DATABASE}",
     "health": "continuum backup health",
     "apply-retention": "continuum backup apply-retention --dry-run",
+    "compact": "continuum backup compact --dry-run",
     "hold": f'continuum backup hold {ID} --reason "incident 4711"',
     "release": f"continuum backup release {ID}",
     "test-storage": "continuum backup test-storage s3",
