@@ -311,6 +311,26 @@ def test_retention_keeps_the_windows_base_and_drops_what_is_before_it(
         assert content(tmp_path / "r.db") == content(recorder.state(number))
 
 
+def test_an_expiry_of_segments_that_is_cut_leaves_the_newer_ones_whole(
+    sandbox: Sandbox,
+    recorder: Recorder,
+    history: tuple[Backup, Backup, Backup],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    window = window_from(recorder, 15, seconds=30)
+    monkeypatch.setattr(failpoints, "_armed", {failpoints.SEGMENTS[0]: "raise"})
+    with pytest.raises(StorageUnreachable):
+        applied(sandbox, window_seconds=window)
+    monkeypatch.setattr(failpoints, "_armed", {})
+    assert names(sandbox)[0] == "r-0000000002.segment"
+    restored(sandbox, recorder, history[1], 15, tmp_path / "r.db")
+
+    assert applied(sandbox, window_seconds=window).segments.n_segments == 10
+    restored(sandbox, recorder, history[1], 15, tmp_path / "r.db")
+    assert content(tmp_path / "r.db") == content(recorder.state(15))
+
+
 def test_the_policy_alone_would_have_let_the_base_go(
     sandbox: Sandbox, recorder: Recorder, history: tuple[Backup, Backup, Backup]
 ) -> None:
