@@ -105,6 +105,12 @@ def read_status(state_dir: Path, database: str) -> Status | None:
     return status
 
 
+def read_heartbeat(state_dir: Path) -> Heartbeat | None:
+    """Return the process that captures on this host, None when none runs."""
+    found: Heartbeat | None = _read(state_dir / CAPTURE / HEARTBEAT, Heartbeat)
+    return None if found is None or holder_died(found.worker) else found
+
+
 def _read(path: Path, cls: type[T]) -> T | None:
     try:
         return cast(T, from_json(cls, json.loads(path.read_text(encoding="utf-8"))))

@@ -25,7 +25,7 @@ class Lazy:
 
 COMMANDS: Mapping[str, Lazy] = {
     "init": Lazy(module="init", attribute="init", help="Make a working configuration and a key."),
-    "up": Lazy(module="up", attribute="up", help="Run broker, workers, timetable and Flower until Ctrl-C."),
+    "up": Lazy(module="up", attribute="up", help="Run broker, capture, workers, timetable and Flower until Ctrl-C."),
     "health-check": Lazy(module="health", attribute="health_check", help="Check databases, backups, storages and workers."),
 }
 BACKUP_COMMANDS: Mapping[str, Lazy] = {
