@@ -33,6 +33,7 @@ class State(StrEnum):
 class Status:
     """The capture of one database. Times in microseconds since 1970, sizes in bytes, lags in seconds.
 
+    `detail` says why it is in this state, `trouble` what fails although it runs, empty when nothing does.
     `commit` is the last one captured, `durable_commit` the last one in the storage; a lag is from when a commit was seen until
     it was in the storage. `watched_until_us`: there was no commit after `commit` until then. `settled_monotonic_ns` is this
     machine's monotonic clock when the last look began: what was committed before it is in `commit`. `base_after` is a commit
@@ -42,6 +43,7 @@ class Status:
     database: str
     state: State
     detail: str
+    trouble: str
     worker: str
     storage: str
     timeline: str
