@@ -30,6 +30,9 @@ COMMANDS: Mapping[str, Lazy] = {
 }
 BACKUP_COMMANDS: Mapping[str, Lazy] = {
     "create": Lazy(module="create", attribute="create", help="Back up a database now."),
+    "capture": Lazy(module="capture", attribute="capture", help="Show, stop and run the capture of every commit."),
+        module="enable_wal", attribute="enable_wal", help="Switch a database to WAL mode, to capture its commits."
+    ),
     "list": Lazy(module="listing", attribute="list_backups", help="List backups, newest first."),
     "info": Lazy(module="listing", attribute="info", help="Show one backup, its chain and its verdicts."),
     "restore": Lazy(module="restore", attribute="restore", help="Restore a backup to a path, proven page by page."),
