@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Lazy] = {
 BACKUP_COMMANDS: Mapping[str, Lazy] = {
     "create": Lazy(module="create", attribute="create", help="Back up a database now."),
     "capture": Lazy(module="capture", attribute="capture", help="Show, stop and run the capture of every commit."),
+    "enable-wal": Lazy(
         module="enable_wal", attribute="enable_wal", help="Switch a database to WAL mode, to capture its commits."
     ),
     "list": Lazy(module="listing", attribute="list_backups", help="List backups, newest first."),

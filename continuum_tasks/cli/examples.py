@@ -11,6 +11,7 @@ EXAMPLES = {
     "health-check": "continuum health-check --format json",
     "create": "continuum backup create --strategy incremental --priority high",
     "capture": "continuum backup capture status",
+    "enable-wal": "continuum backup enable-wal memory --yes",
     "list": "continuum backup list --verified-only --since 7d --limit 10",
     "info": f"continuum backup info {ID}",
     "restore": f"continuum backup restore {ID} --target {DATABASE} --overwrite --verify",
