@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from workers import signals
+from workers import remote, signals
 from workers.settings import settings_of_this_process
 from workers.steps import STEPS
 
@@ -12,3 +12,4 @@ app = Celery("continuum")
 app.add_defaults(settings_of_this_process)
 app.steps["consumer"].update(STEPS)
 signals.connect()
+remote.connect()

@@ -12,6 +12,7 @@ from continuum_tasks.capture.status import STATUS, Heartbeat, State, Status, rea
 from continuum_tasks.config import Config, DatabaseConfig
 
 SILENT_SECONDS = 60.0  # twelve heartbeats: also a process that this one cannot see by its number, as in another container
+NEW_TIMELINE = "; `continuum backup create --strategy continuous` begins a timeline of its own for it here"
 NO_PROCESS = "no process captures on this host"
 
 
@@ -79,7 +80,8 @@ def _troubles(config: Config, status: Status | None) -> tuple[str, ...]:
     if status is None:
         return ("its capture has not begun yet",)
     if not status.protects:
-        return (f"{status.state}: {status.detail}",)
+        remedy = NEW_TIMELINE if status.state is State.FENCED else ""
+        return (f"{status.state}: {status.detail}{remedy}",)
     large = f"its -wal has {status.wal_bytes} bytes, more than wal_alarm_bytes" if status.wal_alarm else ""
     limit = config.capture.spool_limit_bytes
     full = f"{status.spool_bytes} bytes wait to be shipped, more than spool_limit_bytes" if status.spool_bytes > limit else ""
