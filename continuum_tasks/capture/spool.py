@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from continuum_tasks.capture.files import make_directory, write_file
 from continuum_tasks.model import TimelineId
 
+SPOOL = "spool"
 _NAME = re.compile(r"(\d{10})\.segment")
 
 
@@ -26,7 +28,7 @@ class Spool:
     """The spool of one timeline, in `directory`."""
 
     def __init__(self, directory: Path, timeline: TimelineId) -> None:
-        self._directory = make_directory(directory / "spool" / timeline)
+        self._directory = make_directory(directory / SPOOL / timeline)
 
     def put(self, seq: int, data: bytes | bytearray) -> None:
         """Keep a segment, durable on return. Raises NoSpace, ConfigError."""
@@ -45,3 +47,12 @@ class Spool:
     def remove(self, seq: int) -> None:
         """Remove a segment that is in the storage."""
         (self._directory / f"{seq:010d}.segment").unlink(missing_ok=True)
+
+
+def oldest_waiting(directory: Path, timeline: str) -> float | None:
+    """Return when the oldest segment that waits was spooled (seconds since 1970), None when none does; for other processes."""
+    times = []
+    for path in (directory / SPOOL / timeline).glob("*.segment"):
+        with contextlib.suppress(FileNotFoundError):  # it was shipped in this moment
+            times.append(path.stat().st_mtime)
+    return min(times, default=None)

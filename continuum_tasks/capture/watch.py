@@ -49,6 +49,7 @@ class Watch:
         self._retry_at = self._rotated_at = self._looked_at = self._said_at = 0.0
         self._settled_ns = 0
         self._said: Status | None = None
+        self._trouble = ""
         known = read_status(place.directory.parent, wanted.database)
         self._watched_until_us = 0 if known is None else known.watched_until_us
         self._state, self._detail = State.WAITING, "begins"
@@ -154,12 +155,13 @@ class Watch:
             if not self._follower.pending_bytes:
                 self._settled_ns = settled_ns
             self._watched_until_us = self._follower.looked_us
+            self._trouble = ""
         except Lost as err:
             self._lapse(str(err), 0.0)
         except TransactionTooLarge as err:
             self._give_up_log(str(err))
         except (ContinuumError, FileNotFoundError) as err:  # NoSpace, SourceBusy: what is held stays held
-            self._detail = f"spool: {err}" if isinstance(err, NoSpace) else str(err)
+            self._trouble = f"spool: {err}" if isinstance(err, NoSpace) else str(err)
         if self._follower.log_bytes > self._place.capture.wal_limit_bytes:
             self._lapse(f"the log has {self._follower.log_bytes} bytes, more than wal_limit_bytes: let go", LIMIT_PAUSE_SECONDS)
 
@@ -211,6 +213,7 @@ class Watch:
         self._retry_at = self._place.clock.monotonic() + pause_seconds
 
     def _let_go(self) -> None:
+        self._trouble = ""
         try:
             self._follower.let_go()
         except PinsLost:
@@ -239,11 +242,12 @@ class Watch:
         spool = self._follower.spool()
         waiting = [] if spool is None else spool.waiting()
         wal_bytes = self._follower.source.wal_bytes()
-        trouble = self._courier.trouble or self._needs.trouble
+        trouble = (self._trouble, self._courier.trouble, self._needs.trouble)
         return Status(
             database=self.wanted.database,
             state=self._state,
-            detail="; ".join(part for part in (self._detail, trouble) if part),
+            detail=self._detail,
+            trouble="; ".join(part for part in trouble if part),
             worker=self._place.worker,
             storage=self.wanted.storage,
             timeline="" if found is None else found.timeline.id,

@@ -62,7 +62,8 @@ def test_every_component_says_a_line_and_ready_comes_last(running: tuple[Config,
     _, started = running
     names = [line.partition(":")[0] for line in started.lines]
     assert names[0] == "broker" and names[-1] == "ready"
-    assert sorted(names[1:-1]) == ["agent", "beat", "control", "flower", "transfer", "verify"]
+    assert sorted(names[1:-1]) == ["agent", "beat", "capture", "control", "flower", "transfer", "verify"]
+    assert "capture: nothing to capture" in started.lines
 
 
 def test_every_pool_and_beat_reports_with_the_queue_it_serves(running: tuple[Config, Stack]) -> None:
