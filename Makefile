@@ -39,7 +39,7 @@ up: $(READY) ## Run broker, workers, beat and Flower for the configuration in CO
 
 test: $(READY_DEV) tools ## Run every test
 	@$(BIN)/pytest -q tests/unit --cov --cov-report=term:skip-covered
-	@$(BIN)/pytest -q tests/storage tests/integration tests/runbook
+	@$(BIN)/pytest -q tests/storage tests/integration tests/capture tests/runbook
 
 test-unit: $(READY_DEV) ## Run the quick unit tests: no server, seconds
 	@$(BIN)/pytest -q tests/unit -m "not slow"
