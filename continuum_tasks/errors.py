@@ -27,6 +27,7 @@ ContinuumError                1   anything below; `hint` says what to do
 ├── LockError                10   someone else is at work, or it is not the time for it
 │   ├── DatabaseLocked            another run works on this database now (transient)
 │   ├── StaleClaim                this run lost its lease to a newer one and must not commit
+│   ├── Fenced                    another host captures this timeline: what it stored is not overwritten
 │   └── Declined                  one was made just now, or anomalies hold; --force was not given
 └── BrokerError              11   broker, workers, jobs
     ├── BrokerUnreachable         no connection to the broker
@@ -158,6 +159,10 @@ class DatabaseLocked(LockError):
 
 
 class StaleClaim(LockError):
+    pass
+
+
+class Fenced(LockError):
     pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import TypeVar
 from continuum_tasks.errors import IntegrityError, KeyringError, ObjectDamaged, ObjectMissing
 from continuum_tasks.keyring import Keyring
 from continuum_tasks.manifest import Document, Signature, decode_document, decode_value, encode_document
-from continuum_tasks.model import Acceptance, BackupId, DrillRecord, Hold
+from continuum_tasks.model import Acceptance, BackupId, DrillRecord, Hold, WrappedKey
 from continuum_tasks.storage.protocol import Storage
 
 N_READERS = 16  # documents are small: latency, not bandwidth, decides how long a reindex over S3 takes
@@ -73,6 +74,25 @@ class Records:
     def drills(self) -> Iterator[tuple[str, DrillRecord | IntegrityError]]:
         """Read all drill records with their keys; a damaged one comes as its error."""
         return self._records("drills/", "drill", DrillRecord)
+
+    def encode_signed(self, kind: str, value: object, *, wrapped: WrappedKey | None) -> bytes:
+        """Encode a document signed with the key that wraps a data key, unsigned for None. Raises KeyMissing."""
+        return encode_document(kind, value, sign=None if wrapped is None else self._signer(wrapped.key_id))
+
+    def decode_signed(self, kind: str, cls: type[T], key: str, data: bytes) -> T:
+        """Read such a document as a listing does: its signature is checked where its key is here.
+
+        Raises ObjectDamaged when it does not hold, and for an unsigned one where there are keys and encryption is on.
+        """
+        document = decode_document(kind, data, name=key)
+        if document.signature is not None or not self._accepts_unsigned():
+            with contextlib.suppress(KeyringError):  # signed under a key that is not here: listed unchecked
+                self._check_signature(document, key)
+        return decode_value(cls, document, name=key)
+
+    def fetched(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes | IntegrityError]]:
+        """Read small objects in parallel, in order; one that is gone since it was listed does not come."""
+        return self._fetched(keys)
 
     def _records(
         self, prefix: str, kind: str, cls: type[T], *, signed: bool = False

@@ -17,7 +17,7 @@ from workers import settings
 
 def connect() -> None:
     """Hook into Celery; it keeps only weak references to what is not a module's own function."""
-    signals.setup_logging.connect(_log_to_file)
+    signals.setup_logging.connect(log_to_file)
     signals.celeryd_init.connect(_private_files)
     signals.beat_init.connect(_private_files)
     signals.worker_process_init.connect(_begin_task_process)
@@ -39,7 +39,8 @@ class JsonLines(logging.Formatter):
         return json.dumps(fields)
 
 
-def _log_to_file(loglevel: int, **_: Any) -> None:
+def log_to_file(loglevel: int, **_: Any) -> None:
+    """Send what this process logs to the log file, one JSON object a line."""
     path = settings.this_config().log_file
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     # Reopens the file when something rotated it; several processes append whole lines.

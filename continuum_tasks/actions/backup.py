@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks import __version__, failpoints
-from continuum_tasks.actions import anomalies, digests, measure, profile
+from continuum_tasks.actions import anomalies, digests, measure, position, profile
 from continuum_tasks.actions.draft import Draft, Request, check_there, draft
 from continuum_tasks.actions.examine import Examined, examining
 from continuum_tasks.actions.fan_out import Fan
@@ -21,7 +21,7 @@ from continuum_tasks.actions.reserve import released
 from continuum_tasks.actions.site import Site
 from continuum_tasks.actions.store import Layer, store
 from continuum_tasks.lock import Held, hold
-from continuum_tasks.model import Backup, BackupId, Manifest, PhaseCost, Progress, SourceFacts, Status
+from continuum_tasks.model import Backup, BackupId, Manifest, PhaseCost, Position, Progress, SourceFacts, Status
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite.inspect import Source, inspect
 from continuum_tasks.sqlite.snapshot import Staged, StageLimits, stage
@@ -56,12 +56,14 @@ def run(
         begun, costs = site.clock.monotonic(), list[PhaseCost]()
         monotonic = site.clock.monotonic
         source = inspect(request.database.path)
+        stands = position.begin(request.database, repository.name, site=site)
         yield Progress(phase="stage", total_bytes=source.size_bytes, note=_of_source(source))
         with (
             _staged(source, request, scratch, site=site, costs=costs) as staged,
             examining(staged, request.database, monotonic=monotonic) as examined,
         ):
             failpoints.reach("create.staged")
+            copied_at = monotonic()
             with timed("plan", costs, n_bytes=0, monotonic=monotonic):
                 drafted = draft(request, staged, scratch, repository=repository, site=site)
             ending.enter_context(released(drafted.id, repository=repository))
@@ -76,6 +78,7 @@ def run(
                 examined=found,
                 costs=(*costs, *layer.costs, *found.costs),
                 checked=str(request.database.check),
+                position=position.settle(stands, request.database, copied_at=copied_at, site=site),
             )
             judged = anomalies.judge(_manifest(drafted, layer, facts, site=site), repository=repository, site=site)
             yield Progress(phase="check", note=_of_judged(found, judged))
@@ -126,6 +129,7 @@ class _Facts:
     examined: Examined
     costs: tuple[PhaseCost, ...]
     checked: str
+    position: Position | None
 
 
 def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Manifest:
@@ -152,6 +156,7 @@ def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Man
         key_id=drafted.key_id,
         host=site.host,
         suspect_reasons=reasons[:MAX_REASONS],
+        position=facts.position,
     )
     return Manifest(
         repository_id=drafted.identity.repository_id,

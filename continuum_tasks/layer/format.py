@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
@@ -23,9 +24,10 @@ LOCK_OFFSET = 0x40000000
 SALT_BYTES = 32
 TAG_BYTES = 16
 
-_MAGIC = b"\x89CTML\r\n\x1a"
+MAGIC = b"\x89CTML\r\n\x1a"
+CODECS = (Codec.NONE, Codec.ZSTD, Codec.LZ4, Codec.GZIP)
+"""A codec's place here is its number in a file."""
 _END = b"CTMLEND"
-_CODECS = (Codec.NONE, Codec.ZSTD, Codec.LZ4, Codec.GZIP)
 _CIPHERS = (Cipher.NONE, Cipher.AES_256_GCM)
 _HEADER = struct.Struct(">8sBBBB4x32s32s")
 _TRAILER = struct.Struct(">QIIIIB7s")
@@ -52,11 +54,14 @@ class ObjectContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
+    """The first 96 bytes of an object; `magic` says what kind it is of: one with another shares the rest of the header."""
+
     codec: Codec
     cipher: Cipher
     page_size: int
     salt: bytes
     commitment: bytes
+    magic: bytes = MAGIC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,31 +104,38 @@ def lock_page(page_size: int) -> int:
 
 
 def encode_header(header: Header) -> bytes:
-    codes = _CODECS.index(header.codec), _CIPHERS.index(header.cipher), header.page_size.bit_length() - 1
-    start = _HEADER.pack(_MAGIC, VERSION, *codes, header.salt, header.commitment)
+    codes = CODECS.index(header.codec), _CIPHERS.index(header.cipher), header.page_size.bit_length() - 1
+    start = _HEADER.pack(header.magic, VERSION, *codes, header.salt, header.commitment)
     return start + xxh3_128_digest(start)
 
 
-def decode_header(data: bytes | memoryview) -> Header:
-    """Read the first 96 bytes of an object."""
+def decode_header(data: bytes | memoryview, *, magic: bytes = MAGIC) -> Header:
+    """Read the first 96 bytes of an object that begins with this magic."""
     if len(data) < HEADER_BYTES:
         raise ValueError(f"cut short: {len(data)} bytes where a header has {HEADER_BYTES}")
     start = bytes(data[: _HEADER.size])
-    magic, version, codec, cipher, page_bits, salt, commitment = _HEADER.unpack(start)
-    if magic != _MAGIC:
-        raise ValueError("not a layer object: the first 8 bytes are not its mark")
+    found, version, codec, cipher, page_bits, salt, commitment = _HEADER.unpack(start)
+    if found != magic:
+        raise ValueError("another kind of object: the first 8 bytes are not its mark")
     if version != VERSION:
         raise ValueError(f"format version {version}, this program reads 1 to {VERSION}: written by a newer program?")
     if xxh3_128_digest(start) != data[_HEADER.size : HEADER_BYTES]:
         raise ValueError("the header does not match its check")
-    if codec >= len(_CODECS) or cipher >= len(_CIPHERS) or not 9 <= page_bits <= 16 or any(start[12:16]):
+    if codec >= len(CODECS) or cipher >= len(_CIPHERS) or not 9 <= page_bits <= 16 or any(start[12:16]):
         raise ValueError(f"header has codec {codec}, cipher {cipher}, page size 2**{page_bits} or reserved bytes out of range")
-    return Header(codec=_CODECS[codec], cipher=_CIPHERS[cipher], page_size=1 << page_bits, salt=salt, commitment=commitment)
+    return Header(
+        codec=CODECS[codec],
+        cipher=_CIPHERS[cipher],
+        page_size=1 << page_bits,
+        salt=salt,
+        commitment=commitment,
+        magic=magic,
+    )
 
 
 def encode_trailer(trailer: Trailer) -> bytes:
     counts = trailer.n_blocks, trailer.n_runs, trailer.n_pages
-    return _TRAILER.pack(trailer.index_offset, trailer.index_stored_bytes, *counts, _CODECS.index(trailer.index_codec), _END)
+    return _TRAILER.pack(trailer.index_offset, trailer.index_stored_bytes, *counts, CODECS.index(trailer.index_codec), _END)
 
 
 def decode_trailer(data: bytes | memoryview) -> Trailer:
@@ -133,7 +145,7 @@ def decode_trailer(data: bytes | memoryview) -> Trailer:
     offset, stored_bytes, n_blocks, n_runs, n_pages, codec, end = _TRAILER.unpack(data[-TRAILER_BYTES:])
     if end != _END:
         raise ValueError("no end mark: cut short, or something was added")
-    if codec >= len(_CODECS):
+    if codec >= len(CODECS):
         raise ValueError(f"index codec {codec} is not known")
     return Trailer(
         index_offset=offset,
@@ -141,7 +153,7 @@ def decode_trailer(data: bytes | memoryview) -> Trailer:
         n_blocks=n_blocks,
         n_runs=n_runs,
         n_pages=n_pages,
-        index_codec=_CODECS[codec],
+        index_codec=CODECS[codec],
     )
 
 
@@ -151,11 +163,17 @@ def runs_of(pgnos: array[int]) -> list[tuple[int, int]]:
     return [(pgnos[start], end - start) for start, end in pairwise([*starts, len(pgnos)])]
 
 
+def encode_blocks(blocks: Sequence[BlockEntry]) -> bytes:
+    """Return the table of blocks, 8 bytes each."""
+    return b"".join([_BLOCK.pack(block.stored_bytes, block.n_pages, CODECS.index(block.codec)) for block in blocks])
+
+
 def encode_index(index: ChunkIndex) -> tuple[bytes, int]:
     """Return the index as bytes, neither compressed nor sealed, and its number of runs."""
     runs = runs_of(index.pgnos)
-    blocks = (_BLOCK.pack(block.stored_bytes, block.n_pages, _CODECS.index(block.codec)) for block in index.blocks)
-    return b"".join([*blocks, struct.pack(f">{2 * len(runs)}I", *chain.from_iterable(runs)), index.digests]), len(runs)
+    return b"".join(
+        [encode_blocks(index.blocks), struct.pack(f">{2 * len(runs)}I", *chain.from_iterable(runs)), index.digests]
+    ), len(runs)
 
 
 def decode_index(data: bytes | memoryview, header: Header, trailer: Trailer) -> ChunkIndex:
@@ -165,7 +183,7 @@ def decode_index(data: bytes | memoryview, header: Header, trailer: Trailer) -> 
     digests_at = runs_at + _RUN.size * trailer.n_runs
     index = ChunkIndex(
         page_size=header.page_size,
-        blocks=_decode_blocks(view[:runs_at]),
+        blocks=decode_blocks(view[:runs_at]),
         pgnos=_decode_runs(view[runs_at:digests_at], trailer.n_pages, lock_page(header.page_size)),
         digests=bytes(view[digests_at:]),
     )
@@ -173,14 +191,15 @@ def decode_index(data: bytes | memoryview, header: Header, trailer: Trailer) -> 
     return index
 
 
-def _decode_blocks(data: memoryview) -> tuple[BlockEntry, ...]:
+def decode_blocks(data: memoryview) -> tuple[BlockEntry, ...]:
+    """Read a table of blocks that lie one after the other behind the header."""
     blocks: list[BlockEntry] = []
     offset = HEADER_BYTES
     for at in range(0, len(data), _BLOCK.size):
         stored_bytes, n_pages, codec = _BLOCK.unpack_from(data, at)
-        if codec >= len(_CODECS) or data[at + _BLOCK.size - 1]:
+        if codec >= len(CODECS) or data[at + _BLOCK.size - 1]:
             raise ValueError(f"block {len(blocks)} has codec {codec} or a reserved byte out of range")
-        blocks.append(BlockEntry(offset=offset, stored_bytes=stored_bytes, n_pages=n_pages, codec=_CODECS[codec]))
+        blocks.append(BlockEntry(offset=offset, stored_bytes=stored_bytes, n_pages=n_pages, codec=CODECS[codec]))
         offset += stored_bytes
     return tuple(blocks)
 
@@ -213,34 +232,41 @@ def validate_frame(header: Header, trailer: Trailer, *, size_bytes: int) -> None
         (1 <= trailer.n_runs <= n_pages, "number of runs out of range"),
         (raw_bytes <= MAX_CHUNK_BYTES, "more pages than an object may have"),
         (raw_bytes <= n_blocks * BLOCK_BYTES, "more pages than its blocks can hold"),
-        (_fits(trailer.index_codec, header, trailer.index_stored_bytes, trailer.index_raw_bytes), "index codec or length"),
+        (fits(trailer.index_codec, header, trailer.index_stored_bytes, trailer.index_raw_bytes), "index codec or length"),
     )
-    _check(rules, f"object of {size_bytes} bytes with {n_blocks} blocks and {n_pages} pages")
+    check_rules(rules, f"object of {size_bytes} bytes with {n_blocks} blocks and {n_pages} pages")
 
 
 def validate_index(index: ChunkIndex, header: Header, trailer: Trailer) -> None:
     """Check rules 5 and 6 (7 to 9 are checked while decoding)."""
-    for number, block in enumerate(index.blocks):
-        raw_bytes = block.n_pages * header.page_size
-        rules = (
-            (1 <= raw_bytes <= BLOCK_BYTES, "number of pages out of range"),
-            (_fits(block.codec, header, block.stored_bytes, raw_bytes), "codec or length out of range"),
-        )
-        _check(rules, f"block {number}")
+    validate_blocks(index.blocks, header, block_bytes=BLOCK_BYTES)
     total = (
         (sum(block.stored_bytes for block in index.blocks) == trailer.index_offset - HEADER_BYTES, "do not fill the object"),
         (sum(block.n_pages for block in index.blocks) == trailer.n_pages, f"do not hold {trailer.n_pages} pages"),
     )
-    _check(total, "the blocks")
+    check_rules(total, "the blocks")
 
 
-def _fits(codec: Codec, header: Header, stored_bytes: int, raw_bytes: int) -> bool:
+def validate_blocks(blocks: Sequence[BlockEntry], header: Header, *, block_bytes: int) -> None:
+    """Check rule 5, with blocks of at most `block_bytes` bytes of pages."""
+    for number, block in enumerate(blocks):
+        raw_bytes = block.n_pages * header.page_size
+        rules = (
+            (1 <= raw_bytes <= block_bytes, "number of pages out of range"),
+            (fits(block.codec, header, block.stored_bytes, raw_bytes), "codec or length out of range"),
+        )
+        check_rules(rules, f"block {number}")
+
+
+def fits(codec: Codec, header: Header, stored_bytes: int, raw_bytes: int) -> bool:
+    """Tell whether a sealed part of this codec and length can hold so many bytes (rules 4 and 5)."""
     if codec is Codec.NONE:
         return stored_bytes - TAG_BYTES == raw_bytes
     return codec is header.codec and 1 <= stored_bytes - TAG_BYTES < raw_bytes
 
 
-def _check(rules: tuple[tuple[bool, str], ...], where: str) -> None:
+def check_rules(rules: tuple[tuple[bool, str], ...], where: str) -> None:
+    """Raise ValueError naming the first rule that does not hold."""
     for holds, what in rules:
         if not holds:
             raise ValueError(f"{where}: {what}")

@@ -39,7 +39,7 @@ def open_chunk(
     Raises KeyWrong when another data key sealed it, ObjectDamaged (also while reading blocks) for everything else.
     """
     view = memoryview(data)
-    with _naming(name):
+    with naming(name):
         header = decode_header(view)
         trailer = decode_trailer(view)
         validate_frame(header, trailer, size_bytes=len(view))
@@ -62,15 +62,15 @@ def open_index(  # noqa: PLR0913 - two range reads of one object, and the four t
 
     Raises as `open_chunk`; `size_bytes` is what the whole object must have.
     """
-    with _naming(name):
+    with naming(name):
         head = decode_header(header)
         trailer = decode_trailer(tail)
         validate_frame(head, trailer, size_bytes=size_bytes)
         if len(tail) != (expected := trailer.index_stored_bytes + TRAILER_BYTES):
             raise ValueError(f"{len(tail)} bytes from the index to the end where there should be {expected}")
-    _check_key(head, data_key, name)
+    check_key(head, data_key, name)
     sealer = Sealer(head, context, data_key)
-    with _naming(name):
+    with naming(name):
         index = _open_index(memoryview(tail), sealer, head, trailer)
     return OpenedChunk(index, sealer, name=name)
 
@@ -81,24 +81,26 @@ def _open_index(tail: memoryview, sealer: Sealer, header: Header, trailer: Trail
     return decode_index(raw, header, trailer)
 
 
-def _check_key(header: Header, data_key: bytes | None, name: str) -> None:
+def check_key(header: Header, data_key: bytes | None, name: str, *, owner: str = "backup") -> None:
+    """Raise KeyWrong for another key, ObjectDamaged where only one of the object and its `owner` is encrypted."""
     if header.cipher is Cipher.NONE:
         if data_key is not None:
-            raise ObjectDamaged(f"object {name}: is not encrypted, its backup is", hint=_FOREIGN)
+            raise ObjectDamaged(f"object {name}: is not encrypted, its {owner} is", hint=_FOREIGN)
         if header.commitment != NO_COMMITMENT:
             raise ObjectDamaged(f"object {name}: is not encrypted and yet commits to a key", hint=_DAMAGED)
     elif data_key is None:
-        raise ObjectDamaged(f"object {name}: is encrypted, its backup is not", hint=_FOREIGN)
+        raise ObjectDamaged(f"object {name}: is encrypted, its {owner} is not", hint=_FOREIGN)
     elif not commits_to(header, data_key):
-        raise KeyWrong(f"object {name}: was sealed with another data key", hint="use the key this backup was made with")
+        raise KeyWrong(f"object {name}: was sealed with another data key", hint=f"use the key this {owner} was made with")
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
+def naming(name: str, *, hint: str = _DAMAGED) -> Iterator[None]:
+    """Turn a ValueError into ObjectDamaged that names the object."""
     try:
         yield
     except ValueError as err:
-        raise ObjectDamaged(f"object {name}: {err}", hint=_DAMAGED) from err
+        raise ObjectDamaged(f"object {name}: {err}", hint=hint) from err
 
 
 class OpenedChunk:
@@ -116,7 +118,7 @@ class OpenedChunk:
     def open_block(self, number: int, stored_bytes: bytes | memoryview) -> bytes:
         """Return the pages of block `number` from its bytes as stored. Safe in several threads."""
         entry, page_size = self.index.blocks[number], self.index.page_size
-        with _naming(f"{self.name}, block {number}"):
+        with naming(f"{self.name}, block {number}"):
             if len(stored_bytes) != entry.stored_bytes:
                 raise ValueError(f"{len(stored_bytes)} bytes where there should be {entry.stored_bytes}")
             packed = self._sealer.open(memoryview(stored_bytes), nonce=block_nonce(number))

@@ -2,63 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from continuum_tasks.layer.codec import check_level, compress
 from continuum_tasks.layer.digest import digests_of
+from continuum_tasks.layer.draft import ChunkOptions, Costs, ObjectDraft, no_clock
 from continuum_tasks.layer.format import (
     BLOCK_BYTES,
     MAX_CHUNK_BYTES,
     MAX_PGNO,
-    SALT_BYTES,
-    TAG_BYTES,
-    TRAILER_BYTES,
-    BlockEntry,
     ChunkIndex,
-    Header,
     ObjectContext,
     Trailer,
-    encode_header,
     encode_index,
     encode_trailer,
     lock_page,
 )
-from continuum_tasks.layer.seal import INDEX_NONCE, KEY_BYTES, NO_COMMITMENT, Sealer, block_nonce, key_commitment
-from continuum_tasks.model import Cipher, Codec
+from continuum_tasks.model import Codec
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkOptions:
-    """How to write a chunk. `salt`: 32 bytes fresh from the system's random source for every call, retries included."""
-
-    page_size: int
-    codec: Codec
-    level: int
-    cipher: Cipher
-    data_key: bytes | None
-    salt: bytes
-
-    def __post_init__(self) -> None:
-        if self.page_size not in (1 << bits for bits in range(9, 17)):
-            raise RuntimeError(f"page size {self.page_size} is not one of SQLite's")
-        if len(self.salt) != SALT_BYTES:
-            raise RuntimeError(f"a salt has {SALT_BYTES} bytes")
-        n_key_bytes = KEY_BYTES if self.cipher is Cipher.AES_256_GCM else 0
-        if len(self.data_key or b"") != n_key_bytes:
-            raise RuntimeError(f"cipher {self.cipher} takes a data key of {n_key_bytes} bytes")
-        check_level(self.codec, self.level)
-
-
-@dataclass(slots=True, kw_only=True)
-class Costs:
-    """Seconds that writing a chunk spent on page digests, on the codec, and on cipher and SHA-256; 0 without a clock."""
-
-    hash_seconds: float = 0.0
-    compress_seconds: float = 0.0
-    seal_seconds: float = 0.0
+__all__ = ["ChunkOptions", "SealedChunk", "write_chunk"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +38,12 @@ class SealedChunk:
     costs: Costs
 
 
-def _no_clock() -> float:
-    return 0.0
-
-
 def write_chunk(
     runs: Iterable[tuple[int, memoryview]],
     *,
     context: ObjectContext,
     options: ChunkOptions,
-    clock: Callable[[], float] = _no_clock,
+    clock: Callable[[], float] = no_clock,
 ) -> SealedChunk:
     """Seal pages given as (first pgno, their bytes one after the other), pgnos ascending.
 
@@ -102,26 +61,15 @@ class _Draft:
     """An object half written."""
 
     def __init__(self, context: ObjectContext, options: ChunkOptions, clock: Callable[[], float]) -> None:
-        self._options = options
+        self._page_size = options.page_size
         self._clock = clock
-        self._costs = Costs()
-        self._header = Header(
-            codec=options.codec,
-            cipher=options.cipher,
-            page_size=options.page_size,
-            salt=options.salt,
-            commitment=key_commitment(options.data_key, options.salt) if options.data_key else NO_COMMITMENT,
-        )
-        self._sealer = Sealer(self._header, context, options.data_key)
-        self._out = bytearray(encode_header(self._header))
-        self._sha256 = hashlib.sha256(self._out)
-        self._blocks: list[BlockEntry] = []
+        self._out = ObjectDraft(context, options, clock=clock)
         self._pgnos = array("I")
         self._digests: list[bytes] = []
         self._pending = bytearray()
 
     def add(self, first: int, pages: memoryview) -> None:
-        page_size = self._options.page_size
+        page_size = self._page_size
         n_pages, rest = divmod(len(pages), page_size)
         if rest or not n_pages:
             raise RuntimeError(f"run at page {first}: {len(pages)} bytes are not whole pages of {page_size}")
@@ -133,7 +81,7 @@ class _Draft:
         self._pgnos.extend(range(first, first + n_pages))
         begun = self._clock()
         self._digests.append(digests_of(pages, page_size))
-        self._costs.hash_seconds += self._clock() - begun
+        self._out.costs.hash_seconds += self._clock() - begun
         self._cut(pages)
 
     def _cut(self, pages: memoryview) -> None:
@@ -145,76 +93,49 @@ class _Draft:
             if len(self._pending) == BLOCK_BYTES:
                 self._seal_pending()
         while len(pages) - at >= BLOCK_BYTES:
-            self._seal_block(pages[at : at + BLOCK_BYTES])
+            self._out.seal_block(pages[at : at + BLOCK_BYTES])
             at += BLOCK_BYTES
         self._pending += pages[at:]
 
     def _seal_pending(self) -> None:
         with memoryview(self._pending) as block:
-            self._seal_block(block)
+            self._out.seal_block(block)
         self._pending.clear()
-
-    def _seal_block(self, raw: memoryview) -> None:
-        codec, packed = self._compress(raw)
-        block = BlockEntry(
-            offset=len(self._out),
-            stored_bytes=len(packed) + TAG_BYTES,
-            n_pages=len(raw) // self._options.page_size,
-            codec=codec,
-        )
-        self._seal(packed, nonce=block_nonce(len(self._blocks)))
-        self._blocks.append(block)
-
-    def _compress(self, raw: bytes | memoryview) -> tuple[Codec, bytes | bytearray | memoryview]:
-        begun = self._clock()
-        packed = compress(self._options.codec, self._options.level, raw)
-        self._costs.compress_seconds += self._clock() - begun
-        return (self._options.codec, packed) if len(packed) < len(raw) else (Codec.NONE, raw)
-
-    def _seal(self, packed: bytes | bytearray | memoryview, *, nonce: bytes, also: bytes = b"") -> None:
-        begun = self._clock()
-        start = len(self._out)
-        self._out += bytes(len(packed) + TAG_BYTES)
-        with memoryview(self._out) as whole, whole[start:] as part:
-            self._sealer.seal_into(part, packed, nonce=nonce, also=also)
-            self._sha256.update(part)
-        self._costs.seal_seconds += self._clock() - begun
 
     def finish(self) -> SealedChunk:
         if self._pending:
             self._seal_pending()
-        if not self._blocks:
+        if not self._out.blocks:
             raise RuntimeError("a chunk has at least one page")
         digests = b"".join(self._digests)
-        index_offset = len(self._out)
-        self._seal_index(
-            ChunkIndex(page_size=self._options.page_size, blocks=tuple(self._blocks), pgnos=self._pgnos, digests=digests)
+        index_offset = len(self._out.data)
+        index_bytes = self._seal_index(
+            ChunkIndex(page_size=self._page_size, blocks=tuple(self._out.blocks), pgnos=self._pgnos, digests=digests)
         )
         return SealedChunk(
-            data=self._out,
-            sha256=self._sha256.hexdigest(),
+            data=self._out.data,
+            sha256=self._out.sha256,
             index_offset=index_offset,
-            index_bytes=len(self._out) - index_offset,
+            index_bytes=index_bytes,
             n_pages=len(self._pgnos),
             digests=digests,
-            raw_bytes=len(self._pgnos) * self._options.page_size,
-            costs=self._costs,
+            raw_bytes=len(self._pgnos) * self._page_size,
+            costs=self._out.costs,
         )
 
-    def _seal_index(self, index: ChunkIndex) -> None:
+    def _seal_index(self, index: ChunkIndex) -> int:
         raw, n_runs = encode_index(index)
-        codec, packed = self._compress(raw)
-        trailer = encode_trailer(
-            Trailer(
-                index_offset=len(self._out),
-                index_stored_bytes=len(packed) + TAG_BYTES,
-                n_blocks=len(index.blocks),
-                n_runs=n_runs,
-                n_pages=len(index.pgnos),
-                index_codec=codec,
+
+        def trailer(offset: int, stored_bytes: int, codec: Codec) -> bytes:
+            return encode_trailer(
+                Trailer(
+                    index_offset=offset,
+                    index_stored_bytes=stored_bytes,
+                    n_blocks=len(index.blocks),
+                    n_runs=n_runs,
+                    n_pages=len(index.pgnos),
+                    index_codec=codec,
+                )
             )
-        )
-        assert len(trailer) == TRAILER_BYTES
-        self._seal(packed, nonce=INDEX_NONCE, also=trailer)
-        self._out += trailer
-        self._sha256.update(trailer)
+
+        return self._out.seal_index(raw, trailer)

@@ -6,7 +6,7 @@ a damaged one, or one made while a clock was wrong, never takes the place of ano
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -54,12 +54,16 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What is known beside the backups: both clocks, why which backups are held, and documents that could not be read."""
+    """What is known beside the backups: both clocks, why which backups are held, and documents that could not be read.
+
+    `bases` are those that restores within the point-in-time window begin with (`plan.window`).
+    """
 
     now: datetime
     storage_now: datetime
     holds: Mapping[BackupId, str]
     damaged: tuple[str, ...] = ()
+    bases: Collection[BackupId] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +124,8 @@ def _floors(standing: Standing, policy: Policy, sight: Sight, found: Reasons) ->
             _note(found, backup, f"held: {sight.holds[backup.id]}")
         if is_ahead(backup, sight):
             _note(found, backup, "its time is ahead of the clock")
+        if backup.id in sight.bases:
+            _note(found, backup, "base of the point-in-time window")
     alarm = _alarm(standing, policy, sight)
     for backup in standing.backups if alarm is not None else ():
         assert alarm is not None

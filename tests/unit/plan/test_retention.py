@@ -71,6 +71,18 @@ def test_no_backups_give_an_empty_plan() -> None:
     assert plan([], NOTHING, SIGHT) == RetentionPlan(keep=(), expire=(), roll_forward=(), deferred=())
 
 
+def test_a_base_of_the_point_in_time_window_stays_with_its_links_whatever_the_flags() -> None:
+    links, last = chain(30, 29, 28), at(1)
+    sight = replace(SIGHT, bases=frozenset({links[1].id}))
+    policy = replace(NOTHING, max_age_seconds=5 * DAY, aggressive=True, max_roll_forward_per_run=0)
+
+    planned = plan([*links, last], policy, sight)
+
+    assert why(planned, links[1]) == ("base of the point-in-time window",)
+    assert why(planned, links[0]) == (f"base of {links[1].id}",)
+    assert expired(planned) == [links[2]]
+
+
 def test_backups_of_two_databases_or_storages_are_refused() -> None:
     for other in (at(1, database="archive"), at(1, storage="s3")):
         with pytest.raises(RuntimeError, match="one database in one storage"):

@@ -84,7 +84,8 @@ def _one(dice: random.Random, made: list[Backup], at: datetime) -> Backup:
 
 def sight_from(dice: random.Random, history: Sequence[Backup]) -> Sight:
     held = {b.id: "because" for b in history if dice.random() < dice.choice([0, 0, 0.1])}
-    return Sight(now=NOW, storage_now=NOW + timedelta(seconds=dice.randint(-500, 500)), holds=held)
+    bases = frozenset(b.id for b in history if dice.random() < dice.choice([0, 0, 0.1]))
+    return Sight(now=NOW, storage_now=NOW + timedelta(seconds=dice.randint(-500, 500)), holds=held, bases=bases)
 
 
 # The reference: every rule by looking at all backups again for each one; no shared code with the planner.
@@ -138,7 +139,7 @@ class Reference:
 
     def floors(self) -> set[BackupId]:
         """What no policy and no flag may let go, without the links below it."""
-        found = {b.id for b in [*self.verified[:1], *self.future]} | set(self.sight.holds)
+        found = {b.id for b in [*self.verified[:1], *self.future]} | set(self.sight.holds) | set(self.sight.bases)
         for suspect in self.history:
             if suspect.status is not Status.SUSPECT or suspect in self.future:
                 continue

@@ -1,0 +1,92 @@
+"""capture/agent.py: capture many databases in one process, woken by the kernel when one of them changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from continuum_tasks.capture import release
+from continuum_tasks.capture.errand import Errand
+from continuum_tasks.capture.events import Events
+from continuum_tasks.capture.files import make_directory
+from continuum_tasks.capture.pins import Pins, PinsLost
+from continuum_tasks.capture.place import Place
+from continuum_tasks.capture.status import Heartbeat, write_heartbeat
+from continuum_tasks.capture.watch import Wanted, Watch
+from continuum_tasks.errors import ContinuumError
+
+N_SHIPPERS = 4
+RECONCILE_SECONDS = 2.0
+HEARTBEAT_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Agent:
+    """The captures of one host. `wanted` says which databases they are, now; `environment` is for the commands it runs."""
+
+    def __init__(self, wanted: Callable[[], Sequence[Wanted]], *, place: Place, environment: dict[str, str]) -> None:
+        self._wanted = wanted
+        self._place = place
+        self._environment = environment
+        self._requests = make_directory(place.directory / release.REQUESTS)
+        self._pins = Pins()
+        self._events = Events()
+        self._watches: dict[Wanted, Watch] = {}
+        self._reconcile_at = self._heartbeat_at = 0.0
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Capture until told to stop; then make durable and ship what there is, and let everything go."""
+        self._pins.start()
+        try:
+            with ThreadPoolExecutor(N_SHIPPERS, thread_name_prefix="ship") as executor:
+                while not stopped():
+                    self._turn(executor)
+        finally:
+            for watch in self._watches.values():
+                watch.close(detail="stopped")
+            self._events.close()
+            self._pins.close()
+
+    def _turn(self, executor: ThreadPoolExecutor) -> None:
+        now = self._place.clock.monotonic()
+        if now >= self._reconcile_at:
+            self._reconcile_at = now + RECONCILE_SECONDS
+            self._reconcile()
+        waits = [watch.seconds_until_due() for watch in self._watches.values()]
+        changed = self._events.wait(min([LONGEST_WAIT_SECONDS, *waits]))
+        for watch in self._watches.values():
+            watch.touched(changed)
+            self._step(watch, executor)
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = now + HEARTBEAT_SECONDS
+            write_heartbeat(self._place.directory, Heartbeat(worker=self._place.worker, at_us=self._place.now_us()))
+
+    def _step(self, watch: Watch, executor: ThreadPoolExecutor) -> None:
+        try:
+            watch.step(executor)
+        except PinsLost as err:
+            _log.warning("%s; it is started again", err)
+            for each in self._watches.values():
+                each.lost_pins()
+            self._pins.start()
+
+    def _reconcile(self) -> None:
+        """Begin with databases that are wanted now, and end the capture of those that are not."""
+        try:
+            wanted = set(self._wanted())
+        except ContinuumError as err:  # somebody is editing the configuration: what is captured goes on
+            _log.warning("%s; what is captured goes on", err.message)
+            return
+        for gone in self._watches.keys() - wanted:
+            self._watches.pop(gone).close(detail="not wanted any more")
+        for new in wanted - self._watches.keys():
+            errand = Errand(self._place.directory / new.database, self._environment, monotonic=self._place.clock.monotonic)
+            self._watches[new] = Watch(new, pins=self._pins, place=self._place, errand=errand)
+        self._events.watch(_directories(self._watches.values(), self._requests))
+
+
+def _directories(watches: Sequence[Watch], requests: Path) -> list[Path]:  # type: ignore[misc]
+    return [requests, *{watch.directory for watch in watches}]

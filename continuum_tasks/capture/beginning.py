@@ -1,0 +1,113 @@
+"""capture/beginning.py: begin a timeline, and seal what was captured on it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+from continuum_tasks.capture.pending import Pending
+from continuum_tasks.capture.place import Place
+from continuum_tasks.capture.standing import Standing
+from continuum_tasks.layer.draft import ChunkOptions
+from continuum_tasks.model import Cipher, Mark, Timeline, TimelineId
+from continuum_tasks.repository import Identity, Repository
+from continuum_tasks.segment.head import SealedSegment, SegmentDraft
+from continuum_tasks.segment.writer import write_segment
+from continuum_tasks.timelines import segment_context, timeline_key_context
+
+NO_CHAIN = bytes(16)
+
+
+def new_standing(
+    database: str, storage: str, *, page_size: int, source: str, stamp: str, reason: str, previous: TimelineId | None, place: Place
+) -> Standing:
+    """Begin a timeline under a key of its own; nothing is stored yet but the repository's identity, if it had none.
+
+    Raises StorageError when the storage cannot be asked who it is, KeyMissing when the configured key is not there.
+    """
+    repository, now = place.repository(storage), place.clock.now()
+    proposed = Identity(repository_id=str(uuid.UUID(bytes=place.random_bytes(16), version=4)), created_at=now)
+    repository_id = repository.ensure_identity(proposed).repository_id
+    timeline_id = TimelineId.make(now, chance=place.random_bytes(4))
+    encrypted = place.backup.encryption is not Cipher.NONE
+    timeline = Timeline(
+        id=timeline_id,
+        database=database,
+        host=place.host,
+        repository_id=repository_id,
+        created_at=now,
+        page_size=page_size,
+        cipher=place.backup.encryption,
+        wrapped_key=_wrapped(repository, repository_id, timeline_id, place=place) if encrypted else None,
+        previous=previous,
+        reason=reason,
+    )
+    return Standing(
+        storage=storage,
+        timeline=timeline,
+        seq=0,
+        commit=0,
+        observed_us=0,
+        chain=NO_CHAIN.hex(),
+        mark=Mark(salts="", frame=0, checksum=(0, 0)),
+        source=source,
+        stamp=stamp,
+        base_after=0,
+        published=False,
+    )
+
+
+def data_key(standing: Standing, *, place: Place) -> bytes | None:
+    """Return the timeline's data key, None where it is not encrypted. Raises KeyMissing, KeyWrong."""
+    timeline = standing.timeline
+    context = timeline_key_context(timeline.repository_id, timeline.id)
+    return place.repository(standing.storage).unwrap(timeline.wrapped_key, context=context)
+
+
+def seal(
+    standing: Standing, pending: Pending, mark: Mark, *, key: bytes | None, place: Place
+) -> tuple[Standing, SealedSegment]:
+    """Seal what is pending as the next segment; returns the standing with it."""
+    timeline, seq = standing.timeline, standing.seq + 1
+    draft = SegmentDraft(
+        timeline=timeline.id,
+        first_seq=seq,
+        last_seq=seq,
+        page_size=timeline.page_size,
+        before=bytes.fromhex(standing.chain),
+        mark=mark,
+        source=standing.source,
+        commits=tuple(pending),
+        reasons=tuple(pending.reasons),
+        pgnos=pending.pgnos,
+    )
+    options = ChunkOptions(
+        page_size=timeline.page_size,
+        codec=place.backup.compression_algorithm,
+        level=place.backup.compression_level,
+        cipher=timeline.cipher,
+        data_key=key,
+        salt=place.random_bytes(32),
+    )
+    sealed = write_segment(draft, pending.pages, context=segment_context(timeline, seq, seq), options=options)
+    last = pending.commits[-1]
+    resumed = [commit.number for commit in pending if commit.resumed]
+    then = replace(
+        standing,
+        seq=seq,
+        commit=last.number,
+        observed_us=last.observed_us,
+        chain=sealed.head.after.hex(),
+        mark=mark,
+        base_after=max([standing.base_after, *resumed]),
+    )
+    return then, sealed
+
+
+def _wrapped(repository: Repository, repository_id: str, timeline_id: TimelineId, *, place: Place):  # type: ignore[no-untyped-def]
+    return repository.wrap(
+        place.backup.encryption_key_id,
+        place.random_bytes(32),
+        nonce=place.random_bytes(12),
+        context=timeline_key_context(repository_id, timeline_id),
+    )

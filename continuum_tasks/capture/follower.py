@@ -1,0 +1,301 @@
+"""capture/follower.py: follow one database: hold its log, read what is committed, make it durable on this host.
+
+The rotating pin: at every instant at least one read transaction is held. To rotate, a new one is begun, everything then
+visible is read and spooled, and only then the old one ends. A reader in a slot of its own keeps anyone from beginning the log
+anew; a reader in slot 0 (all was copied back when it began) keeps anyone from copying frames back, so only a log that was
+wholly captured can be begun anew. No gap is possible, whichever slot SQLite gives (docs/CAPTURE.md has the argument).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from continuum_tasks.capture import standing as standings
+from continuum_tasks.capture import walfile
+from continuum_tasks.capture.beginning import data_key, new_standing, seal
+from continuum_tasks.capture.files import make_directory
+from continuum_tasks.capture.pending import Pending
+from continuum_tasks.capture.pins import WAL, Pins
+from continuum_tasks.capture.place import Place
+from continuum_tasks.capture.spool import Spool
+from continuum_tasks.capture.standing import Standing
+from continuum_tasks.errors import NoSpace, SourceBusy
+from continuum_tasks.model import Commit, Mark
+from continuum_tasks.plan.continuity import Found, Judgement, Verdict, judge
+from continuum_tasks.wal.format import FRAME_HEADER_BYTES, Checksum, IndexHeader
+
+CHECKPOINT_BYTES = 4 * 1024 * 1024  # as much as SQLite's own automatic checkpoint lets a log of 4 KiB pages grow to
+
+
+N_TRIES = 8
+N_SAMPLES = 16  # commits of a segment whose lag is followed
+
+
+class Lost(Exception):
+    """The log is not what it should be while it is held: capture lets go and looks anew."""
+
+
+class Follower:
+    """The capture of one database, from one thread. `begin` holds it, `look` reads, `rotate` makes durable, `let_go` ends."""
+
+    def __init__(self, database: str, storage: str, path: Path, *, pins: Pins, place: Place) -> None:
+        self.database = database
+        self.storage = storage
+        self.source = walfile.Source(path=path)
+        self.directory = make_directory(place.directory / database)
+        self.standing: Standing | None = standings.load(self.directory)
+        self.holds = False
+        self.journal_mode = ""
+        self.looked_us = 0
+        self.log_bytes = 0
+        self.n_holes = 0
+        self.seen: dict[int, tuple[float, ...]] = {}  # per spooled segment: when some of its commits were seen (monotonic)
+        self._helped_at_bytes = CHECKPOINT_BYTES
+        self._looked = 0.0
+        self._seen_at: list[float] = []
+        self._pins = pins
+        self._place = place
+        self._pending = Pending()
+        self._mark = Mark(salts="", frame=0, checksum=(0, 0))
+        self._key: bytes | None = None
+
+    @property
+    def pending_bytes(self) -> int:
+        return self._pending.n_bytes
+
+    @property
+    def last_commit(self) -> int:
+        """Return the number of the last commit that was read, sealed or not."""
+        if self._pending:
+            return self._pending.commits[-1].number
+        return 0 if self.standing is None else self.standing.commit
+
+    def spool(self) -> Spool | None:
+        """Return the spool of the present timeline."""
+        return None if self.standing is None else Spool(self.directory, self.standing.timeline.id)
+
+    def begin(self, *, watched_until_us: int) -> Judgement | None:
+        """Hold the database and find out what became of its log; None when it is not in WAL mode, and then nothing is held.
+
+        `watched_until_us`: until when it is known to have been followed. Raises SourceBusy, StorageError, KeyringError,
+        NoSpace, PinsLost; nothing is held then.
+        """
+        self.let_go()
+        self.journal_mode = self._pins.add(self.source.path)
+        if self.journal_mode != WAL:
+            return None
+        try:
+            judgement = self._begin(watched_until_us)
+        except BaseException:
+            self.let_go()
+            raise
+        self.holds = True
+        return judgement
+
+    def look(self) -> int:
+        """Read what was committed since the last look; returns how many commits came. Raises Lost, SourceBusy."""
+        if self._pending.n_bytes >= self._place.capture.segment_bytes:
+            self.flush()  # it could not be made durable before: nothing more is read into memory until it is
+        index = walfile.read_index(self.source, pause=self._place.pause)
+        before = self.last_commit
+        observed_us, unseen_us = self._seen()
+        if index.salts.hex() != self._mark.salts:  # what was in the old log is captured: a pin was held all the time
+            self._mark = Mark(salts=index.salts.hex(), frame=0, checksum=(0, 0))
+        if index.max_frame > self._mark.frame:
+            self._read(index, observed_us, unseen_us)
+        elif index.max_frame < self._mark.frame:
+            raise Lost(f"the log ends at frame {index.max_frame}, {self._mark.frame} were captured")
+        self._looked, self.looked_us = self._place.clock.monotonic(), observed_us
+        self._seen_at.extend([self._looked] * (self.last_commit - before))
+        self.log_bytes = index.max_frame * (FRAME_HEADER_BYTES + index.page_size)
+        return self.last_commit - before
+
+    def rotate(self) -> None:
+        """Pin the database anew, read everything that is then visible, let the older pins go, and make it durable here.
+
+        What dies between the last two is read again from the log, which nobody has begun anew, or a hole that `begin` declares.
+        Raises Lost, SourceBusy, PinsLost; NoSpace when it cannot be made durable.
+        """
+        self._pins.add(self.source.path)
+        self.look()
+        self._pins.drop_older(self.source.path)
+        self._help()
+        self.flush()
+
+    def _help(self) -> None:
+        """Help a log that has grown to be begun anew: have its frames copied back, and pin again right behind them.
+
+        Automatic checkpoints copy back what the pin lets them, which is never all while commits come: without this the log of
+        a service at work would grow until its writers rest. It takes a pause of some milliseconds between two commits; after
+        a few tries in vain the log may grow by as much again first.
+        """
+        if self.log_bytes < self._helped_at_bytes:
+            return
+        for _ in range(N_TRIES):
+            self.source.sync()  # what was copied back already: then the checkpoint has next to nothing to wait for
+            import time as T; t0=T.perf_counter(); 
+            self._pins.add(self.source.path)
+            self.look()
+            self._pins.drop_older(self.source.path)
+            before = self._mark
+            whole = self._pins.advance(self.source.path)
+            t1=T.perf_counter()
+            self.look()
+            print("adv", whole, round(1e3*(t1-t0),1), before.frame, self._mark.frame, flush=True)
+            if whole and (self._mark == before or self._mark.salts != before.salts):
+                self._helped_at_bytes = CHECKPOINT_BYTES
+                return
+        self._helped_at_bytes = self.log_bytes + CHECKPOINT_BYTES
+
+    def flush(self) -> None:
+        """Seal what is pending into the spool. Raises NoSpace, ConfigError: it stays pending."""
+        if not self._pending or self.standing is None:
+            return
+        self._check_room()
+        then, sealed = seal(self.standing, self._pending, self._mark, key=self._key, place=self._place)
+        spool = Spool(self.directory, then.timeline.id)
+        spool.put(then.seq, sealed.data)
+        standings.save(self.directory, then)
+        self.seen[then.seq] = tuple(self._seen_at[:: max(1, len(self._seen_at) // N_SAMPLES)])
+        self.standing, self._pending, self._seen_at = then, Pending(), []
+
+    def change(self, **fields: object) -> None:
+        """Note something else about the standing, durably."""
+        assert self.standing is not None
+        self.standing = replace(self.standing, **fields)  # type: ignore[arg-type]
+        standings.save(self.directory, self.standing)
+
+    def forget(self) -> None:
+        """Forget the timeline: the next `begin` starts another one."""
+        standings.forget(self.directory)
+        self.standing = None
+
+    def let_go(self) -> None:
+        """Hold nothing any more; what was read and not made durable is read again by the next `begin`, if it is still there."""
+        self._pins.drop_all(self.source.path)
+        self.holds, self._pending, self._seen_at = False, Pending(), []
+
+    def _begin(self, watched_until_us: int) -> Judgement:
+        index = walfile.read_index(self.source, pause=self._place.pause)
+        found = self._found(index)
+        judgement = judge(None if self._is_foreign() else self.standing and self.standing.stood, found)
+        self.looked_us, self._looked = max(self._place.now_us(), watched_until_us), self._place.clock.monotonic()
+        if judgement.verdict is Verdict.NEW_TIMELINE or self.standing is None:
+            previous = None if self.standing is None else self.standing.timeline.id
+            self.standing = new_standing(
+                self.database,
+                self.storage,
+                page_size=found.page_size,
+                source=found.source,
+                stamp=found.stamp,
+                reason=judgement.reason,
+                previous=previous,
+                place=self._place,
+            )
+            watched_until_us = self.looked_us
+        self._key = data_key(self.standing, place=self._place)
+        self._mark = self.standing.mark
+        if judgement.verdict is not Verdict.GO_ON:
+            self._resume(watched_until_us, reason=judgement.reason)
+        elif index.max_frame > self._mark.frame:
+            # With this very index: a pin in slot 0 lets the log be begun anew, and what is not read by then is a hole.
+            self._read(index, self.looked_us, max(0, self.looked_us - max(watched_until_us, self.standing.observed_us)))
+        return judgement
+
+    def _is_foreign(self) -> bool:
+        """Tell whether the standing is of another storage: what follows goes to a timeline of its own there."""
+        return self.standing is not None and self.standing.storage != self.storage
+
+    def _found(self, index: IndexHeader) -> Found:
+        header = walfile.read_header(self.source)
+        said: Checksum | None = None
+        if self.standing is not None and header is not None:
+            said = walfile.frame_checksum(self.source, header, self.standing.mark.frame)
+        return Found(
+            salts=index.salts.hex(),
+            max_frame=index.max_frame,
+            page_size=index.page_size or walfile.read_page_size(self.source),
+            source=self.source.identity(),
+            stamp=self.source.stamp(),
+            said=said,
+        )
+
+    def _resume(self, watched_until_us: int, *, reason: str) -> None:
+        """Begin with the state that is there now, under the pin: its page 1 and how long it is."""
+        assert self.standing is not None
+        page_size, self.standing = self.standing.timeline.page_size, replace(self.standing, stamp=self.source.stamp())
+        index, page = self._first_page(page_size)
+        observed_us = max(self._place.now_us(), self.standing.observed_us, watched_until_us)
+        since_us = observed_us if not self.standing.commit else max(watched_until_us, self.standing.observed_us)
+        commit = Commit(
+            number=self.standing.commit + 1,
+            n_pages=index.n_pages if index.max_frame else self.source.path.stat().st_size // page_size,
+            n_stored=1,
+            first_frame=0,
+            last_frame=0,
+            observed_us=observed_us,
+            unseen_us=observed_us - since_us,
+            resumed=True,
+        )
+        self._pending.resume(commit, page, reason=reason)
+        self.n_holes += self.standing.commit > 0
+        checksum = index.checksum if index.max_frame else (0, 0)
+        self._mark = Mark(salts=index.salts.hex(), frame=index.max_frame, checksum=checksum)
+        self.looked_us, self._looked = observed_us, self._place.clock.monotonic()
+        self.flush()
+
+    def _first_page(self, page_size: int) -> tuple[IndexHeader, bytes]:
+        for _ in range(walfile.N_LOOKS):
+            index = walfile.read_index(self.source, pause=self._place.pause)
+            header = walfile.read_header(self.source) if index.max_frame else None
+            try:
+                page = walfile.first_page(self.source, header, until=index.max_frame, page_size=page_size)
+            except (ValueError, FileNotFoundError):
+                self._place.pause()
+                continue
+            again = walfile.read_index(self.source, pause=self._place.pause)
+            if again.salts == index.salts:  # the log was not begun anew while we read it
+                return index, page
+        raise SourceBusy(f"{self.source.path}: page 1 cannot be read", hint="capture tries again by itself")
+
+    def _read(self, index: IndexHeader, observed_us: int, unseen_us: int) -> None:
+        header = walfile.read_header(self.source)
+        if header is None or header.salts != index.salts:
+            raise SourceBusy(f"{self.source.wal}: its header is not the one of the index", hint="capture tries again by itself")
+        before = self._mark.checksum if self._mark.frame else header.checksum
+        pieces = walfile.read_committed(
+            self.source,
+            header,
+            after=self._mark.frame,
+            before=before,
+            until=index.max_frame,
+            limit_bytes=self._place.capture.segment_bytes,
+        )
+        try:
+            for frames in pieces:
+                self._pending.add(frames, number=self.last_commit + 1, observed_us=observed_us, unseen_us=unseen_us)
+                last = frames.first + len(frames.pgnos) - 1
+                said = (int(frames.checksums[-1][0]), int(frames.checksums[-1][1]))
+                self._mark = Mark(salts=self._mark.salts, frame=last, checksum=said)
+                if self._pending.n_bytes >= self._place.capture.segment_bytes:
+                    self.flush()
+        except (ValueError, FileNotFoundError) as err:
+            raise Lost(f"the log is not as its index says: {err}") from err
+        if self._mark.checksum != index.checksum:
+            raise Lost(f"frame {index.max_frame} is not the one that SQLite committed")
+
+    def _seen(self) -> tuple[int, int]:
+        """Return when this look is (microseconds, never before the last one) and how long before it nobody looked."""
+        monotonic = self._place.clock.monotonic()
+        unseen_us = max(0, round((monotonic - self._looked) * 1_000_000))
+        return max(self._place.now_us(), self.looked_us), unseen_us
+
+    def _check_room(self) -> None:
+        spool = self.spool()
+        waiting = 0 if spool is None else sum(one.size_bytes for one in spool.waiting())
+        if waiting > self._place.capture.spool_limit_bytes:
+            raise NoSpace(
+                f"database {self.database}: {waiting} bytes wait to be shipped, more than spool_limit_bytes",
+                hint="is the storage reachable? `continuum backup test-storage`",
+            )

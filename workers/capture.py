@@ -1,0 +1,102 @@
+"""Capture every commit of the databases whose section of backup.conf says `continuous = yes`: `python -m workers.capture`.
+
+It needs no broker: commits are captured and shipped while Redis is away.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from continuum_tasks.capture.agent import Agent
+from continuum_tasks.capture.place import CAPTURE, Place
+from continuum_tasks.capture.watch import Wanted
+from continuum_tasks.config import find_config_directory, load_config
+from continuum_tasks.errors import ContinuumError
+from continuum_tasks.lock import host_lock
+from continuum_tasks.process import worker_id
+from continuum_tasks.runtime import Runtime, open_runtime
+from workers.pools import environment
+from workers.signals import log_to_file
+
+N_DESCRIPTORS = 65_536  # five for each database that is held, and one more while it is read
+
+
+def run(directory: Path) -> None:
+    """Capture until SIGINT or SIGTERM. Raises DatabaseLocked when another process of this host does already, ConfigError."""
+    os.umask(0o077)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    _raise_limit()
+    with open_runtime(load_config(directory)) as runtime, host_lock("capture", runtime.site.contender()):
+        log_to_file(logging.INFO)
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it notes every event
+        click.echo("capture: ready")
+        wanted = _Wanted(directory)
+        Agent(wanted, place=place_of(runtime), environment=environment(directory, os.environ)).run(stop.is_set)
+    click.echo("capture: stopped")
+
+
+def place_of(runtime: Runtime) -> Place:
+    """Return this host as capture sees it."""
+    config = runtime.config
+    return Place(
+        host=config.host,
+        worker=worker_id(config.host),
+        directory=config.state_dir / CAPTURE,
+        backup=config.backup,
+        capture=config.capture,
+        clock=runtime.site.clock,
+        random_bytes=runtime.site.random_bytes,
+        pause=lambda: time.sleep(0.0002),
+        repository=runtime.repository,
+    )
+
+
+class _Wanted:
+    """The databases that backup.conf wants captured; it is read again when its file is another one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._stamp: tuple[int, int] | None = None
+        self._found: Sequence[Wanted] = ()
+
+    def __call__(self) -> Sequence[Wanted]:
+        status = (self._directory / "backup.conf").stat()
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp != self._stamp:
+            databases = load_config(self._directory).databases
+            self._found = tuple(
+                Wanted(database=one.name, storage=one.storage, path=one.path.resolve()) for one in databases if one.continuous
+            )
+            self._stamp = stamp
+        return self._found
+
+
+def _raise_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = N_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, N_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def main() -> None:
+    """Run until told to stop; a refusal is one line, with its exit code."""
+    try:
+        run(find_config_directory(None, os.environ))
+    except ContinuumError as err:
+        click.echo(f"error: {err.message}" + (f"\nhint: {err.hint}" if err.hint else ""), err=True)
+        sys.exit(err.exit_code)
+
+
+if __name__ == "__main__":
+    main()
