@@ -103,9 +103,14 @@ def put_segment(repository: Repository, timeline: Timeline, sealed: SealedSegmen
     head = sealed.head
     if head.timeline != timeline.id or head.first_seq != head.last_seq:
         raise RuntimeError(f"segment {named(head)} of {head.timeline} is none that was captured on {timeline.id}")
-    key = names.raw_key(timeline.database, timeline.id, head.first_seq)
-    what = f"segment {head.first_seq} of timeline {timeline.id} of {timeline.database}"
-    _put_once(repository, key, sealed.data, sealed.sha256, what)
+    return put_spooled(repository, timeline, head.first_seq, sealed.data)
+
+
+def put_spooled(repository: Repository, timeline: Timeline, seq: int, data: bytes | bytearray) -> str:
+    """As `put_segment`, of the bytes of segment `seq` that was sealed before."""
+    key = names.raw_key(timeline.database, timeline.id, seq)
+    what = f"segment {seq} of timeline {timeline.id} of {timeline.database}"
+    _put_once(repository, key, data, hashlib.sha256(data).hexdigest(), what)
     return key
 
 

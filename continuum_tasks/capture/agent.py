@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -88,5 +88,5 @@ class Agent:
         self._events.watch(_directories(self._watches.values(), self._requests))
 
 
-def _directories(watches: Sequence[Watch], requests: Path) -> list[Path]:  # type: ignore[misc]
-    return [requests, *{watch.directory for watch in watches}]
+def _directories(watches: Iterable[Watch], requests: Path) -> list[Path]:
+    return [requests, *{watch.wanted.path.parent for watch in watches}]

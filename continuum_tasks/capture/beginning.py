@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from continuum_tasks.capture.pending import Pending
 from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.standing import Standing
 from continuum_tasks.layer.draft import ChunkOptions
-from continuum_tasks.model import Cipher, Mark, Timeline, TimelineId
+from continuum_tasks.model import Cipher, Mark, Timeline, TimelineId, WrappedKey
+from continuum_tasks.plan.continuity import Found
 from continuum_tasks.repository import Identity, Repository
 from continuum_tasks.segment.head import SealedSegment, SegmentDraft
 from continuum_tasks.segment.writer import write_segment
@@ -18,40 +19,49 @@ from continuum_tasks.timelines import segment_context, timeline_key_context
 NO_CHAIN = bytes(16)
 
 
-def new_standing(
-    database: str, storage: str, *, page_size: int, source: str, stamp: str, reason: str, previous: TimelineId | None, place: Place
-) -> Standing:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What a new timeline is of: the database, the storage its segments go to, the file as found, why, and what was before."""
+
+    database: str
+    storage: str
+    found: Found
+    reason: str
+    previous: TimelineId | None
+
+
+def new_standing(beginning: Beginning, *, place: Place) -> Standing:
     """Begin a timeline under a key of its own; nothing is stored yet but the repository's identity, if it had none.
 
     Raises StorageError when the storage cannot be asked who it is, KeyMissing when the configured key is not there.
     """
-    repository, now = place.repository(storage), place.clock.now()
+    repository, now = place.repository(beginning.storage), place.clock.now()
     proposed = Identity(repository_id=str(uuid.UUID(bytes=place.random_bytes(16), version=4)), created_at=now)
     repository_id = repository.ensure_identity(proposed).repository_id
     timeline_id = TimelineId.make(now, chance=place.random_bytes(4))
     encrypted = place.backup.encryption is not Cipher.NONE
     timeline = Timeline(
         id=timeline_id,
-        database=database,
+        database=beginning.database,
         host=place.host,
         repository_id=repository_id,
         created_at=now,
-        page_size=page_size,
+        page_size=beginning.found.page_size,
         cipher=place.backup.encryption,
         wrapped_key=_wrapped(repository, repository_id, timeline_id, place=place) if encrypted else None,
-        previous=previous,
-        reason=reason,
+        previous=beginning.previous,
+        reason=beginning.reason,
     )
     return Standing(
-        storage=storage,
+        storage=beginning.storage,
         timeline=timeline,
         seq=0,
         commit=0,
         observed_us=0,
         chain=NO_CHAIN.hex(),
         mark=Mark(salts="", frame=0, checksum=(0, 0)),
-        source=source,
-        stamp=stamp,
+        source=beginning.found.source,
+        stamp=beginning.found.stamp,
         base_after=0,
         published=False,
     )
@@ -104,7 +114,7 @@ def seal(
     return then, sealed
 
 
-def _wrapped(repository: Repository, repository_id: str, timeline_id: TimelineId, *, place: Place):  # type: ignore[no-untyped-def]
+def _wrapped(repository: Repository, repository_id: str, timeline_id: TimelineId, *, place: Place) -> WrappedKey:
     return repository.wrap(
         place.backup.encryption_key_id,
         place.random_bytes(32),

@@ -8,12 +8,12 @@ wholly captured can be begun anew. No gap is possible, whichever slot SQLite giv
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from continuum_tasks.capture import standing as standings
 from continuum_tasks.capture import walfile
-from continuum_tasks.capture.beginning import data_key, new_standing, seal
+from continuum_tasks.capture.beginning import Beginning, data_key, new_standing, seal
 from continuum_tasks.capture.files import make_directory
 from continuum_tasks.capture.pending import Pending
 from continuum_tasks.capture.pins import WAL, Pins
@@ -22,7 +22,7 @@ from continuum_tasks.capture.spool import Spool
 from continuum_tasks.capture.standing import Standing
 from continuum_tasks.errors import NoSpace, SourceBusy
 from continuum_tasks.model import Commit, Mark
-from continuum_tasks.plan.continuity import Found, Judgement, Verdict, judge
+from continuum_tasks.plan.continuity import Found, Judgement, Stood, Verdict, judge
 from continuum_tasks.wal.format import FRAME_HEADER_BYTES, Checksum, IndexHeader
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # as much as SQLite's own automatic checkpoint lets a log of 4 KiB pages grow to
@@ -34,6 +34,14 @@ N_SAMPLES = 16  # commits of a segment whose lag is followed
 
 class Lost(Exception):
     """The log is not what it should be while it is held: capture lets go and looks anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A segment that waits to be shipped: its last commit, and when some of its commits were seen (monotonic seconds)."""
+
+    last_commit: int
+    seen_at: tuple[float, ...]
 
 
 class Follower:
@@ -50,7 +58,7 @@ class Follower:
         self.looked_us = 0
         self.log_bytes = 0
         self.n_holes = 0
-        self.seen: dict[int, tuple[float, ...]] = {}  # per spooled segment: when some of its commits were seen (monotonic)
+        self.sealed: dict[int, Sealed] = {}
         self._helped_at_bytes = CHECKPOINT_BYTES
         self._looked = 0.0
         self._seen_at: list[float] = []
@@ -120,33 +128,36 @@ class Follower:
         self._pins.add(self.source.path)
         self.look()
         self._pins.drop_older(self.source.path)
-        self._help()
+        if self.log_bytes >= self._helped_at_bytes:
+            self._help()
         self.flush()
 
     def _help(self) -> None:
         """Help a log that has grown to be begun anew: have its frames copied back, and pin again right behind them.
 
         Automatic checkpoints copy back what the pin lets them, which is never all while commits come: without this the log of
-        a service at work would grow until its writers rest. It takes a pause of some milliseconds between two commits; after
-        a few tries in vain the log may grow by as much again first.
+        a service at work would grow until its writers rest. It takes a pause of some milliseconds between two commits. After
+        a few tries in vain the log may grow by as much again first; once it is an alarm, writers are kept waiting that long.
         """
-        if self.log_bytes < self._helped_at_bytes:
-            return
         for _ in range(N_TRIES):
-            self.source.sync()  # what was copied back already: then the checkpoint has next to nothing to wait for
-            import time as T; t0=T.perf_counter(); 
-            self._pins.add(self.source.path)
-            self.look()
-            self._pins.drop_older(self.source.path)
-            before = self._mark
-            whole = self._pins.advance(self.source.path)
-            t1=T.perf_counter()
-            self.look()
-            print("adv", whole, round(1e3*(t1-t0),1), before.frame, self._mark.frame, flush=True)
-            if whole and (self._mark == before or self._mark.salts != before.salts):
+            self.source.sync()  # what was copied back already: the checkpoint then has next to nothing to wait for
+            if self._turn():
                 self._helped_at_bytes = CHECKPOINT_BYTES
                 return
         self._helped_at_bytes = self.log_bytes + CHECKPOINT_BYTES
+        if self.log_bytes > self._place.capture.wal_alarm_bytes:
+            with self._pins.still(self.source.path):
+                self._turn()
+
+    def _turn(self) -> bool:
+        """Pin, read, copy back, and pin again; True when the next commit begins the log anew, or did."""
+        self._pins.add(self.source.path)
+        self.look()
+        self._pins.drop_older(self.source.path)
+        before = self._mark
+        whole = self._pins.advance(self.source.path)
+        self.look()
+        return whole and (self._mark == before or self._mark.salts != before.salts)
 
     def flush(self) -> None:
         """Seal what is pending into the spool. Raises NoSpace, ConfigError: it stays pending."""
@@ -157,7 +168,8 @@ class Follower:
         spool = Spool(self.directory, then.timeline.id)
         spool.put(then.seq, sealed.data)
         standings.save(self.directory, then)
-        self.seen[then.seq] = tuple(self._seen_at[:: max(1, len(self._seen_at) // N_SAMPLES)])
+        seen_at = tuple(self._seen_at[:: max(1, len(self._seen_at) // N_SAMPLES)])
+        self.sealed[then.seq] = Sealed(last_commit=then.commit, seen_at=seen_at)
         self.standing, self._pending, self._seen_at = then, Pending(), []
 
     def change(self, **fields: object) -> None:
@@ -179,20 +191,14 @@ class Follower:
     def _begin(self, watched_until_us: int) -> Judgement:
         index = walfile.read_index(self.source, pause=self._place.pause)
         found = self._found(index)
-        judgement = judge(None if self._is_foreign() else self.standing and self.standing.stood, found)
+        judgement = judge(self._stood(), found)
         self.looked_us, self._looked = max(self._place.now_us(), watched_until_us), self._place.clock.monotonic()
         if judgement.verdict is Verdict.NEW_TIMELINE or self.standing is None:
             previous = None if self.standing is None else self.standing.timeline.id
-            self.standing = new_standing(
-                self.database,
-                self.storage,
-                page_size=found.page_size,
-                source=found.source,
-                stamp=found.stamp,
-                reason=judgement.reason,
-                previous=previous,
-                place=self._place,
+            beginning = Beginning(
+                database=self.database, storage=self.storage, found=found, reason=judgement.reason, previous=previous
             )
+            self.standing = new_standing(beginning, place=self._place)
             watched_until_us = self.looked_us
         self._key = data_key(self.standing, place=self._place)
         self._mark = self.standing.mark
@@ -203,9 +209,11 @@ class Follower:
             self._read(index, self.looked_us, max(0, self.looked_us - max(watched_until_us, self.standing.observed_us)))
         return judgement
 
-    def _is_foreign(self) -> bool:
-        """Tell whether the standing is of another storage: what follows goes to a timeline of its own there."""
-        return self.standing is not None and self.standing.storage != self.storage
+    def _stood(self) -> Stood | None:
+        """Return where capture stopped; None where it never was, or went to another storage: that begins a timeline there."""
+        if self.standing is None or self.standing.storage != self.storage:
+            return None
+        return self.standing.stood
 
     def _found(self, index: IndexHeader) -> Found:
         header = walfile.read_header(self.source)
@@ -264,14 +272,8 @@ class Follower:
         if header is None or header.salts != index.salts:
             raise SourceBusy(f"{self.source.wal}: its header is not the one of the index", hint="capture tries again by itself")
         before = self._mark.checksum if self._mark.frame else header.checksum
-        pieces = walfile.read_committed(
-            self.source,
-            header,
-            after=self._mark.frame,
-            before=before,
-            until=index.max_frame,
-            limit_bytes=self._place.capture.segment_bytes,
-        )
+        stretch = walfile.Stretch(after=self._mark.frame, before=before, until=index.max_frame)
+        pieces = walfile.read_committed(self.source, header, stretch, limit_bytes=self._place.capture.segment_bytes)
         try:
             for frames in pieces:
                 self._pending.add(frames, number=self.last_commit + 1, observed_us=observed_us, unseen_us=unseen_us)

@@ -4,8 +4,10 @@ Closing any descriptor of a database drops the POSIX locks its process holds the
 `-shm` raw has no SQLite connection to them, and this one, which has the connections, opens nothing by itself.
 It is run as `python -m continuum_tasks.capture.pinner` and obeys one JSON object a line on standard input:
 
-    {"do": "pin", "path": ..., "id": n}     begin a read transaction; the answer says the journal mode; other than wal: none is held
+    {"do": "pin", "path": ..., "id": n}     begin a read transaction; the answer says the journal mode: only wal is held
     {"do": "drop", "id": n}                 end it
+    {"do": "still", "path": ...}            take the write lock and pin: nobody commits until "go"; nothing is written
+    {"do": "go"}                            let it go
     {"do": "advance", "path": ..., "from": m, "id": n}
                                             copy frames back as far as readers allow (PASSIVE: nobody is kept waiting),
                                             then pin anew and end the pin m, in one go: a commit in between undoes it
@@ -29,14 +31,25 @@ BUSY_MILLISECONDS = 200
 def serve(requests: TextIO, answers: TextIO) -> None:
     """Obey until the input ends."""
     pins: dict[int, apsw.Connection] = {}
+    still: list[apsw.Connection] = []
     for line in requests:
         request = json.loads(line)
         try:
-            answer = _obey(request, pins)
+            answer = _hold(request, still) if request["do"] in ("still", "go") else _obey(request, pins)
         except (apsw.Error, OSError) as err:
             answer = {"error": f"{type(err).__name__}: {err}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _hold(request: dict[str, object], still: list[apsw.Connection]) -> dict[str, object]:
+    while still:
+        still.pop().close()
+    if request["do"] == "still":
+        connection = _open(Path(str(request["path"])), "rw")
+        still.append(connection)
+        connection.execute("BEGIN IMMEDIATE")
+    return {}
 
 
 def _obey(request: dict[str, object], pins: dict[int, apsw.Connection]) -> dict[str, object]:

@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from continuum_tasks.errors import SourceBusy
@@ -84,6 +85,15 @@ class Pins:
         if answer.get("pinned"):
             self._held[path] = [self._last_id]
         return bool(answer.get("whole"))
+
+    @contextmanager
+    def still(self, path: Path) -> Iterator[bool]:
+        """Keep everybody from committing to a database meanwhile, True when that worked; it is meant to last milliseconds."""
+        answer = self._ask({"do": "still", "path": str(path)})
+        try:
+            yield "error" not in answer
+        finally:
+            self._ask({"do": "go"})
 
     def close(self) -> None:
         """End the process."""

@@ -31,7 +31,7 @@ def ask_to_look(state_dir: Path, database: str) -> None:
 
 
 def is_asked_to_let_go(directory: Path, database: str) -> bool:
-    """Tell whether a process that lives asks for it; `directory` is the one of the requests. A dead one's request is removed."""
+    """Tell whether a living process asks for it; `directory` is the one of the requests. A dead one's request is removed."""
     path = directory / f"{database}.release"
     try:
         worker = path.read_text(encoding="utf-8")

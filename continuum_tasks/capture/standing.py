@@ -24,7 +24,8 @@ class Standing:
     """The newest spooled segment (`seq`), its last commit, when that was seen (microseconds since 1970), what follows from it.
 
     `chain` is the chain digest (hex) after it. `base_after` is the number of the last resumed commit that no backup stands
-    behind yet, 0 when all have one. `source` and `stamp` tell the database file, and whether it was written since. `published`: the timeline's document is in the storage.
+    behind yet, 0 when all have one. `source` and `stamp` tell the database file, and whether it was written since.
+    `published`: the timeline's document is in the storage.
     """
 
     storage: str

@@ -6,12 +6,14 @@ import json
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar, cast
 
 from continuum_tasks.capture.files import write_file
 from continuum_tasks.capture.place import CAPTURE
 from continuum_tasks.manifest import from_json, to_json
 from continuum_tasks.process import holder_died
 
+T = TypeVar("T")
 STATUS = "status.json"
 HEARTBEAT = "agent.json"
 
@@ -33,7 +35,8 @@ class Status:
 
     `commit` is the last one captured, `durable_commit` the last one in the storage; a lag is from when a commit was seen until
     it was in the storage. `watched_until_us`: there was no commit after `commit` until then. `settled_monotonic_ns` is this
-    machine's monotonic clock when the last look began: what was committed before it is in `commit`.
+    machine's monotonic clock when the last look began: what was committed before it is in `commit`. `base_after` is a commit
+    that cannot be restored before a backup that stands behind it is made, 0 when there is none.
     """
 
     database: str
@@ -56,7 +59,7 @@ class Status:
     spool_segments: int
     n_pins: int
     n_holes: int
-    n_commits: int
+    base_after: int
     shipped_bytes: int
     n_requests: int
     source: str
@@ -102,8 +105,8 @@ def read_status(state_dir: Path, database: str) -> Status | None:
     return status
 
 
-def _read(path: Path, cls: type) -> object | None:  # the caller knows the class; JSON does not
+def _read(path: Path, cls: type[T]) -> T | None:
     try:
-        return from_json(cls, json.loads(path.read_text(encoding="utf-8")))  # type: ignore[no-any-return]
+        return cast(T, from_json(cls, json.loads(path.read_text(encoding="utf-8"))))
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None

@@ -111,15 +111,23 @@ def read_header(source: Source) -> WalHeader | None:
         return None
 
 
-def read_committed(
-    source: Source, header: WalHeader, *, after: int, before: Checksum, until: int, limit_bytes: int
-) -> Iterator[Frames]:
-    """Yield the frames `after` + 1 to `until` in pieces that end with a commit, each proven to follow the one before it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Frames `after` + 1 to `until` of a log; `before` is the checksum of frame `after` (of the header, when that is 0)."""
 
-    `before` is the checksum of frame `after` (of the header, when that is 0). A piece has about `limit_bytes`, more when one
+    after: int
+    before: Checksum
+    until: int
+
+
+def read_committed(source: Source, header: WalHeader, stretch: Stretch, *, limit_bytes: int) -> Iterator[Frames]:
+    """Yield the frames of a stretch in pieces that end with a commit, each proven to follow the one before it.
+
+    A piece has about `limit_bytes`, more when one
     transaction is larger. Raises ValueError when the log is not what the index header says, TransactionTooLarge.
     """
     with _opened(source.wal) as descriptor:
+        after, before, until = stretch.after, stretch.before, stretch.until
         step = max(1, limit_bytes // header.frame_bytes)
         while after < until:
             data, n_frames = _piece(descriptor, header, after=after, until=until, step=step)

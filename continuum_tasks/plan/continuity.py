@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from continuum_tasks.model import Mark
 
-
 NO_SALTS = "0" * 16
 
 

@@ -1,0 +1,78 @@
+"""capture/needs.py: what a capture has other processes do: the backup after a hole, compaction, backups in journal mode."""
+
+from __future__ import annotations
+
+import json
+
+from continuum_tasks.capture.errand import Errand
+from continuum_tasks.capture.standing import Standing
+
+N_SEGMENTS_TO_MERGE = 120  # two minutes of a busy database
+
+
+class Needs:
+    """The commands that one database needs, one at a time."""
+
+    def __init__(self, database: str, storage: str, errand: Errand) -> None:
+        self.trouble = ""
+        self._database = database
+        self._storage = storage
+        self._errand = errand
+        self._merged_at = 0
+
+    @property
+    def busy(self) -> bool:
+        return self._errand.busy
+
+    def base(self, found: Standing) -> bool:
+        """Have a backup made if none stands behind the last resumed commit yet; True once one does."""
+        if not found.base_after:
+            return False
+        returned = self._errand.returned()
+        if returned is None:
+            if not self._errand.busy and found.published:
+                self._send("create", "--strategy", "incremental", "--force", "--storage", found.storage)
+            return False
+        return self._told(*returned) and _stands_behind(returned[1], found)
+
+    def backup(self) -> None:
+        """Have a backup of a rollback-journal database made."""
+        self._settle()
+        if not self._errand.busy:
+            self._send("create", "--strategy", "incremental", "--storage", self._storage)
+
+    def compaction(self, n_segments: int) -> None:
+        """Have segments merged once enough were shipped, `n_segments` since this process began."""
+        self._settle()
+        if not self._errand.busy and n_segments - self._merged_at >= N_SEGMENTS_TO_MERGE:
+            self._merged_at = n_segments
+            self._send("compact", "--storage", self._storage)
+
+    def close(self) -> None:
+        """End what still runs."""
+        self._errand.close()
+
+    def _settle(self) -> None:
+        returned = self._errand.returned()
+        if returned is not None:
+            self._told(*returned)
+
+    def _told(self, code: int, printed: str) -> bool:
+        lines = printed.strip().splitlines() or [f"exit code {code}"]
+        self.trouble = f"`continuum backup` failed: {lines[-1]}" if code else ""
+        return not code
+
+    def _send(self, verb: str, *options: str) -> None:
+        self._errand.send(("backup", verb, "--database", self._database, *options, "--format", "json"))
+
+
+def _stands_behind(printed: str, found: Standing) -> bool:
+    """Tell whether the backup that `create --format json` printed, after what else it said, serves restores from there on."""
+    try:
+        made = json.loads(printed[printed.index("\n{") if not printed.startswith("{") else 0 :])
+    except ValueError:
+        return False
+    position = made.get("position") if isinstance(made, dict) else None
+    if not isinstance(position, dict):
+        return False
+    return position.get("timeline") == found.timeline.id and int(str(position.get("commit", 0))) >= found.base_after
