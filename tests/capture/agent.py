@@ -8,7 +8,7 @@ from random import Random
 
 from tests.integration.processes import until
 
-_LIVES_SECONDS = (0.7, 2.5)
+_LIVES_SECONDS = (1.5, 3.5)
 
 
 class Agent:

@@ -6,7 +6,7 @@ import os
 
 FULL = os.environ.get("CONTINUUM_CAPTURE_PROOF", "") == "full"
 
-STRESS_SECONDS = 60.0 if FULL else 5.0
+STRESS_SECONDS = 60.0 if FULL else 7.0
 N_SAMPLES = 200 if FULL else 15  # commits restored after each stress run
 N_COMMITS = 100_000 if FULL else 3_000  # of the long history
 N_RESTORES = 1_000 if FULL else 25  # of its commits

@@ -34,6 +34,7 @@ _PERIOD_SCHEMA = 211
 _PERIOD_ABORT = 61
 _PERIOD_VACUUM = 1300
 _PERIOD_GROW, _GROW_AT, _SHRINK_AT = 100, 30, 70
+NEVER = 2_000_000_000  # the number of what is never committed
 _SALT = 0x5EED
 _POOL = Random(_SALT).randbytes(1 << 20)  # content is cut out of it: making bytes would cost more than the commit
 
@@ -95,7 +96,7 @@ def spill(connection: Connection, page_size: int) -> None:
     connection.execute("PRAGMA cache_size = 10")
     rows = [(100_000 + n, _bytes(n * 7919, page_size)) for n in range(60)]
     connection.executemany("INSERT INTO bulk VALUES (?, ?)", rows)
-    connection.execute("PRAGMA user_version = 2000000000")  # must never be seen anywhere
+    connection.execute(f"PRAGMA user_version = {NEVER}")
 
 
 def vacuums_after(n: int) -> bool:
