@@ -41,10 +41,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What has happened: `final` is the number in the database at the end, `witnessed` what writers saw committed."""
+    """What has happened: `final` is the number in the database at the end.
+
+    `witnessed` are the numbers that writers saw committed, with the time (nanoseconds since 1970) just after that.
+    """
 
     final: int
-    witnessed: frozenset[int]
+    witnessed: dict[int, int]
     n_kills: int
     wal_peak_bytes: int
 
@@ -87,7 +90,7 @@ def run(path: Path, plan: Plan, *, meanwhile: Callable[[float], None] = lambda e
     _settle(path)
     return Story(
         final=committed(path),
-        witnessed=frozenset(map(int, witness.read_text().split())),
+        witnessed={int(n): int(at) for n, at in map(str.split, witness.read_text().splitlines())},
         n_kills=sum(writer.n_kills for writer in writers),
         wal_peak_bytes=peak,
     )

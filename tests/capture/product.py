@@ -30,7 +30,10 @@ KEY_ID = "backup-key-v1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """One captured commit as the segments in the storage have it; `n` is the workload's number in its page 1."""
+    """One captured commit as the segments in the storage have it; `n` is the workload's number in its page 1.
+
+    `key` names the segment.
+    """
 
     timeline: str
     number: int
@@ -38,6 +41,7 @@ class Stored:
     resumed: bool
     observed_us: int
     unseen_us: int
+    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,26 +128,22 @@ class Host:
     def hashes_at(self, commits: Sequence[tuple[str, int]], target: Path) -> Iterator[str]:
         """Restore each (timeline, commit number) by the command line in one process; yield the logical hash of each."""
         words = [sys.executable, "-m", "tests.capture.restores"]
-        process = subprocess.Popen(
+        with subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
             env=environment(self.config, CONTINUUM_LOCAL="1"),
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
             for timeline, number in commits:
                 process.stdin.write(f"{timeline} {number} {target}\n")
                 process.stdin.flush()
                 assert (answer := process.stdout.readline()) == "0\n", f"commit {number} of {timeline}: {answer}"
                 yield oracle.logical_hash(target).sha256
                 target.unlink()
-        finally:
-            process.stdin.close()
-            process.wait(timeout=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

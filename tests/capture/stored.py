@@ -29,16 +29,16 @@ def commits(directory: Path, database: str) -> Iterator[dict[str, Any]]:
                 segment = read_segment(repository, timeline, ref)
                 check_follows(before, segment.head)
                 before = segment.head
-                yield from _of(segment, timeline.id)
+                yield from _of(segment, timeline.id, ref.key)
 
 
-def _of(segment: OpenedSegment, timeline: str) -> Iterator[dict[str, Any]]:
+def _of(segment: OpenedSegment, timeline: str, key: str) -> Iterator[dict[str, Any]]:
     page_1 = {position: workload.number_in(page) for position, pgno, page in segment.pages() if pgno == 1}
     for commit in segment.head.commits:
         # a position per page, rising within a commit: page 1, when it is there, is the first
         n = page_1[segment.span(commit.number).start]
         times = {"observed_us": commit.observed_us, "unseen_us": commit.unseen_us}
-        yield {"timeline": timeline, "number": commit.number, "n": n, "resumed": commit.resumed, **times}
+        yield {"timeline": timeline, "number": commit.number, "n": n, "resumed": commit.resumed, "key": key, **times}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Commit the workload as one of several processes that take turns, on one short connection per commit.
 
-`python -m tests.capture.writer DATABASE WITNESS SECONDS SEED PAGE_SIZE [LAST]`: stops after the seconds or at commit LAST. A
-line in WITNESS says that COMMIT returned for that number. It is one unbuffered write, which survives the SIGKILLs of these
-tests; an fsync would only help against a power cut, and keep the writers from saturating.
+`python -m tests.capture.writer DATABASE WITNESS SECONDS SEED PAGE_SIZE LAST RATE`: stops after the seconds or at commit LAST.
+A line in WITNESS says that COMMIT returned for that number, and when (nanoseconds since 1970). It is one unbuffered write,
+which survives the SIGKILLs of these tests; an fsync would only help against a power cut, and keep writers from saturating.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _commit(orders: Orders, rng: Random, descriptor: int) -> int | None:
             n = workload.number_of(connection) + 1
         workload.apply(connection, n, orders.page_size)
         connection.execute("COMMIT")
-        os.write(descriptor, b"%d\n" % n)
+        os.write(descriptor, b"%d %d\n" % (n, time.time_ns()))
         if workload.vacuums_after(n):
             _vacuum(connection)
     return n
