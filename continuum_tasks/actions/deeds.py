@@ -81,7 +81,8 @@ def _ending(result: object) -> str:
             return f"{made.id}, {made.status}, {made.storage}: {result.reason}"
         case restore.Restored():
             kept = f", replaced file kept in {result.quarantine}" if result.quarantine else ""
-            return f"{result.backup.id}, {result.backup.storage}{kept}"
+            of = f", commit {result.commit.number} of {result.commit.timeline}" if result.commit else ""
+            return f"{result.backup.id}, {result.backup.storage}{of}{kept}"
         case undo.Undone():
             return f"{result.put_back}{f', replaced file kept in {result.quarantine}' if result.quarantine else ''}"
         case extract.Extracted():

@@ -69,6 +69,13 @@ class Pins:
         """Drop all pins of a database but the newest."""
         self._drop(path, keep=1)
 
+    def drop_newest(self, path: Path) -> None:
+        """Drop the newest pin of a database, unless it is the only one."""
+        held = self._held.get(path, [])
+        if len(held) > 1:
+            self._ask({"do": "drop", "id": held[-1]})
+            held.pop()
+
     def drop_all(self, path: Path) -> None:
         """Drop every pin of a database."""
         self._drop(path, keep=0)
