@@ -43,7 +43,10 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """A private copy. `journal_mode` is the source's (`wal` or `delete`); `damaged` says why it is not a good copy."""
+    """A private copy. `journal_mode` is the source's (`wal` or `delete`); `damaged` says why it is not a good copy.
+
+    `digests`: the file has only the pages that changed, and this one the digests of all of them, 16 bytes each.
+    """
 
     path: Path
     page_size: int
@@ -52,6 +55,7 @@ class Staged:
     journal_mode: str
     sqlite_version: str
     damaged: tuple[str, ...]
+    digests: Path | None = None
 
 
 @dataclass(slots=True, kw_only=True)
