@@ -52,6 +52,7 @@ check: $(READY_DEV) ## Lint, types, house rules
 
 bench: $(READY) ## Measure against sqlite3 .backup, restic and borg; prints ratios
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks capture --size 256M
 
 clean: ## Remove everything that was made
 	@rm -rf $(VENV) .tools .demo .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
