@@ -201,7 +201,7 @@ def as_seen(stored: Sequence[Stored]) -> list[Seen]:
     return [Seen(number=at, n=one.n, resumed=one.resumed) for at, one in enumerate(stored, 1)]
 
 
-def has_base(host: Host) -> bool:
+def await_base(host: Host) -> None:
     """Wait until a backup of a commit not before the last hole is made, as capture has it done by itself."""
 
     def made() -> bool:
@@ -212,7 +212,8 @@ def has_base(host: Host) -> bool:
             for position in positions
         )
 
-    return until(made, seconds=90)
+    errand = host.config.state_dir / "capture" / "main" / "errand.log"
+    assert until(made, seconds=90), (host.status(), errand.read_text() if errand.exists() else "no backup was asked for")
 
 
 def cpu_seconds(pid: int) -> float:

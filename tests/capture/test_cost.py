@@ -27,7 +27,7 @@ def test_half_of_all_commits_are_in_the_storage_within_1_2_intervals(scratch: Pa
         page_size=4096, seconds=LAG_SECONDS, seed=2, hostile=(), kill_writers=False, n_writers=1, rate=_COMMITS_A_SECOND
     )
     with host.captured() as agent:
-        assert product.has_base(host)
+        product.await_base(host)
         cpu = product.cpu_seconds(agent.process.pid)
         story = crew.run(host.database, plan)
         cpu = product.cpu_seconds(agent.process.pid) - cpu
@@ -51,7 +51,7 @@ def test_an_idle_database_costs_no_request_and_next_to_no_processor_time(scratch
     with service(host.database) as busy, host.captured() as agent:
         busy.tell("hold")
         await_captured(host, busy.commit(3))
-        assert product.has_base(host)
+        product.await_base(host)
         time.sleep(_SETTLE_SECONDS)
         before = _touched(host.store)
         requests, cpu = host.status()["n_requests"], product.cpu_seconds(agent.process.pid)

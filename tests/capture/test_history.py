@@ -48,7 +48,7 @@ def test_random_commits_out_of_a_long_history_restore_exactly(scratch: Path) -> 
     host = product.make(scratch / "h1")
     plan = crew.Plan(page_size=4096, seconds=_MOST_SECONDS, seed=8, hostile=("checkpoint",), kill_writers=False, last=N_COMMITS)
     with host.captured() as agent:
-        assert product.has_base(host)
+        product.await_base(host)
         bases = _Bases(host)
         story = crew.run(host.database, plan, meanwhile=bases)
         bases.wait()
@@ -74,7 +74,7 @@ def test_the_commit_of_a_deletion_is_found_and_the_state_one_commit_earlier_rest
     target = scratch / "restored.db"
     with service(host.database) as busy, host.captured() as agent:
         busy.tell("hold")
-        assert product.has_base(host)
+        product.await_base(host)
         last_good = busy.commit(20)
         time.sleep(1.5)
         noticed = datetime.now(UTC)
@@ -104,7 +104,7 @@ def test_the_commit_of_a_deletion_is_found_and_the_state_one_commit_earlier_rest
 def test_a_time_inside_a_hole_is_refused_with_the_hole_s_edges(scratch: Path) -> None:
     host = product.make(scratch / "h1")
     with service(host.database) as busy, host.captured() as agent:
-        assert product.has_base(host)
+        product.await_base(host)
         await_captured(host, busy.commit(3))
         agent.kill()
         time.sleep(1.5)
@@ -114,7 +114,7 @@ def test_a_time_inside_a_hole_is_refused_with_the_hole_s_edges(scratch: Path) ->
         agent.restart()
         agent.wait_ready()
         stored = await_captured(host, busy.commit(2))
-        assert product.has_base(host)
+        product.await_base(host)
         agent.terminate()
     hole = next(one for one in stored if one.resumed and one.number > 1)
     said = host.continuum("backup", "restore", "--pitr", inside.isoformat(), "--target", scratch / "restored.db")
@@ -127,7 +127,7 @@ def test_a_time_inside_a_hole_is_refused_with_the_hole_s_edges(scratch: Path) ->
 def test_a_time_before_the_first_or_after_the_last_point_is_refused(scratch: Path) -> None:
     host = product.make(scratch / "h1")
     with service(host.database) as busy, host.captured() as agent:
-        assert product.has_base(host)
+        product.await_base(host)
         await_captured(host, busy.commit(3))
         agent.terminate()
     for when in ("2020-01-01T00:00:00Z", "2099-01-01T00:00:00Z"):
@@ -139,14 +139,14 @@ def test_a_time_before_the_first_or_after_the_last_point_is_refused(scratch: Pat
 def test_a_restore_over_the_database_starts_a_timeline_and_the_old_one_stays_reachable(scratch: Path) -> None:
     host = product.make(scratch / "h1")
     with service(host.database) as busy, host.captured() as agent:
-        assert product.has_base(host)
+        product.await_base(host)
         stored = await_captured(host, busy.commit(6))
         third = next(one for one in stored if one.n == 3)
         words = ("backup", "restore", "--commit", third.number, "--target", host.database, "--overwrite")
         said = host.continuum(*words)
         assert said.code == 0, said.err
         agent.wait_ready()
-        assert product.has_base(host)
+        product.await_base(host)
         again = await_captured(host, busy.commit(1))
         until_new = [one for one in again if one.timeline != third.timeline]
         assert [one.n for one in until_new][-2:] == [3, 4]

@@ -39,10 +39,10 @@ def stressed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     host = product.make(directory / "h1", product.Options(page_size=page_size))
     plan = crew.Plan(page_size=page_size, seconds=STRESS_SECONDS, seed=page_size)
     with host.captured(seed=page_size) as agent:
-        assert product.has_base(host)
+        product.await_base(host)
         story = crew.run(host.database, plan, meanwhile=agent.endanger)
         agent.wait_ready()
-        assert product.has_base(host)
+        product.await_base(host)
         agent.terminate()
     yield Stressed(host=host, page_size=page_size, story=story, n_kills=agent.n_kills, stored=tuple(host.stored()))
     shutil.rmtree(directory, ignore_errors=True)
