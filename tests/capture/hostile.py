@@ -10,6 +10,8 @@ from random import Random
 
 from tests.capture.library import RETRIED, connect, quiet_now, tether
 
+_BACK_SECONDS = 10.0
+
 
 def checkpoint(path: Path, rng: Random) -> None:
     """Checkpoint in a random mode, TRUNCATE as often as the others, after a random pause."""
@@ -45,9 +47,21 @@ def switch_journal(path: Path, rng: Random) -> None:
     with connect(path, busy_ms=5) as connection:
         connection.execute("PRAGMA journal_mode = DELETE").fetchall()
     time.sleep(rng.random() * 0.1)  # some commits of the writers then go through a rollback journal
-    with connect(path, busy_ms=1000) as connection:
-        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    _back_to_wal(path)
     time.sleep(rng.random())
+
+
+def _back_to_wal(path: Path) -> None:
+    until = time.monotonic() + _BACK_SECONDS
+    while True:
+        try:
+            with connect(path, busy_ms=50) as connection:
+                connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        except RETRIED:
+            if time.monotonic() > until:
+                raise
+        else:
+            return
 
 
 ROLES: dict[str, Callable[[Path, Random], None]] = {
