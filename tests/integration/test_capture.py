@@ -208,10 +208,10 @@ def test_a_cloned_host_is_fenced_off_until_it_begins_a_timeline_of_its_own(tmp_p
     clone = _clone(first, tmp_path / "clone")
     with capturing(first.config):
         assert until(lambda: _is_running(first), seconds=PATIENT)
-        _write(first, "on the first host")
-        assert until(lambda: _durable(first) == 2, seconds=PATIENT), status(first)
         with capturing(clone.config):
-            assert until(lambda: _is_running(clone), seconds=PATIENT), status(clone)
+            assert until(lambda: _is_running(clone) and _durable(clone) == 1, seconds=PATIENT), status(clone)
+            _write(first, "on the first host")
+            assert until(lambda: _durable(first) == 2, seconds=PATIENT), status(first)
             _write(clone, "on the clone")
             assert until(lambda: _state(clone) is State.FENCED, seconds=PATIENT), status(clone)
             said = command(clone, "backup", "capture", "status")
@@ -221,6 +221,21 @@ def test_a_cloned_host_is_fenced_off_until_it_begins_a_timeline_of_its_own(tmp_p
             mine, theirs = begun["timeline"], status(first)
             assert theirs is not None and theirs.state is State.RUNNING and theirs.timeline != mine
             assert {key.split("/")[2] for key in segments(first)} == {mine, theirs.timeline}
+
+
+def test_a_clone_that_comes_later_is_fenced_off_before_it_ships_anything(tmp_path: Path) -> None:
+    """Compaction may have taken away the very segment whose name would have been taken."""
+    first = a_host(tmp_path / "first")
+    with capturing(first.config):
+        assert until(lambda: settled(first), seconds=PATIENT), status(first)
+    clone = _clone(first, tmp_path / "clone")
+    with capturing(first.config):
+        assert until(lambda: _is_running(first), seconds=PATIENT)
+        _write(first, "on the first host")
+        assert until(lambda: _durable(first) == 2, seconds=PATIENT), status(first)
+    with capturing(clone.config):
+        assert until(lambda: _state(clone) is State.FENCED, seconds=PATIENT), status(clone)
+    assert len(segments(first)) == 2
 
 
 def _clone(sandbox: Sandbox, directory: Path) -> Sandbox:
