@@ -25,8 +25,8 @@ from workers.heartbeat import BEAT_POOL
 from workers.pools import CAPTURE, WorkerPool, capture_command, command, environment, pools
 from workers.supervisor import Child, Program, Supervisor, block_signals, wait_for_signal
 
-READY_SECONDS = 60.0
-STOP_SECONDS = settings.SOFT_SHUTDOWN_SECONDS + 10.0
+READY_SECONDS = 120.0
+STOP_SECONDS = settings.SOFT_SHUTDOWN_SECONDS + 25.0
 _PATIENCE_DEATHS = 3  # then `ready` no longer waits for a component that is not essential
 
 

@@ -11,7 +11,8 @@ from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.spool import Spool
 from continuum_tasks.capture.standing import Standing
 from continuum_tasks.errors import ContinuumError, Fenced
-from continuum_tasks.timelines import put_spooled, put_timeline
+from continuum_tasks.repository import Repository
+from continuum_tasks.timelines import list_segments, put_spooled, put_timeline
 
 N_LAGS = 2048  # the last so many commits tell the lag: two minutes of a busy database, 16 of each segment
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
@@ -40,6 +41,7 @@ class Courier:
     def __init__(self, follower: Follower, *, place: Place) -> None:
         self.shipped = Shipped()
         self.trouble = ""
+        self._checked = ""
         self._follower = follower
         self._place = place
         self._running: Future[None] | None = None
@@ -84,6 +86,8 @@ class Courier:
         if found is None:
             return
         repository, spool = self._place.repository(found.storage), Spool(self._follower.directory, found.timeline.id)
+        if self._checked != found.timeline.id:
+            self._check_alone(found, repository)
         if not found.published and self.shipped.seq == 0:
             put_timeline(repository, found.timeline)
             self.shipped.n_requests += 1
@@ -104,6 +108,18 @@ class Courier:
     def forget(self) -> None:
         """Begin again with nothing shipped: another timeline is captured now."""
         self.shipped.seq = self.shipped.commit = 0
+
+    def _check_alone(self, found: Standing, repository: Repository) -> None:
+        """Refuse to go on behind another writer: what it wrote may be merged by now, so that no name would be taken."""
+        there = list_segments(repository, found.timeline) if found.published else ()
+        self.shipped.n_requests += found.published
+        if there and there[-1].last_seq > found.seq:
+            raise Fenced(
+                f"timeline {found.timeline.id} of {found.timeline.database}: storage {found.storage} has segment"
+                f" {there[-1].last_seq}, this host made {found.seq}",
+                hint="another host captures it: stop one of them; `continuum backup create --strategy continuous` begins anew",
+            )
+        self._checked = found.timeline.id
 
     def _waits(self, found: Standing) -> bool:
         return found.seq > self.shipped.seq or not found.published

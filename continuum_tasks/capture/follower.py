@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from continuum_tasks.capture import firstpage, walfile
 from continuum_tasks.capture import standing as standings
-from continuum_tasks.capture import walfile
 from continuum_tasks.capture.beginning import Beginning, data_key, new_standing, seal
 from continuum_tasks.capture.files import make_directory
 from continuum_tasks.capture.pending import Pending
@@ -179,6 +179,8 @@ class Follower:
         spool = Spool(self.directory, then.timeline.id)
         spool.put(then.seq, sealed.data)
         standings.save(self.directory, then)
+        if self._pending.first_page is not None:
+            firstpage.write(self.directory, self._pending.first_page)
         seen_at = tuple(self._seen_at[:: max(1, len(self._seen_at) // N_SAMPLES)])
         self.sealed[then.seq] = Sealed(last_commit=then.commit, seen_at=seen_at)
         self.standing, self._pending, self._seen_at = then, Pending(), []

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from continuum_tasks.errors import SourceBusy
@@ -108,7 +108,8 @@ class Pins:
             assert self._process.stdin is not None and self._process.stdout is not None
             self._process.kill()
             self._process.wait()
-            self._process.stdin.close()
+            with suppress(BrokenPipeError):  # what was not sent any more
+                self._process.stdin.close()
             self._process.stdout.close()
             self._process = None
 

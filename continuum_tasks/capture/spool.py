@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,8 @@ class Spool:
         for path in self._directory.iterdir():
             match = _NAME.fullmatch(path.name)
             if match:
-                found.append(Spooled(seq=int(match[1]), path=path, size_bytes=path.stat().st_size))
+                with suppress(FileNotFoundError):  # shipped in this instant
+                    found.append(Spooled(seq=int(match[1]), path=path, size_bytes=path.stat().st_size))
         return sorted(found, key=lambda one: one.seq)
 
     def remove(self, seq: int) -> None:

@@ -20,6 +20,7 @@ from continuum_tasks.errors import ContinuumError, Fenced, NoSpace
 
 RETRY_SECONDS = 1.0
 SAY_SECONDS = 0.5  # between two statuses while nothing but figures changes
+IDLE_SAY_SECONDS = 5.0  # ... and while nothing changes at all
 LIMIT_PAUSE_SECONDS = 10.0  # after letting go of a log that was too large: time for it to be begun anew
 SAFETY_LOOK_SECONDS = 10.0  # without an event: the kernel may drop some when too many come at once
 JOURNAL_PAUSE_SECONDS = 15.0  # between two backups of a rollback-journal database that changes all the time
@@ -219,13 +220,22 @@ class Watch:
             self._follower.holds = False
 
     def _say(self, now: float) -> None:
-        if self._said is not None and self._said.state is self._state and now < self._said_at + SAY_SECONDS:
+        same = self._said is not None and self._said.state is self._state
+        if same and now < self._said_at + (SAY_SECONDS if self._has_news() else IDLE_SAY_SECONDS):
             return
         status = self._status()
         if self._said is None or status != replace(self._said, updated_us=status.updated_us):
             write_status(self._follower.directory, status)
             self._said = status
         self._said_at = now
+
+    def _has_news(self) -> bool:
+        """Tell whether something may have changed since the last status, without asking the disk."""
+        said, found = self._said, self._follower.standing
+        if said is None or found is None or self._uncaptured or self._courier.seconds_until_due() is not None:
+            return True
+        looked = (found.commit, found.base_after, self._settled_ns)
+        return looked != (said.commit, said.base_after, said.settled_monotonic_ns)
 
     def _status(self) -> Status:
         found, shipped = self._follower.standing, self._courier.shipped

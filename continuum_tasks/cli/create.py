@@ -20,6 +20,7 @@ from continuum_tasks.errors import Declined, UsageError
 from continuum_tasks.manifest import to_json
 from continuum_tasks.model import PhaseCost, Progress, Status, Strategy
 from continuum_tasks.plan import gate
+from continuum_tasks.plan.chain import made_on
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks import routing
 
@@ -116,7 +117,7 @@ def _work(runtime: Runtime, options: Options) -> work.Work:
 
 def _check(runtime: Runtime, database: DatabaseConfig, storage: str) -> None:
     """Decline where one was made just now, or anomalies hold. Raises Declined."""
-    backups = runtime.catalog.backups(storage=storage, database=database.name)
+    backups = made_on(runtime.config.host, runtime.catalog.backups(storage=storage, database=database.name))
     now = runtime.site.clock.now()
     refusal = gate.recent(backups, min_interval_seconds=database.min_interval_seconds, now=now) or gate.anomalous(backups)
     if refusal is not None:
