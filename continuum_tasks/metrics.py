@@ -28,6 +28,10 @@ NAMES = {
     "verify_duration_seconds": "how long a verification took",
     "drill_rto_seconds": "how long a drill took until the database was proven and ready",
     "drill_phase_seconds": "how long one phase of a drill took",
+    "compaction_duration_seconds": "how long merging captured segments took",
+    "compaction_requests": "requests to the storage that merging captured segments took",
+    "compaction_read_bytes": "bytes that merging captured segments read from its storage",
+    "compaction_written_bytes": "bytes that merging captured segments wrote to its storage",
     "storage_used_bytes": "bytes of layers in a storage",
     "storage_free_bytes": "bytes free in a storage, where it has a limit",
 }

@@ -54,6 +54,15 @@ class Seen:
         return CommitRef(timeline=self.timeline, number=self.number)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What the capture on this host knows: there was no commit after `commit` on `timeline` until `until_us`."""
+
+    timeline: TimelineId
+    commit: int
+    until_us: int
+
+
 class Log:
     """One timeline as it is stored. Raises ObjectMissing where a segment is gone, ObjectDamaged, KeyMissing, KeyWrong."""
 
@@ -99,10 +108,11 @@ class Log:
         """Return the last segment that begins at or before an instant, -1 when all begin later."""
         return self._last(when_us, [ref.first_us for ref in self.refs], lambda commit: commit.observed_us)
 
-    def commit(self, number: int) -> Commit:
-        """Return one commit. Raises as `index_of`."""
+    def numbered(self, number: int) -> tuple[Commit, Seen]:
+        """Return one commit, and how it is shown. Raises as `index_of`."""
         head = self.head(self.index_of(number))
-        return head.commits[number - head.commits[0].number]
+        commit = head.commits[number - head.commits[0].number]
+        return commit, self.seen(commit, head)
 
     def at(self, when_us: int) -> tuple[Commit, Commit | None]:
         """Return the last commit observed at or before an instant, which the first one was, and the one after it."""
@@ -118,9 +128,9 @@ class Log:
             raise self.missing(index, index + 1)
         return found, self.head(index + 1).commits[0]
 
-    def seen(self, commit: Commit) -> Seen:
-        """Return a commit as it is shown."""
-        reasons = dict(self.head(self.index_of(commit.number)).reasons) if commit.resumed else {}
+    def seen(self, commit: Commit, head: SegmentHead) -> Seen:
+        """Return a commit of the segment with this head as it is shown."""
+        reasons = dict(head.reasons) if commit.resumed else {}
         return Seen(
             timeline=self.timeline.id,
             number=commit.number,
@@ -172,7 +182,7 @@ def by_number(found: Sequence[Log], number: int, *, timeline: TimelineId | None,
     Raises BackupNotFound naming what there is, ObjectMissing, ObjectDamaged, KeyringError.
     """
     log = newest(found, timeline=timeline, database=database)
-    return log.seen(log.commit(number))
+    return log.numbered(number)[1]
 
 
 def newest(found: Sequence[Log], *, timeline: TimelineId | None, database: str) -> Log:
@@ -186,19 +196,26 @@ def newest(found: Sequence[Log], *, timeline: TimelineId | None, database: str) 
     raise BackupNotFound(f"database {database}: {what}", hint=hint)
 
 
-def by_time(found: Sequence[Log], when_us: int, *, watched_until_us: int = 0) -> Seen | Missed:
+def by_time(found: Sequence[Log], when_us: int, *, watched: Watched | None = None) -> Seen | Missed:
     """Find the commit that stands for an instant; `found` as `logs` gives them, so no more are read than needed.
 
-    `watched_until_us`: until when the newest timeline is known to have no later commit. Raises ObjectMissing, ObjectDamaged,
-    KeyringError.
+    Raises ObjectMissing, ObjectDamaged, KeyringError, StorageError.
     """
     by_id = {log.timeline.id: log for log in found}
-    line = plan.choose(when_us, _lines(found), watched_until_us=watched_until_us)
+    line = plan.choose(when_us, _lines(found), watched_until_us=_until_us(found, watched))
     if isinstance(line, Missed):
         return line
     log = by_id[line.timeline]
     commit, following = log.at(when_us)
-    return plan.between(when_us, commit, following, timeline=line.timeline) or log.seen(commit)
+    return plan.between(when_us, commit, following, timeline=line.timeline) or log.numbered(commit.number)[1]
+
+
+def _until_us(found: Sequence[Log], watched: Watched | None) -> int:
+    """Return until when the newest timeline's last stored commit is known to be its last, 0 when that is not known."""
+    line = next(_lines(found), None)
+    if watched is None or line is None or (watched.timeline, watched.commit) != (line.timeline, line.last.number):
+        return 0
+    return watched.until_us
 
 
 def _lines(found: Sequence[Log]) -> Iterator[Line]:

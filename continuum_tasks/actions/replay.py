@@ -79,8 +79,7 @@ def prepare(wanted: CommitRef, base: Backup, *, repository: Repository, backups:
     log = newest(logs(repository, base.database), timeline=wanted.timeline, database=base.database)
     position = _position(base, log.timeline, wanted)
     last = log.index_of(wanted.number)
-    commit = log.commit(wanted.number)
-    seen = log.seen(commit)
+    commit, seen = log.numbered(wanted.number)
     if position.commit == wanted.number:
         if base.n_pages != commit.n_pages:
             text = f"backup {base.id}: {base.n_pages} pages, but {commit.n_pages} after commit {commit.number}"

@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from continuum_tasks.errors import ContinuumError
-from continuum_tasks.model import BackupId
+from continuum_tasks.model import BackupId, TimelineId
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -96,6 +96,31 @@ def backup_id(text: str) -> BackupId:
         return BackupId(text)
     except ValueError as err:
         raise click.BadParameter(f"{quoted(text)} is not a backup id; `continuum backup list` shows those there are") from err
+
+
+def timeline_id(text: str) -> TimelineId:
+    """Return the id of a timeline. Raises BadParameter."""
+    try:
+        return TimelineId(text)
+    except ValueError as err:
+        raise click.BadParameter(f"{quoted(text)} is not a timeline's id; `continuum backup history` shows them") from err
+
+
+def commit_options(command: Command) -> Command:
+    """Give a command `--commit` and `--timeline`, None when they were not given."""
+    number = click.option(
+        "--commit",
+        type=click.IntRange(min=1),
+        default=None,
+        metavar="N",
+        help="Instead of ID: the state after this captured commit; `continuum backup history` lists them.",
+    )
+    return number(timeline_option("With --commit or --pitr: of this timeline [default: the newest].")(command))
+
+
+def timeline_option(text: str) -> Callable[[Command], Command]:
+    """Make the option that takes a timeline's id; the command gets None when it was not given."""
+    return click.option("--timeline", type=timeline_id, default=None, metavar="TIMELINE", help=text)
 
 
 def quoted(text: str) -> str:

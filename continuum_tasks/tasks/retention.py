@@ -77,7 +77,8 @@ def _add(runtime: Runtime, name: str, args: dict[str, Any], *, now: datetime) ->
 def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, expire.Applied]:
     args = bench.job.args
     policy = expire.policy_of(runtime.config.retention, aggressive=bool(args["aggressive"]))
-    request = expire.Request(database=str(args["database"]), policy=policy, by=str(args["by"]))
+    window = runtime.config.retention.pitr_window_seconds
+    request = expire.Request(database=str(args["database"]), policy=policy, by=str(args["by"]), pitr_window_seconds=window)
     repository = runtime.repository(str(args["storage"]))
     done = yield from expire.run(request, repository=repository, site=runtime.site, fan=bench.fan, still_mine=bench.still_mine)
     if done.stopped:

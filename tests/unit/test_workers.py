@@ -19,7 +19,7 @@ from workers import pools, settings
 TASKS = (
     *(routing.CREATE_BACKUP, routing.RESTORE_BACKUP, routing.VERIFY_BACKUP, routing.SEAL_CHUNK, routing.FETCH_CHUNK),
     *(routing.RECONCILE, routing.SCHEDULE_DUE, routing.HEALTH_CHECK),
-    *(routing.WRITE_REPORT, routing.MEASURE_STORAGES),
+    *(routing.WRITE_REPORT, routing.MEASURE_STORAGES, routing.COMPACT_SEGMENTS),
     *(routing.APPLY_RETENTION, routing.RETENTION_DUE),
     *(routing.RUN_DRILL, routing.TEST_RESTORE, routing.RPO_WATCHDOG),
 )

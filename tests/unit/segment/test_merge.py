@@ -101,6 +101,23 @@ def test_merging_holds_one_block_of_each_segment_at_a_time(peak_bytes: PeakBytes
     assert peak < 20 << 20  # the new object has 8 MiB, the pages of all 32 MiB
 
 
+def test_of_many_segments_a_few_at_a_time_are_open(peak_bytes: PeakBytes, monkeypatch: pytest.MonkeyPatch):
+    base = {pgno: noise_page(4096, pgno) for pgno in range(1, 129)}  # half a MiB
+    contents = [[{pgno: bytes([n]) + page[1:] for pgno, page in base.items()}] for n in range(48)]
+    opened = [reopen(segment) for segment in line(contents, page_size=4096)]
+    how = options()
+
+    at_once = merge(opened, context=context(1, 48), options=how)
+    monkeypatch.setattr(module, "OPEN_BYTES", 4 << 20)
+    found = []
+    peak = peak_bytes(lambda: found.append(merge(opened, context=context(1, 48), options=how)))
+
+    assert found[0].data == at_once.data
+    assert peak < 14 << 20  # the pages of all are 24 MiB
+    monkeypatch.setattr(module, "OPEN_BYTES", 1)
+    assert merge(opened[:3], context=context(1, 3), options=how).head.after == opened[2].head.after
+
+
 def test_one_segment_merges_into_itself():
     one = seal(SMALL)
 
