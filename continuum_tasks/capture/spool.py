@@ -28,16 +28,16 @@ class Spool:
     """The spool of one timeline, in `directory`."""
 
     def __init__(self, directory: Path, timeline: TimelineId) -> None:
-        self._directory = make_directory(directory / SPOOL / timeline)
+        self.directory = make_directory(directory / SPOOL / timeline)
 
     def put(self, seq: int, data: bytes | bytearray) -> None:
         """Keep a segment, durable on return. Raises NoSpace, ConfigError."""
-        write_file(self._directory / f"{seq:010d}.segment", data, durable=True)
+        write_file(self.directory / f"{seq:010d}.segment", data, durable=True)
 
     def waiting(self) -> list[Spooled]:
         """Return what is there, oldest first."""
         found = []
-        for path in self._directory.iterdir():
+        for path in self.directory.iterdir():
             match = _NAME.fullmatch(path.name)
             if match:
                 with suppress(FileNotFoundError):  # shipped in this instant
@@ -46,7 +46,7 @@ class Spool:
 
     def remove(self, seq: int) -> None:
         """Remove a segment that is in the storage."""
-        (self._directory / f"{seq:010d}.segment").unlink(missing_ok=True)
+        (self.directory / f"{seq:010d}.segment").unlink(missing_ok=True)
 
 
 def oldest_waiting(directory: Path, timeline: str) -> float | None:

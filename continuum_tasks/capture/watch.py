@@ -16,9 +16,10 @@ from continuum_tasks.capture.pins import Pins, PinsLost
 from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.status import State, Status, read_status, write_status
 from continuum_tasks.capture.walfile import TransactionTooLarge
-from continuum_tasks.errors import ContinuumError, Fenced, NoSpace
+from continuum_tasks.errors import ContinuumError, Fenced, NoSpace, StorageError
 
 RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 30.0
 SAY_SECONDS = 0.5  # between two statuses while nothing but figures changes
 IDLE_SAY_SECONDS = 5.0  # ... and while nothing changes at all
 LIMIT_PAUSE_SECONDS = 10.0  # after letting go of a log that was too large: time for it to be begun anew
@@ -48,6 +49,7 @@ class Watch:
         self._dirty = self._uncaptured = True
         self._retry_at = self._rotated_at = self._looked_at = self._said_at = 0.0
         self._settled_ns = 0
+        self._storage_pause = RETRY_SECONDS
         self._said: Status | None = None
         self._trouble = ""
         known = read_status(place.directory.parent, wanted.database)
@@ -124,23 +126,24 @@ class Watch:
 
     def _begin(self, now: float) -> None:
         self._dirty = True
-        before = self._follower.standing
         try:
             judgement = self._follower.begin(watched_until_us=self._watched_until_us)
         except TransactionTooLarge as err:
             self._give_up_log(str(err))
             return
+        except StorageError as err:  # a timeline begins in its storage
+            self._storage_pause = min(2 * self._storage_pause, LONGEST_RETRY_SECONDS)
+            self._wait(str(err), self._storage_pause)
+            return
         except (ContinuumError, Lost, FileNotFoundError) as err:
             self._wait(str(err), RETRY_SECONDS)
             return
+        self._storage_pause = RETRY_SECONDS
         if judgement is None:
             self._state, self._detail = State.JOURNAL, f"journal mode {self._follower.journal_mode}: backed up when it changes"
             self._retry_at, self._dirty = now + JOURNAL_PAUSE_SECONDS, False
             self._needs.backup()
             return
-        after = self._follower.standing
-        if before is not None and after is not None and before.timeline.id != after.timeline.id:
-            self._courier.forget()
         self._state, self._detail = State.RUNNING, judgement.reason
         self._rotated_at = self._looked_at = now
         self._uncaptured = True
@@ -195,7 +198,6 @@ class Watch:
             self._let_go()
             fence.put_up(self._follower.directory, err.message)
             self._follower.forget()
-            self._courier.forget()
             self._state, self._detail = State.FENCED, err.message
 
     def _ask(self) -> None:
