@@ -22,7 +22,7 @@ from continuum_tasks.capture.agent import Agent
 from continuum_tasks.capture.place import CAPTURE, Place
 from continuum_tasks.capture.watch import Wanted
 from continuum_tasks.config import find_config_directory, load_config
-from continuum_tasks.errors import ContinuumError, DatabaseLocked
+from continuum_tasks.errors import ConfigError, ContinuumError, DatabaseLocked
 from continuum_tasks.lock import host_lock
 from continuum_tasks.process import worker_id
 from continuum_tasks.runtime import Runtime, open_runtime
@@ -85,7 +85,11 @@ class _Wanted:
         self._found: Sequence[Wanted] = ()
 
     def __call__(self) -> Sequence[Wanted]:
-        status = (self._directory / "backup.conf").stat()
+        path = self._directory / "backup.conf"
+        try:
+            status = path.stat()
+        except OSError as err:
+            raise ConfigError(f"{path}: cannot be read ({err.strerror})", hint="put it back") from err
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self._stamp:
             databases = load_config(self._directory).databases

@@ -65,6 +65,8 @@ class Watch:
         asked = {f"{self.wanted.database}.look", f"{self.wanted.database}.release"}
         if any(one in names or one.name in asked for one in changed):
             self._dirty = True
+        if self._state is State.JOURNAL and any(one.name == f"{self.wanted.database}.look" for one in changed):
+            self._retry_at = 0.0  # somebody says that it is in WAL mode now
 
     def step(self, executor: Executor) -> None:
         """Do what is due. Raises PinsLost when the process that holds the pins is gone."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from continuum_tasks.actions import enable_wal as action
@@ -46,9 +48,14 @@ def _agree(database: DatabaseConfig, *, yes: bool) -> None:
         "- it stays so, for all programs, until somebody takes it back",
     ):
         emit.remark(line)
+    nobody = UsageError("enable-wal asks and nobody answered", hint="give --yes")
+    if sys.stdin is None:
+        raise nobody
     try:
         click.confirm("Switch it?", default=False, abort=True, err=True)
+    except OSError as err:  # standard input is nothing that can be read
+        raise nobody from err
     except click.Abort as err:
         if isinstance(err.__context__, EOFError):
-            raise UsageError("enable-wal asks and nobody answered", hint="give --yes") from err
+            raise nobody from err
         raise

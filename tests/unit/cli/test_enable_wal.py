@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sqlite3
 import subprocess
@@ -75,3 +76,19 @@ def test_enable_wal_is_refused_for_what_is_no_database(call: Call, site: Path) -
 
 def test_enable_wal_is_refused_for_a_database_that_is_not_declared(call: Call, site: Path) -> None:
     assert call("backup", "enable-wal", "other", "--yes").code == 2
+
+
+def test_enable_wal_that_asks_with_standard_input_closed_changes_nothing(
+    call: Call, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert call("backup", "enable-wal", "memory").code == 2 and mode(site / "memory.db") == "delete"
+
+
+@pytest.mark.parametrize(("answer", "code", "then"), [("y\n", 0, "wal"), ("n\n", 130, "delete"), ("\n", 130, "delete")])
+def test_enable_wal_does_what_the_answer_says(
+    call: Call, site: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, then: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    assert call("backup", "enable-wal", "memory").code == code
+    assert mode(site / "memory.db") == then
