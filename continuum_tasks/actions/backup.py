@@ -122,6 +122,10 @@ def _ready(
 ) -> Iterator[_Ready]:
     """Give what was captured, or stage a copy of the database and have it examined meanwhile."""
     request = what.request
+    if taken is not None and taken.staged.digests is None:
+        with _examined(taken.staged, taken.position, request, site=site) as ready:
+            yield ready
+        return
     if taken is not None:
         examine = partial(captured.examined, request)
         yield _Ready(staged=taken.staged, position=taken.position, examine=examine, checked="none", chosen=taken.chosen)
@@ -129,8 +133,14 @@ def _ready(
     begun = position.begin(request.database, repository.name, site=site)
     with _staged(what.source, request, what.scratch, site=site, costs=costs) as staged:
         stands = position.settle(begun, request.database, staged, site=site)
-        with examining(staged, request.database, monotonic=site.clock.monotonic) as found:
-            yield _Ready(staged=staged, position=stands, examine=found.result, checked=str(request.database.check))
+        with _examined(staged, stands, request, site=site) as ready:
+            yield ready
+
+
+@contextmanager
+def _examined(staged: Staged, stands: Position | None, request: Request, *, site: Site) -> Iterator[_Ready]:
+    with examining(staged, request.database, monotonic=site.clock.monotonic) as found:
+        yield _Ready(staged=staged, position=stands, examine=found.result, checked=str(request.database.check))
 
 
 @contextmanager

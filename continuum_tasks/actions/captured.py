@@ -21,7 +21,7 @@ from continuum_tasks.actions.examine import Examined
 from continuum_tasks.actions.fetch import EXPECTED
 from continuum_tasks.actions.replay import Replay, prepare, replay
 from continuum_tasks.actions.site import Site
-from continuum_tasks.capture import standing
+from continuum_tasks.capture import base, standing
 from continuum_tasks.capture.place import CAPTURE
 from continuum_tasks.capture.status import Status
 from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectMissing, SourceError
@@ -33,10 +33,10 @@ from continuum_tasks.sqlite.snapshot import Staged
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A state that was put together, what it builds on, and where it stands."""
+    """A state that was put together, or copied by capture, and where it stands; what it builds on if that is decided."""
 
     staged: Staged
-    chosen: Chosen
+    chosen: Chosen | None
     position: Position
 
 
@@ -46,6 +46,10 @@ def take(request: Request, scratch: Path, *, repository: Repository, site: Site)
     That is: a full, no parent, one that stands on another timeline, a hole since, capture that does not run or cannot ship.
     """
     begun = position.begin(request.database, repository.name, site=site)
+    begins = None if begun is None else _beginning(begun, request, site=site)
+    if begins is not None:
+        yield Progress(phase="stage", note=f"the state at commit {begins.position.commit}, as capture has copied it")
+        return begins
     page_size = None if begun is None else _page_size(request, site=site)
     if begun is None or page_size is None or request.strategy is Strategy.FULL:
         return None
@@ -61,6 +65,25 @@ def take(request: Request, scratch: Path, *, repository: Repository, site: Site)
         return None
     yield Progress(phase="stage", note=f"commits up to {prepared.commit.number} as they were captured: the source is not read")
     return (yield from _assembled(prepared, chosen, scratch, repository=repository))
+
+
+def _beginning(begun: position.Begun, request: Request, *, site: Site) -> Taken | None:
+    """Return the copy of the state that the timeline, or what follows its last hole, begins with, while no backup is of it."""
+    directory = site.state_dir / CAPTURE / request.database.name
+    found, stands = base.read_base(directory), standing.load(directory)
+    if found is None or stands is None or found.timeline != begun.timeline or found.commit != stands.base_after:
+        return None
+    staged = Staged(
+        path=Path(found.path),
+        page_size=found.page_size,
+        n_pages=found.n_pages,
+        taken_at=datetime.fromtimestamp(found.observed_us / 1_000_000, UTC),
+        journal_mode="wal",
+        sqlite_version=apsw.sqlite_lib_version(),
+        damaged=(),
+    )
+    at = Position(timeline=found.timeline, commit=found.commit, settled=found.commit)
+    return Taken(staged=staged, chosen=None, position=at)
 
 
 def _page_size(request: Request, *, site: Site) -> int | None:
