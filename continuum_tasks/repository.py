@@ -32,7 +32,7 @@ from continuum_tasks.errors import (
 )
 from continuum_tasks.layer.format import ObjectContext
 from continuum_tasks.manifest import decode_document, decode_value, encode_document
-from continuum_tasks.model import Attestation, Backup, BackupId, Manifest, StoredObject, WrappedKey
+from continuum_tasks.model import Attestation, Backup, BackupId, Manifest, WrappedKey
 from continuum_tasks.plan.chain import MAX_LINKS
 from continuum_tasks.plan.restore import check_chain
 from continuum_tasks.plan.soundness import MODE_BITS, check_manifest, manifest_key
@@ -138,8 +138,8 @@ class Repository(Records):
             data = self.storage.get(key)
         except ObjectMissing as err:
             raise BackupNotFound(
-                f"backup {backup_id}: no manifest in storage {self.name}",
-                hint="`continuum backup list --storage` shows what is there",
+                f"backup {backup_id}: object {key} is not in storage {self.name}",
+                hint=f"`continuum backup list --storage {self.name}` shows what is there",
             ) from err
         return self._decode_manifest(key, data, check_signature=check_signature)
 
@@ -184,7 +184,7 @@ class Repository(Records):
         found = [key.split("/")[1] for key in self.manifest_keys() if key.endswith(f"/{backup_id}.json")]
         if not found:
             raise BackupNotFound(
-                f"backup {backup_id}: not in storage {self.name}",
+                f"backup {backup_id}: not in storage {self.name}, no object is manifests/*/{backup_id}.json",
                 hint=f"`continuum backup list --storage {self.name}` shows what is there",
             )
         if len(found) > 1:
@@ -345,8 +345,3 @@ def key_context(repository_id: str, base_id: str) -> bytes:
 
 def chunk_context(manifest: Manifest, index: int) -> ObjectContext:
     return ObjectContext(repository_id=manifest.repository_id, backup_id=manifest.backup.id, kind="chunk", index=index)
-
-
-def missing_objects(manifest: Manifest, stored: dict[str, ObjectInfo]) -> list[StoredObject]:
-    """Return the manifest's objects that are not stored, or not with their size."""
-    return [o for o in manifest.objects if o.key not in stored or stored[o.key].size_bytes != o.size_bytes]

@@ -1,7 +1,8 @@
 """Back up one database: stage a consistent copy, store the pages that are new, commit by writing the manifest.
 
 Order is the proof: objects first, then the manifest (from here on the backup exists), then this host's index of it.
-A run that dies before the manifest leaves objects nobody names; one that dies after it leaves a whole backup.
+A run that dies before the manifest leaves objects nobody names, and one that fails takes them back; one that dies after it
+leaves a whole backup.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from continuum_tasks.actions.profile import timed
 from continuum_tasks.actions.reserve import released
 from continuum_tasks.actions.site import Site
 from continuum_tasks.actions.store import Layer, store
+from continuum_tasks.actions.take_back import taken_back
 from continuum_tasks.lock import Held, hold
 from continuum_tasks.model import Backup, BackupId, Manifest, PhaseCost, Position, Progress, SourceFacts, Status
 from continuum_tasks.repository import Repository
@@ -68,22 +70,23 @@ def run(
                     chosen = choose(request, staged.page_size, scratch, repository=repository, site=site)
                 drafted = draft(request, staged, chosen, repository=repository, site=site)
             ending.enter_context(released(drafted.id, repository=repository))
-            yield Progress(phase="stage", note=_of_draft(drafted))
-            layer = yield from store(drafted, staged, scratch, site=site, fan=fan)
-            failpoints.reach("create.chunks_put")
-            yield Progress(phase="check")
-            found = ready.examine()
-            facts = _Facts(
-                source=source,
-                staged=staged,
-                examined=found,
-                costs=(*costs, *layer.costs, *found.costs),
-                checked=ready.checked,
-                position=ready.position,
-            )
-            manifest = _manifest(drafted, layer, facts, site=site)
-            judged = anomalies.judge(manifest, found.row_counts, repository=repository, site=site)
-            yield Progress(phase="check", note=_of_judged(found, judged))
+            with taken_back(drafted, lock, repository=repository):
+                yield Progress(phase="stage", note=_of_draft(drafted))
+                layer = yield from store(drafted, staged, scratch, site=site, fan=fan)
+                failpoints.reach("create.chunks_put")
+                yield Progress(phase="check")
+                found = ready.examine()
+                facts = _Facts(
+                    source=source,
+                    staged=staged,
+                    examined=found,
+                    costs=(*costs, *layer.costs, *found.costs),
+                    checked=ready.checked,
+                    position=ready.position,
+                )
+                manifest = _manifest(drafted, layer, facts, site=site)
+                judged = anomalies.judge(manifest, found.row_counts, repository=repository, site=site)
+                yield Progress(phase="check", note=_of_judged(found, judged))
         yield Progress(phase="commit")
         still_mine()
         with timed("commit", costs, n_bytes=0, monotonic=monotonic):

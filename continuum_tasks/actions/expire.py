@@ -21,6 +21,7 @@ from continuum_tasks.errors import IntegrityError
 from continuum_tasks.lock import Held
 from continuum_tasks.lock import hold as locked
 from continuum_tasks.model import Backup, BackupId, Hold, Progress
+from continuum_tasks.plan.chain import made_on
 from continuum_tasks.plan.keeping import Policy, Sight
 from continuum_tasks.plan.retention import RetentionPlan, plan
 from continuum_tasks.plan.timeline import microseconds
@@ -176,9 +177,12 @@ class _Work:
 
 
 def _look(request: Request, *, repository: Repository, site: Site) -> _Looked:
-    """Read the storage itself, not this host's index of it: other hosts verify, hold and back up too."""
+    """Read the storage itself, not this host's index of it: other hosts verify, hold and back up too.
+
+    Only this host's history is planned: another host may call its database the same, and what it keeps is its own matter.
+    """
     found = reindex.run(repository, site=site)
-    backups = tuple(b for b in found.backups if b.database == request.database)
+    backups = tuple(b for b in made_on(site.host, found.backups) if b.database == request.database)
     holds = site.catalog.holds(repository.name)
     storage_now = sweep.clock_of(repository.storage, nonce=site.random_bytes(6).hex())
     now = site.clock.now()

@@ -23,6 +23,7 @@ from continuum_tasks.jobs import Failure, Job, Jobs, Pool
 from continuum_tasks.keyring import Keyring
 from continuum_tasks.model import Backup, Cipher, Status, Strategy
 from continuum_tasks.plan import health as plan
+from continuum_tasks.plan.chain import made_on
 from continuum_tasks.plan.finding import Finding, Severity, Trouble, worst
 from continuum_tasks.plan.protection import LastBackup, Protection, last_backup
 from continuum_tasks.repository import Repository
@@ -44,7 +45,7 @@ T = TypeVar("T")
 class Surroundings:
     """What is looked at. `check_broker` raises BrokerError; `queues` is what each pool of this host should serve.
 
-    A pool with an empty queue, as beat, is known by its name. `anywhere` are queues that other hosts may serve.
+    A pool with an empty queue, as beat, is known by its name.
     """
 
     config: Config
@@ -54,7 +55,6 @@ class Surroundings:
     repository: Callable[[str], Repository]
     check_broker: Callable[[], None]
     queues: Mapping[str, str]
-    anywhere: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,17 +115,17 @@ def _rehearsed(protection: Protection, site: Site) -> Protection:
 
 
 def protections(config: Config, backups: Sequence[Backup]) -> list[Protection]:
-    """Return what is known of each declared database: its rhythm, and its backups in the declared storages."""
+    """Return what is known of each declared database: its rhythm, and its backups in the declared storages.
+
+    Those that this host made; one that has made none, as after a disaster, lives on what another left.
+    """
     declared = {storage.name for storage in config.storages}
-    return [
-        Protection(
-            database=database.name,
-            storage=database.storage,
-            rhythm=database.rhythm,
-            backups=tuple(b for b in backups if b.database == database.name and b.storage in declared),
-        )
-        for database in config.databases
-    ]
+    found = []
+    for database in config.databases:
+        there = [b for b in backups if b.database == database.name and b.storage in declared]
+        mine = tuple(made_on(config.host, there) or there)
+        found.append(Protection(database=database.name, storage=database.storage, rhythm=database.rhythm, backups=mine))
+    return found
 
 
 def _proven(protection: Protection, around: Surroundings, answering: set[str], *, now: datetime) -> Protection:
@@ -245,16 +245,15 @@ def _problems(source: Source, database: DatabaseConfig, site: Site) -> tuple[str
 
 def _pools(around: Surroundings, *, now: datetime) -> tuple[plan.PoolFacts, ...]:
     reported = around.jobs.pools(now)
-    return tuple(_pool(name, queue, reported, elsewhere=queue in around.anywhere) for name, queue in around.queues.items())
+    return tuple(_pool(name, queue, reported) for name, queue in around.queues.items())
 
 
-def _pool(name: str, queue: str, reported: Sequence[Pool], *, elsewhere: bool) -> plan.PoolFacts:
+def _pool(name: str, queue: str, reported: Sequence[Pool]) -> plan.PoolFacts:
     serving = [p for p in reported if (queue in p.queue.split(",") if queue else p.pool == name)]
     return plan.PoolFacts(
         subject=f"queue {queue}" if queue else name,
         alive=any(pool.alive for pool in serving),
         seen_at=max((pool.seen_at for pool in serving), default=None),
-        elsewhere=elsewhere,
     )
 
 
@@ -286,7 +285,10 @@ def _temp(temp_dir: Path, databases: Sequence[plan.DatabaseFacts]) -> plan.Space
 
 def _writable_bytes(directory: Path) -> int | None:
     """Return what is free in a directory, or where it will be made; None when this user cannot write there."""
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    try:
+        existing = next(path for path in (directory, *directory.parents) if path.exists())
+    except PermissionError:  # to go through a directory above it
+        return None
     usable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     return shutil.disk_usage(existing).free if usable else None
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from continuum_tasks.capture import firstpage, walfile
+from continuum_tasks.capture import firstpage, leftover, walfile
 from continuum_tasks.capture import standing as standings
 from continuum_tasks.capture.beginning import Beginning, data_key, new_standing, seal
 from continuum_tasks.capture.files import make_directory
@@ -210,6 +210,8 @@ class Follower:
             self.looked_us = max(self.looked_us, self.standing.observed_us)
         if judgement.verdict is Verdict.NEW_TIMELINE or self.standing is None:
             previous = None if self.standing is None else self.standing.timeline.id
+            if self.standing is not None:
+                leftover.leave(self.directory, self.standing)
             beginning = Beginning(
                 database=self.database, storage=self.storage, found=found, reason=judgement.reason, previous=previous
             )

@@ -33,6 +33,7 @@ class State(StrEnum):
 class Status:
     """The capture of one database. Times in microseconds since 1970, sizes in bytes, lags in seconds.
 
+    `detail` says why it is in this state, `trouble` what fails although it runs, empty when nothing does.
     `commit` is the last one captured, `durable_commit` the last one in the storage; a lag is from when a commit was seen until
     it was in the storage. `watched_until_us`: there was no commit after `commit` until then. `settled_monotonic_ns` is this
     machine's monotonic clock when the last look began: what was committed before it is in `commit`. `base_after` is a commit
@@ -42,6 +43,7 @@ class Status:
     database: str
     state: State
     detail: str
+    trouble: str
     worker: str
     storage: str
     timeline: str
@@ -103,6 +105,12 @@ def read_status(state_dir: Path, database: str) -> Status | None:
     if heartbeat is not None and heartbeat.worker == status.worker and status.state is State.RUNNING:
         return replace(status, watched_until_us=max(status.watched_until_us, heartbeat.at_us))
     return status
+
+
+def read_heartbeat(state_dir: Path) -> Heartbeat | None:
+    """Return the process that captures on this host, None when none runs."""
+    found: Heartbeat | None = _read(state_dir / CAPTURE / HEARTBEAT, Heartbeat)
+    return None if found is None or holder_died(found.worker) else found
 
 
 def _read(path: Path, cls: type[T]) -> T | None:

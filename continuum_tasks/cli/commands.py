@@ -25,11 +25,15 @@ class Lazy:
 
 COMMANDS: Mapping[str, Lazy] = {
     "init": Lazy(module="init", attribute="init", help="Make a working configuration and a key."),
-    "up": Lazy(module="up", attribute="up", help="Run broker, workers, timetable and Flower until Ctrl-C."),
+    "up": Lazy(module="up", attribute="up", help="Run broker, capture, workers, timetable and Flower until Ctrl-C."),
     "health-check": Lazy(module="health", attribute="health_check", help="Check databases, backups, storages and workers."),
 }
 BACKUP_COMMANDS: Mapping[str, Lazy] = {
     "create": Lazy(module="create", attribute="create", help="Back up a database now."),
+    "capture": Lazy(module="capture", attribute="capture", help="Show, stop and run the capture of every commit."),
+    "enable-wal": Lazy(
+        module="enable_wal", attribute="enable_wal", help="Switch a database to WAL mode, to capture its commits."
+    ),
     "list": Lazy(module="listing", attribute="list_backups", help="List backups, newest first."),
     "info": Lazy(module="listing", attribute="info", help="Show one backup, its chain and its verdicts."),
     "history": Lazy(module="history", attribute="history", help="List captured commits, newest first."),

@@ -10,6 +10,8 @@ EXAMPLES = {
     "up": "continuum up --config-dir /etc/continuum",
     "health-check": "continuum health-check --format json",
     "create": "continuum backup create --strategy incremental --priority high",
+    "capture": "continuum backup capture status",
+    "enable-wal": "continuum backup enable-wal memory --yes",
     "list": "continuum backup list --verified-only --since 7d --limit 10",
     "info": f"continuum backup info {ID}",
     "history": 'continuum backup history --around "2026-11-23 14:30" --tables',

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from continuum_tasks.errors import ContinuumError
 from continuum_tasks.model import BackupId, TimelineId
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -60,6 +62,19 @@ def is_name(text: str) -> bool:
 def name_option(flag: str, text: str) -> Callable[[Command], Command]:
     """Make an option that takes a declared name; the command gets an empty one when it was not given."""
     return click.option(flag, metavar="NAME", type=name, default=None, callback=_or_empty, help=text)
+
+
+def complete_database(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the databases of backup.conf whose names begin so, none when the configuration cannot be read."""
+    from continuum_tasks.cli.asked import Asked
+    from continuum_tasks.config import find_config_directory, load_config
+
+    asked = ctx.find_object(Asked)
+    try:
+        found = load_config(find_config_directory(asked.config_dir if asked else None, os.environ)).databases
+    except ContinuumError:
+        return []
+    return [CompletionItem(one.name, help=str(one.path)) for one in found if one.name.startswith(incomplete)]
 
 
 def region(text: str) -> str:

@@ -36,7 +36,7 @@ def show(preview: Preview) -> None:
         ]
     )
     emit.say("")
-    columns = [Column(title="layer", folds=True), Column(title="objects", right=True), Column(title="stored", right=True)]
+    columns = [Column(title="layer"), Column(title="objects", right=True), Column(title="stored", right=True)]
     shown = preview.layers[-SHOWN_LAYERS:]
     if len(preview.layers) > len(shown):
         emit.say(f"{len(preview.layers)} layers, the last {len(shown)}:")

@@ -132,7 +132,7 @@ def _fields(name: Pair, outcome: Outcome) -> dict[str, Any]:
 
 
 def _show_one(done: action.Applied) -> None:
-    columns = [Column(title="backup", folds=True), Column(title="stored", right=True), Column(title="fate")]
+    columns = [Column(title="backup"), Column(title="stored", right=True), Column(title="fate")]
     rolled = {r.backup_id: r for r in done.roll_forward}
     rows = []
     for decision in done.decisions:

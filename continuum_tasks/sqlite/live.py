@@ -11,8 +11,9 @@ import apsw
 
 from continuum_tasks.errors import SourceBusy, SourceRefused
 from continuum_tasks.sqlite.check import counts
+from continuum_tasks.sqlite.patience import wait_for_locks
 
-BUSY_MILLISECONDS = 5_000
+BUSY_SECONDS = 5.0
 
 
 def row_counts(path: Path) -> tuple[tuple[str, int], ...]:
@@ -40,7 +41,7 @@ def opened(path: Path) -> Iterator[apsw.Connection]:
     try:
         connection = apsw.Connection(f"file:{quote(str(path))}?mode=ro", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
         try:
-            connection.set_busy_timeout(BUSY_MILLISECONDS)
+            wait_for_locks(connection, BUSY_SECONDS)
             yield connection
         finally:
             connection.close()

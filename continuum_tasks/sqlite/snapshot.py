@@ -20,6 +20,7 @@ from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.header import SAMPLE_BYTES, Header, parse_header
 from continuum_tasks.sqlite.holders import describe, holders, others
 from continuum_tasks.sqlite.inspect import Source, wal_bytes
+from continuum_tasks.sqlite.patience import wait_for_locks
 from continuum_tasks.sqlite.staging import check_space, private_directory
 
 # 16 MiB a step: 1 GiB takes as long as in one step (1.8 s), 1 MiB steps take twice that; a step lasts about 25 ms.
@@ -126,7 +127,7 @@ def _read_transaction(source: Source, limits: StageLimits) -> Iterator[apsw.Conn
     left_wal = wal_bytes(source.path) > 0
     connection = apsw.Connection(os.fspath(source.path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        connection.set_busy_timeout(int(limits.busy_timeout_seconds * 1000))
+        wait_for_locks(connection, limits.busy_timeout_seconds)
         # As the last one out we would checkpoint: the user's commits stay where the user's own process left them.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(left_wal))
         connection.execute("BEGIN")

@@ -148,6 +148,11 @@ def test_a_pool_command_names_its_queue_and_no_url(config: Config) -> None:
         assert not [word for word in words if "redis" in word]
 
 
+def test_capture_is_a_process_of_its_own_and_asks_for_no_broker() -> None:
+    words = pools.capture_command()
+    assert words[1:] == ("-m", "workers.capture") and pools.CAPTURE not in {"agent", "transfer", "verify", "control"}
+
+
 def test_a_pool_runs_with_the_given_configuration_and_a_remapped_sigterm(config: Config) -> None:
     found = pools.environment(config.directory, {"PATH": "/bin", "PYTHONPATH": "/x"})
     assert (found["CONTINUUM_CONFIG_DIR"], found["REMAP_SIGTERM"], found["PATH"]) == (str(config.directory), "SIGQUIT", "/bin")

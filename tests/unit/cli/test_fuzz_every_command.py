@@ -16,7 +16,7 @@ from continuum_tasks.cli.main import cli
 from tests.unit.cli.conftest import Call
 from tests.unit.cli.test_fuzz import ODD, QUICK, WORDS, check
 
-NEVER_ENDING = {"up", "--follow"}  # they run until somebody stops them
+NEVER_ENDING = {"up", "run", "--follow"}  # they run until somebody stops them
 HUGE = ("9" * 30, "-" + "9" * 30, "9" * 18 + "d", "9" * 400 + "h", "99999-01-01", "0001-01-01T00:00:00Z", "1e400", "0x10", "٣")
 # What a command wants before it looks at the rest.
 NEEDED = {
@@ -128,7 +128,7 @@ FILES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore:unclosed <socket")
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_of_the_wrong_kind_is_answered_wherever_a_path_is_taken(call: Call, site: Path, full: str, kind: str) -> None:
@@ -159,7 +159,7 @@ def test_a_file_of_the_wrong_kind_is_answered_wherever_a_path_is_taken(call: Cal
         check(["init", "--yes", *words, "--format=json"])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "part", ["etc/log/backup.log", "etc/state/audit.log", "etc/log/dr-drills.log", "etc/state/reports", "etc/state/drills"]
 )
