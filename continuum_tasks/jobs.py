@@ -26,6 +26,7 @@ from continuum_tasks.process import holder_died, worker_id
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 
 POOL_SILENT_SECONDS = 10  # five missed beats: a pool that is silent for longer does not count as serving
+BY_COMMAND = "by_command"  # in the arguments of what a command did in its own process
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS = (
     "id, kind, database, args, state, priority, attempts, max_attempts, token, lease_until, claimed_by, parent_id,"
@@ -203,6 +204,17 @@ class Jobs:
         state = "CASE WHEN ? AND attempts<max_attempts THEN 'queued' ELSE 'failed' END"
         values = (retry, _dumps_failure(Failure.of(error)), _micros(now))
         self._change(job_id, token, f"state={state}, error=?, lease_until=NULL, updated_at=?", values)
+
+    def note_failed(self, kind: str, args: Mapping[str, JsonValue], error: Exception, *, database: str, now: datetime) -> None:
+        """Keep that work which had no row, done by a command in its own process, failed. Nobody can claim it."""
+        at = _micros(now)
+        values = (f"here-{secrets.token_hex(8)}", kind, database, _dumps({**args, BY_COMMAND: True}))
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO jobs (id, kind, database, args, priority, attempts, max_attempts, state, error, created_at,"
+                " updated_at) VALUES (?,?,?,?,3,1,1,'failed',?,?,?)",
+                (*values, _dumps_failure(Failure.of(error)), at, at),
+            )
 
     def cancel(self, job_id: str, *, reason: str, now: datetime) -> bool:
         """End a job and its children that have not ended, whoever holds them; their holders get StaleClaim next.

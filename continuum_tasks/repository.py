@@ -32,7 +32,7 @@ from continuum_tasks.errors import (
 )
 from continuum_tasks.layer.format import ObjectContext
 from continuum_tasks.manifest import decode_document, decode_value, encode_document
-from continuum_tasks.model import Attestation, Backup, BackupId, Manifest, StoredObject, WrappedKey
+from continuum_tasks.model import Attestation, Backup, BackupId, Manifest, WrappedKey
 from continuum_tasks.plan.chain import MAX_LINKS
 from continuum_tasks.plan.restore import check_chain
 from continuum_tasks.plan.soundness import MODE_BITS, check_manifest, manifest_key
@@ -345,8 +345,3 @@ def key_context(repository_id: str, base_id: str) -> bytes:
 
 def chunk_context(manifest: Manifest, index: int) -> ObjectContext:
     return ObjectContext(repository_id=manifest.repository_id, backup_id=manifest.backup.id, kind="chunk", index=index)
-
-
-def missing_objects(manifest: Manifest, stored: dict[str, ObjectInfo]) -> list[StoredObject]:
-    """Return the manifest's objects that are not stored, or not with their size."""
-    return [o for o in manifest.objects if o.key not in stored or stored[o.key].size_bytes != o.size_bytes]

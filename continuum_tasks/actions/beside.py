@@ -7,23 +7,30 @@ import glob
 import hashlib
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from continuum_tasks.actions.assemble import assemble, prove
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
-from continuum_tasks.errors import ConfigError, NoSpace
+from continuum_tasks.errors import ConfigError, DatabaseLocked, NoSpace
 from continuum_tasks.lock import host_lock
 from continuum_tasks.model import Manifest, Progress
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite.staging import check_space, private_directory
 
 
-def target_lock(target: Path, site: Site) -> AbstractContextManager[None]:
+@contextmanager
+def target_lock(target: Path, site: Site) -> Iterator[None]:
     """Hold a target path on this host: one restore or undo of it at a time. Raises DatabaseLocked."""
     name = f"target-{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}"
-    return host_lock(name, site.contender())
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(host_lock(name, site.contender()))
+        except DatabaseLocked as err:
+            hint = "wait for it to end; then look at the database before you try again"
+            raise DatabaseLocked(f"{target}{err.message.removeprefix(name)}", hint=hint) from err
+        yield
 
 
 @contextmanager

@@ -56,8 +56,15 @@ def run(command: Command, *, monotonic: Callable[[], float]) -> Generator[Progre
 
 def _judge(code: int) -> str:
     if code < 0:
-        return f"the command was killed by {signal.Signals(-code).name}"
+        return f"the command was killed by {_name(-code)}"
     return f"the command exited with {code}" if code else ""
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"
 
 
 def tail(path: Path) -> bytes:

@@ -76,7 +76,7 @@ def run(
         try:
             yield from watch.follow(_rehearse(one))
         except ContinuumError as err:
-            record = _record(one, findings=(err.message,))
+            record = _record(one, findings=(err.message.removeprefix(f"backup {request.backup.id}: "),))
             say(record)
             with suppress(ContinuumError):  # the storage may be what failed; the log and the catalog know by then
                 _keep(one, record)

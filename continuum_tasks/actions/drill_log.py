@@ -14,7 +14,7 @@ def open_for_appending(path: Path) -> int:
     """Return a descriptor that appends to the log (made 0600 when missing). Raises ConfigError before any work is done."""
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as err:
         reason = (err.strerror or type(err).__name__).lower()
         raise ConfigError(f"{path}: the drill log cannot be written: {reason}", hint="set drill_log in backup.conf") from err

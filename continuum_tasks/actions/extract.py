@@ -18,8 +18,9 @@ from continuum_tasks.errors import ContinuumError, NoSpace
 from continuum_tasks.model import Backup, BackupId, Progress
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite import bring, rows
+from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.match import SAMPLE, Match, OnConflict
-from continuum_tasks.sqlite.pick import Picked, pick
+from continuum_tasks.sqlite.pick import Picked, check_expression, pick
 
 SHOWN = 20
 
@@ -71,6 +72,9 @@ def run(
     Raises BackupNotFound, KeyringError, IntegrityError, StorageError, NoSpace, UsageError (table, expression), and for a
     live database SourceError, TargetError: then nothing was written. What would stop it is returned by a dry run.
     """
+    check_expression(request.where)  # what is typed wrong is said before minutes of fetching
+    if request.into is not None:
+        inspect(request.into)
     yield Progress(phase="plan")
     chain = repository.read_chain(request.backup_id)
     backup = chain[-1].backup

@@ -44,7 +44,7 @@ T = TypeVar("T")
 class Surroundings:
     """What is looked at. `check_broker` raises BrokerError; `queues` is what each pool of this host should serve.
 
-    A pool with an empty queue, as beat, is known by its name. `anywhere` are queues that other hosts may serve.
+    A pool with an empty queue, as beat, is known by its name.
     """
 
     config: Config
@@ -54,7 +54,6 @@ class Surroundings:
     repository: Callable[[str], Repository]
     check_broker: Callable[[], None]
     queues: Mapping[str, str]
-    anywhere: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,16 +244,15 @@ def _problems(source: Source, database: DatabaseConfig, site: Site) -> tuple[str
 
 def _pools(around: Surroundings, *, now: datetime) -> tuple[plan.PoolFacts, ...]:
     reported = around.jobs.pools(now)
-    return tuple(_pool(name, queue, reported, elsewhere=queue in around.anywhere) for name, queue in around.queues.items())
+    return tuple(_pool(name, queue, reported) for name, queue in around.queues.items())
 
 
-def _pool(name: str, queue: str, reported: Sequence[Pool], *, elsewhere: bool) -> plan.PoolFacts:
+def _pool(name: str, queue: str, reported: Sequence[Pool]) -> plan.PoolFacts:
     serving = [p for p in reported if (queue in p.queue.split(",") if queue else p.pool == name)]
     return plan.PoolFacts(
         subject=f"queue {queue}" if queue else name,
         alive=any(pool.alive for pool in serving),
         seen_at=max((pool.seen_at for pool in serving), default=None),
-        elsewhere=elsewhere,
     )
 
 
@@ -286,7 +284,10 @@ def _temp(temp_dir: Path, databases: Sequence[plan.DatabaseFacts]) -> plan.Space
 
 def _writable_bytes(directory: Path) -> int | None:
     """Return what is free in a directory, or where it will be made; None when this user cannot write there."""
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    try:
+        existing = next(path for path in (directory, *directory.parents) if path.exists())
+    except PermissionError:  # to go through a directory above it
+        return None
     usable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     return shutil.disk_usage(existing).free if usable else None
 

@@ -16,6 +16,7 @@ from continuum_tasks.metrics import Sample
 from continuum_tasks.model import Backup
 from continuum_tasks.plan import report as plan
 from continuum_tasks.plan.attention import attention
+from continuum_tasks.plan.finding import Finding, warning
 from continuum_tasks.plan.protection import target_seconds
 
 # Actions of the audit log that change what is kept.
@@ -26,6 +27,7 @@ def run(period: str, *, config: Config, site: Site, jobs: Jobs) -> plan.Report:
     """Report on the `day`, `week` or `month` that ends now. Raises ConfigError or IntegrityError for metadata.db."""
     span = plan.Period.ending(site.clock.now(), name=period)
     backups = tuple(site.catalog.backups())
+    decisions, unread = _decided(site.state_dir / audit.FILE, since=span.since)
     rows = plan.Rows(
         databases=_declared(config),
         backups=backups,
@@ -33,11 +35,11 @@ def run(period: str, *, config: Config, site: Site, jobs: Jobs) -> plan.Report:
         failed=tuple(_failed(jobs, since=span.since)),
         verdicts=tuple(_verdicts(backups, site)),
         drills=tuple(drill for storage in config.storages for drill in site.catalog.drills(storage.name)),
-        decisions=tuple(_decisions(site.state_dir / audit.FILE, since=span.since)),
+        decisions=decisions,
         storages=usage.run(config.storages, backups, site=site),
     )
     made = plan.build(rows, span, host=site.host)
-    return replace(made, attention=attention(made))
+    return replace(made, attention=(*attention(made), *unread))
 
 
 def _declared(config: Config) -> tuple[plan.Declared, ...]:
@@ -82,6 +84,15 @@ def _verdicts(backups: Iterable[Backup], site: Site) -> Iterator[plan.Verdict]:
         if backup.verified_at is not None or backup.failed_at is not None:
             for attestation in site.catalog.attestations(backup.storage, backup.id):
                 yield plan.Verdict(database=backup.database, attestation=attestation)
+
+
+def _decided(path: Path, *, since: datetime) -> tuple[tuple[plan.Decision, ...], tuple[Finding, ...]]:
+    """Read the decisions; an audit log that cannot be read costs the report these, and is said in it."""
+    try:
+        return tuple(_decisions(path, since=since)), ()
+    except OSError as err:
+        text = f"{path}: {(err.strerror or 'cannot be read').lower()}: retention decisions are not in this report"
+        return (), (warning("audit log", text, "make it a regular file that this user may read"),)
 
 
 def _decisions(path: Path, *, since: datetime) -> Iterator[plan.Decision]:

@@ -38,8 +38,8 @@ def _free_bytes(settings: StorageConfig) -> tuple[int | None, Trouble | None]:
     """Ask the disk of a local storage; where others end does not show, and asking them would write into them."""
     if settings.path is None:
         return None, None
-    existing = next(path for path in (settings.path, *settings.path.parents) if path.exists())
     try:
+        existing = next(path for path in (settings.path, *settings.path.parents) if path.exists())
         return shutil.disk_usage(existing).free, None
     except OSError as err:
         message = f"storage {settings.name}: {settings.path} cannot be looked at: {err.strerror}"

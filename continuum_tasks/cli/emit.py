@@ -87,8 +87,10 @@ def moment(at: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration for people: `0.42 s`, `3 min 5 s`, `2 h 10 min`."""
+    """Return a duration for people: `0.42 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`."""
     if seconds < 60:
         return f"{seconds:.2f} s"
+    if seconds >= 86_400:
+        return f"{int(seconds) // 86_400} d {int(seconds) % 86_400 // 3_600} h"
     minutes = int(seconds) // 60
     return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -63,7 +63,7 @@ def logs(n: int | None, level: str | None, since: datetime | None, follow: bool)
         n=TAIL if n is None and since is None else n,
     )
     with ExitStack() as stack:
-        sources = tail.open_log(path, stack, not_before=0.0 if since is None else (since - SLACK).timestamp())
+        sources = tail.open_log(path, stack, not_before=0.0 if since is None else _before(since).timestamp())
         if not sources:
             emit.remark(f"{path}: nothing was logged yet")
         current = next((s for s in sources if s.path == path and s.size is not None), None)
@@ -116,7 +116,11 @@ def _is_over(raw: bytes, *, since: datetime | None) -> bool:
     if since is None:
         return False
     at = parse(raw).at
-    return at is not None and at < since - SLACK
+    return at is not None and at < _before(since)
+
+
+def _before(since: datetime) -> datetime:
+    return since - SLACK if since.year > 1 else since  # nothing is before year 1
 
 
 def _show(lines: Iterable[bytes], *, follow: bool) -> None:

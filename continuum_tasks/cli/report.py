@@ -18,6 +18,7 @@ from continuum_tasks.cli.usage import fields as usage_fields
 from continuum_tasks.cli.usage import growth, index
 from continuum_tasks.manifest import to_json
 from continuum_tasks.page.document import document
+from continuum_tasks.plan import summary
 from continuum_tasks.plan.report import DatabaseReport, Report
 from continuum_tasks.plan.trend import sparkline
 from continuum_tasks.plan.usage import StorageUsage
@@ -144,10 +145,13 @@ def _storage(storage: StorageUsage) -> list[str]:
 def _lists(made: Report) -> None:
     failed = [[emit.moment(f.at), f"{f.kind} {f.database}".strip(), f"{f.error}: {f.message}"] for f in made.failed]
     suspect = [
-        [emit.moment(run.created_at), run.backup_id or f"{run.strategy}, expired", "; ".join(run.suspect_reasons)]
-        for run in made.suspects
+        [emit.moment(group.since), group.subject, "; ".join(group.last.suspect_reasons)]
+        for group in summary.suspected(made.suspects)
     ]
-    decided = [[emit.moment(d.at), f"{d.action} {d.subject}", f"{d.outcome}: {d.detail}".rstrip(": ")] for d in made.decisions]
+    decided = [
+        [emit.moment(d.at), f"{d.action} {group.subject}", f"{d.outcome}: {d.detail}".rstrip(": ")]
+        for group, d in ((group, group.last) for group in summary.decided(made.decisions))
+    ]
     for title, rows in (("failed", failed), ("suspect", suspect), ("retention", decided)):
         _list(title, rows)
 

@@ -11,11 +11,11 @@ import click
 
 from continuum_tasks.actions import deeds
 from continuum_tasks.actions.audited import Deed, user
-from continuum_tasks.cli import hand_over
+from continuum_tasks.cli import failures, hand_over
 from continuum_tasks.cli.asked import asked, local_forced
 from continuum_tasks.cli.emit import document, remark, say, warn
 from continuum_tasks.cli.progress import display
-from continuum_tasks.errors import BrokerError, BrokerUnreachable, NoWorker, UsageError
+from continuum_tasks.errors import BrokerError, BrokerUnreachable, ContinuumError, NoWorker, UsageError
 from continuum_tasks.manifest import from_json
 from continuum_tasks.model import Progress
 from continuum_tasks.runtime import Runtime
@@ -94,7 +94,11 @@ def _without(work: Work, runtime: Runtime, how: Manner, err: BrokerError) -> Any
 
 def _here(work: Work, runtime: Runtime, how: Manner) -> Any:
     deed = deeds.of_row(work.row.kind, work.row.args, by=user())
-    return run_here(witnessed(work.here(runtime), deed, runtime), title=work.title, steps=how.steps)
+    try:
+        return run_here(witnessed(work.here(runtime), deed, runtime), title=work.title, steps=how.steps)
+    except ContinuumError as err:
+        failures.keep(work.row, runtime, err)
+        raise
 
 
 def witnessed(action: Generator[Progress, None, Any], deed: Deed | None, runtime: Runtime) -> Generator[Progress, None, Any]:

@@ -23,6 +23,7 @@ from continuum_tasks.page.parts import (
     table,
     word,
 )
+from continuum_tasks.plan import summary
 from continuum_tasks.plan.report import Bar, DatabaseReport, FailedRun, Period, Report
 from continuum_tasks.plan.usage import StorageUsage
 
@@ -83,7 +84,7 @@ def drills(report: Report) -> Html:
     """What test restores took, with the trend."""
     found = report.drills
     if not found.history:
-        none = paragraph("No drill has been made: ", code("continuum backup test-restore --latest"), " makes one.")
+        none = paragraph("No drill has been made: ", code("continuum backup drill"), " makes one.")
         return section("drills", "Drills (RTO)", none)
     trend = "too few to tell a trend"
     if found.change is not None:
@@ -169,7 +170,8 @@ def retention(report: Report) -> Html:
         *(Column(title="at (UTC)", kind=WHEN), Column(title="action"), Column(title="what")),
         *(Column(title="outcome"), Column(title="why", kind=LONG)),
     ]
-    rows = [[moment(d.at), d.action, code(d.subject), d.outcome, d.detail] for d in report.decisions]
+    found = [(group, group.last) for group in summary.decided(report.decisions)]
+    rows = [[moment(d.at), d.action, code(group.subject), d.outcome, d.detail] for group, d in found]
     return section(
         "retention",
         "Retention",
@@ -183,17 +185,12 @@ def anomalies(report: Report) -> Html:
     if not report.suspects:
         return section("anomalies", "Anomalies and suspects", paragraph("None of the period's backups is suspect."))
     columns = [
-        *(Column(title="at (UTC)", kind=WHEN), Column(title="database")),
+        *(Column(title="since (UTC)", kind=WHEN), Column(title="database")),
         *(Column(title="backup"), Column(title="why it is suspect", kind=LONG)),
     ]
     rows = [
-        [
-            moment(run.created_at),
-            run.database,
-            code(run.backup_id or f"{run.strategy}, expired"),
-            "; ".join(run.suspect_reasons),
-        ]
-        for run in report.suspects
+        [moment(group.since), group.last.database, code(group.subject), "; ".join(group.last.suspect_reasons)]
+        for group in summary.suspected(report.suspects)
     ]
     return section("anomalies", "Anomalies and suspects", table(columns, rows))
 

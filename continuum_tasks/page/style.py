@@ -39,6 +39,7 @@ th{color:var(--soft);font-weight:600;text-align:left;font-size:12.5px;white-spac
 th,td{padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
 td.long{overflow-wrap:anywhere;min-width:15em}
 td.number,th.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+td code{overflow-wrap:normal}
 td.when{white-space:nowrap;font-variant-numeric:tabular-nums}
 code{font:12.5px/1.4 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 svg.chart{display:block;width:100%;min-width:540px;height:auto;margin:6px 0}

@@ -83,12 +83,12 @@ def _drills(report: Report) -> Iterator[Finding]:
         last = next(drill for drill in reversed(drills.in_period) if not drill.passed)
         found = last.findings[0] if last.findings else "no finding was noted"
         text = f"{_n(drills.n_failed, 'drill')} failed, the last of {last.backup_id}: {found}"
-        yield critical("drills", text, "continuum backup test-restore --latest")
+        yield critical("drills", text, f"remove the cause, then: continuum backup {last.kind} {last.backup_id}")
     if not drills.history:
-        yield warning("drills", "no drill was ever made", "continuum backup test-restore --latest")
+        yield warning("drills", "no drill was ever made", "continuum backup drill")
     elif report.period.until - drills.history[-1].at > DRILL_EVERY:
         age = show_seconds((report.period.until - drills.history[-1].at).total_seconds())
-        yield warning("drills", f"the last one was {age} ago", "continuum backup test-restore --latest")
+        yield warning("drills", f"the last one was {age} ago", "continuum backup drill")
     if drills.change is not None and drills.change > SLOWER:
         text = f"restores take {100 * drills.change:.0f} % longer than they did"
         yield warning("drills", text, "a shorter chain restores faster: make fulls more often")

@@ -43,12 +43,11 @@ class StorageFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolFacts:
-    """Who serves one queue of this host, or beat. `elsewhere`: another host's workers may serve it just as well."""
+    """Who serves one queue of this host, or beat."""
 
     subject: str
     alive: bool
     seen_at: datetime | None
-    elsewhere: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +199,6 @@ def _pool(pool: PoolFacts, *, now: datetime) -> Finding:
     if pool.alive:
         return ok(pool.subject, "alive")
     seen = "" if pool.seen_at is None else f", last seen {show_seconds(max(0.0, (now - pool.seen_at).total_seconds()))} ago"
-    if pool.elsewhere:
-        return ok(pool.subject, f"not served by this host{seen}; another one may")
     return warning(pool.subject, f"not alive{seen}", "start it: `continuum up`, or the service that runs the workers")
 
 

@@ -17,6 +17,7 @@ from continuum_tasks.plan.verification import newest_of_each_chain
 
 WEEK = timedelta(days=7)
 AGAIN_AFTER = timedelta(days=1)  # how long after a test restore or drill that failed another one is tried
+HALF_A_LOOK_SECONDS = 30  # the timetable looks each minute
 WINDOW_OPENS = time(1, tzinfo=UTC)
 WINDOW = timedelta(hours=2)
 _SUNDAY = 6
@@ -98,11 +99,20 @@ def _backup_due(backups: Sequence[Backup], rhythm: Rhythm, *, now: datetime) -> 
         reason = "no full yet" if last is None else f"last full at {last:%Y-%m-%d %H:%M:%S} UTC"
         return (Due(duty=Duty.BACKUP, strategy=Strategy.FULL, reason=reason),)
     made = [b.created_at for b in backups]
-    if _is_due(made, rhythm.incremental_every_seconds, now=now):
+    if _is_due(made, _soon(rhythm.incremental_every_seconds), now=now):
         last = _last(made, rhythm.incremental_every_seconds, now=now)
         reason = "no backup yet" if last is None else f"last backup at {last:%H:%M:%S} UTC"
         return (Due(duty=Duty.BACKUP, strategy=Strategy.INCREMENTAL, reason=reason),)
     return ()
+
+
+def _soon(every_seconds: int) -> int:
+    """Return when an increment is due, to the nearest look.
+
+    A snapshot is taken moments after the look that asked for it, so at the look one interval later it is not quite that
+    old. Waiting for the next one would make 4 minutes 5, which is the whole target.
+    """
+    return max(every_seconds - HALF_A_LOOK_SECONDS, 3 * every_seconds // 4, min(1, every_seconds))
 
 
 def _weekly_verify_due(backups: Sequence[Backup], rhythm: Rhythm, *, now: datetime) -> tuple[Due, ...]:
@@ -137,17 +147,24 @@ def _rehearsals_due(history: History, rhythm: Rhythm, *, now: datetime) -> tuple
     points = usable(history.backups)
     if not points:
         return ()
-    begun = history.backups[-1].created_at  # a new database is not late with what it never did
+    # A new database is not late with what it never did. Records outlive the backups that retention takes.
+    begun = min([history.backups[-1].created_at, *(record.at for record in history.rehearsals)])
     if any(not record.passed and abs(now - record.at) < AGAIN_AFTER for record in history.rehearsals):
         return ()
     passed = [record for record in history.rehearsals if record.passed]
     drills = [record.at for record in passed if record.kind is Rehearsal.DRILL]
-    if _is_due(drills or [begun], rhythm.drill_every_seconds, now=now):
+    if _is_due(drills or [begun], _drill_every(history, rhythm), now=now):
         return (Due(duty=Duty.DRILL, reason=_since("drill", drills)),)
     restores = [record.at for record in passed]
     if _is_due(restores or [begun], rhythm.test_restore_every_seconds, now=now):
         return (Due(duty=Duty.TEST_RESTORE, backup=points[0], reason=_since("test restore", restores)),)
     return ()
+
+
+def _drill_every(history: History, rhythm: Rhythm) -> int:
+    """Return how often a drill is owed: the first within a week where no test restore leaves a record of how old this is."""
+    recorded = bool(history.rehearsals) or rhythm.test_restore_every_seconds > 0
+    return rhythm.drill_every_seconds if recorded else min(rhythm.drill_every_seconds, int(WEEK.total_seconds()))
 
 
 def _since(what: str, done_at: Sequence[datetime]) -> str:

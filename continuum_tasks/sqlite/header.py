@@ -67,7 +67,7 @@ def _check_magic(data: bytes, name: str) -> None:
                 f"{name}: not a readable SQLite database, it looks encrypted (SQLCipher or the like)",
                 hint="back it up with the library that holds its key, or decrypt it; backups are encrypted by this tool",
             )
-        raise SourceRefused(f"{name}: not an SQLite database", hint="correct the database's path in backup.conf")
+        raise SourceRefused(f"{name}: not an SQLite database", hint="correct the path, here or in backup.conf")
     if len(data) < _HEADER_BYTES:
         raise SourceRefused(f"{name}: cut off after {len(data)} bytes", hint="restore it from a backup")
 

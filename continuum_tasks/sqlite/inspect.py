@@ -100,7 +100,7 @@ def _resolve(path: Path) -> Path:
         resolved = path.resolve(strict=True)
         os.fspath(resolved).encode()
     except (FileNotFoundError, NotADirectoryError) as err:
-        raise SourceMissing(f"{path}: no such file", hint="correct the database's path in backup.conf") from err
+        raise SourceMissing(f"{path}: no such file", hint="correct the path, here or in backup.conf") from err
     except PermissionError as err:
         raise SourceRefused(f"{path}: no permission to reach it", hint="run as the database's owner or as root") from err
     except (RuntimeError, OSError) as err:

@@ -38,14 +38,19 @@ class Picked:
         return f"c{[own.lower() for own in self.columns].index(name.lower())}"
 
 
+def check_expression(where: str) -> None:
+    """Raise UsageError for what cannot be one expression, whatever the table; empty = all rows."""
+    why = problem(where) if where else ""
+    if why:
+        raise UsageError(f"--where: {why}", hint="give one SQL expression, such as \"created_at >= '2025-12-06'\"")
+
+
 def pick(copy: Path, picked: Path, table: str, *, where: str) -> Picked:
     """Pick rows of a plain table of the private file `copy` into the new file `picked`.
 
     Raises UsageError for a table that is not there and for an expression SQLite does not take, ProofFailed, NoSpace.
     """
-    why = problem(where) if where else ""
-    if why:
-        raise UsageError(f"--where: {why}", hint="give one SQL expression, such as \"created_at >= '2025-12-06'\"")
+    check_expression(where)
     with _errors(copy):
         found, encoding = _look(copy, table)
         connection = apsw.Connection(f"file:{quote(str(picked))}", flags=_FLAGS)

@@ -60,7 +60,6 @@ def surroundings(runtime: Runtime) -> health.Surroundings:
         repository=runtime.repository,
         check_broker=lambda: check_broker(broker_url(config)),
         queues=queues,
-        anywhere=frozenset(),  # nobody serves the queues of this host unless told to
     )
 
 

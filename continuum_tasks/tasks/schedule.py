@@ -12,7 +12,7 @@ from celery import Task, shared_task
 from continuum_tasks.actions import verify
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import ContinuumError, ProofFailed, StorageError
-from continuum_tasks.jobs import Job, JobOptions, JsonValue
+from continuum_tasks.jobs import BY_COMMAND, Job, JobOptions, JsonValue
 from continuum_tasks.manifest import to_json
 from continuum_tasks.model import Attestation, Backup, Level
 from continuum_tasks.plan import gate, schedule
@@ -130,9 +130,12 @@ def _due(runtime: Runtime, database: DatabaseConfig, now: datetime) -> tuple[sch
 
 
 def _runs(runtime: Runtime, database: DatabaseConfig) -> list[gate.Run]:
-    """Return how the last backups of a database into its storage ended, newest first."""
+    """Return how the workers' last backups of a database into its storage ended, newest first.
+
+    Of what commands did in their own processes only failures have rows: three would hide a success between them.
+    """
     ended = runtime.jobs.ended(Duty.BACKUP.value, database=database.name, limit=5 * gate.N_FAILURES)
-    return [_run(job) for job in ended if job.args.get("storage") == database.storage]
+    return [_run(job) for job in ended if job.args.get("storage") == database.storage and not job.args.get(BY_COMMAND)]
 
 
 def _run(job: Job) -> gate.Run:

@@ -169,7 +169,7 @@ def start(sandbox: Sandbox, *arguments: object, failpoints: str = "") -> subproc
 
 def outcome(process: subprocess.Popen[str]) -> Outcome:
     """Wait for it and read how it ended."""
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=180)
     said = json.loads(out) if out else {}
     return Outcome(
         code=process.returncode, result=said.get("result", {}), error=said.get("error", ""), message=said.get("message", "")

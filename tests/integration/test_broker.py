@@ -108,7 +108,7 @@ def test_a_server_that_may_evict_is_refused_with_the_remedy(config: Config, poli
             check_broker(broker_url(config))
         assert "maxmemory-policy noeviction" in caught.value.hint
         with worker(config) as process:
-            assert process.wait(timeout=30) == BrokerUnsafe.exit_code
+            assert process.wait(timeout=180) == BrokerUnsafe.exit_code
         assert live_pools(config) == {}
 
 
@@ -117,7 +117,7 @@ def test_a_broker_that_accepts_and_never_answers_is_unreachable_within_seconds()
         began = time.monotonic()
         with pytest.raises(BrokerUnreachable):
             check_broker(f"redis://user:secret@127.0.0.1:{silent.getsockname()[1]}/0")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def test_messages_about_a_broker_never_show_its_password() -> None:
@@ -150,14 +150,14 @@ def test_a_job_rung_five_times_runs_once(config: Config, jobs: Jobs) -> None:
 
 
 def test_the_job_of_a_killed_worker_is_taken_by_the_next_one(config: Config, jobs: Jobs) -> None:
-    jobs.add("k", {"seconds": 3}, id="a", now=now())
+    jobs.add("k", {"seconds": 6}, id="a", now=now())
     with server(config):
         with worker(config) as first:
             ring_row(config, "a")
             assert until(lambda: ran(config) == ["begin a 1"])
             (task_process,) = psutil.Process(first.pid).children()
             first.kill()
-            assert until(lambda: not task_process.is_running(), seconds=5)
+            assert until(lambda: not task_process.is_running())
         assert [j.id for j in jobs.due(now())] == ["a"]
         with worker(config):
             ring_row(config, "a")
@@ -170,7 +170,7 @@ def test_a_task_that_kills_its_process_is_redelivered_only_to_the_attempt_cap(co
     jobs.add("k", {"die": True}, id="a", max_attempts=3, now=now())
     with server(config), worker(config):
         ring_row(config, "a")
-        assert until(lambda: "refused a" in ran(config), seconds=40)
+        assert until(lambda: "refused a" in ran(config))
         assert [line for line in ran(config) if line.startswith("begin")] == ["begin a 1", "begin a 2", "begin a 3"]
     (gone,) = jobs.abandon(now())
     assert gone.state is JobState.FAILED
@@ -192,7 +192,7 @@ def test_a_task_that_outlives_the_visibility_timeout_is_delivered_once(config: C
     """The visibility timeout is 4 s here and the task takes 11: without the refresher it ran three times."""
     with server(config), worker(config, "-c", "3"):
         client_app(config).send_task("test.plain", args=["long-11"], queue=QUEUE)
-        assert until(lambda: "end long-11" in ran(config), seconds=30)
+        assert until(lambda: "end long-11" in ran(config))
         time.sleep(1)
     assert ran(config) == ["begin long-11", "end long-11"]
 
@@ -203,7 +203,7 @@ def test_a_worker_that_is_asked_to_stop_lets_a_short_task_end(config: Config, jo
         ring_row(config, "a")
         assert until(lambda: ran(config) == ["begin a 1"])
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=180)
     assert ran(config) == ["begin a 1", "end a 1"]
     assert live_pools(config) == {}
 
@@ -221,11 +221,11 @@ def test_a_queue_survives_a_worker_that_meets_a_restarted_broker(config: Config,
             [broker.find_server(), str(embedded(config.state_dir).directory / "broker.conf")], stdout=subprocess.DEVNULL
         )
         try:
-            assert until(lambda: len([x for x in ran(config) if x.startswith("end")]) == 6, seconds=40)
+            assert until(lambda: len([x for x in ran(config) if x.startswith("end")]) == 6)
             assert process.poll() is None
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=180)
             again.kill()
             again.wait()
     assert len([x for x in ran(config) if x.startswith("begin")]) == 6
@@ -235,5 +235,5 @@ def test_importing_the_worker_app_reads_and_opens_nothing(tmp_path: Path) -> Non
     code = "import workers.app, sys, os; sys.exit(len([f for f in os.listdir('/proc/self/fd') if int(f) > 3]))"
     missing = {"CONTINUUM_CONFIG_DIR": str(tmp_path / "nowhere")}
     config = write_config_files(tmp_path / "c")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**environment(config), **missing}, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**environment(config), **missing}, timeout=180)
     assert done.returncode == 0

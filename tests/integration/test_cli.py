@@ -48,7 +48,7 @@ def start(sandbox: Sandbox, *words: str, **more: str) -> subprocess.Popen[str]:
 
 def command(sandbox: Sandbox, *words: str) -> Done:
     process = start(sandbox, *words)
-    out, err = process.communicate(timeout=90)
+    out, err = process.communicate(timeout=180)
     return Done(code=process.returncode, out=out, err=err)
 
 
@@ -119,7 +119,7 @@ def test_a_relative_target_is_taken_from_where_the_command_runs(served: Sandbox,
         cwd=tmp_path,
         env=environment(served.config),
         capture_output=True,
-        timeout=60,
+        timeout=180,
     )
     assert process.returncode == 0 and (tmp_path / "here.db").exists()
 
@@ -138,12 +138,12 @@ def test_ctrl_c_ends_the_following_and_not_the_job(served: Sandbox) -> None:
         assert process.stderr is not None
         assert "full backup of main: " in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=180)
         assert process.returncode == 130
         connection.execute("ROLLBACK")
     job_id = next(line.split()[1] for line in err.splitlines() if line.startswith("job "))
     assert "goes on; `continuum backup list` shows the backup" in err
-    assert until(lambda: job(served, job_id).state == "done", seconds=60)
+    assert until(lambda: job(served, job_id).state == "done", seconds=180)
 
 
 def test_a_worker_that_is_killed_while_it_works_is_replaced_and_the_command_succeeds(served: Sandbox) -> None:
@@ -154,7 +154,7 @@ def test_a_worker_that_is_killed_while_it_works_is_replaced_and_the_command_succ
         holder = next(row.claimed_by for row in rows(served) if row.state == "running")
         psutil.Process(int(holder.split("/")[-2])).kill()
         connection.execute("ROLLBACK")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
     assert json.loads(out)["status"] == "completed"
 
@@ -191,11 +191,11 @@ def test_a_pool_that_reports_without_a_broker_is_no_worker(sandbox: Sandbox) -> 
 def test_up_becomes_the_stack_and_ctrl_c_ends_it(sandbox: Sandbox) -> None:
     process = start(sandbox, "up")
     try:
-        assert until(lambda: {"agent", "transfer", "verify", "control"} <= set(live_pools(sandbox.config)), seconds=60)
+        assert until(lambda: {"agent", "transfer", "verify", "control"} <= set(live_pools(sandbox.config)), seconds=180)
         assert "workers.stack" in " ".join(psutil.Process(process.pid).cmdline())
         assert command(sandbox, "backup", "create", "--strategy", "full", "--no-local").code == 0
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=180)
     finally:
         process.kill()
         process.wait()
@@ -205,12 +205,12 @@ def test_up_becomes_the_stack_and_ctrl_c_ends_it(sandbox: Sandbox) -> None:
 
 def test_a_local_command_that_is_killed_leaves_nothing_listed_and_the_next_one_works(sandbox: Sandbox) -> None:
     process = start(sandbox, "backup", "create", "--strategy", "full", "--local")
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
     killed = subprocess.run(
         [sys.executable, "-m", "continuum_tasks.cli", "backup", "create", "--strategy", "full", "--local"],
         env=environment(sandbox.config, CONTINUUM_FAILPOINTS="create.before_manifest=kill"),
         capture_output=True,
-        timeout=60,
+        timeout=180,
     )
     assert killed.returncode == -signal.SIGKILL
     assert len(command(sandbox, "backup", "list", "--format", "json").json) == 1

@@ -31,7 +31,7 @@ def host(tmp_path: Path) -> Host:
 def create(host: Host, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "continuum_tasks.cli", "backup", "create", "--strategy", "full", "--no-local", *words]
     env = environment(load_config(host.config_dir))
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180)
 
 
 def test_steps_costs_and_errors_of_a_worker_reach_who_waits_for_them(host: Host) -> None:

@@ -75,7 +75,7 @@ def put_lease(sandbox: Sandbox, owner: str, *, age_seconds: float) -> Path:
 
 
 def test_of_two_processes_of_a_host_one_runs_and_the_other_is_told_who_does(one: Sandbox) -> None:
-    with at_work(one, seconds=2) as first:
+    with at_work(one, seconds=6) as first:
         with pytest.raises(DatabaseLocked, match=rf"main: another run is at work \(process {first.pid} of this host\)"):
             back_up(one)
         assert outcome(first).code == 0
@@ -89,7 +89,7 @@ def outcome_id(process: Popen[str], sandbox: Sandbox) -> str:
 
 
 def test_of_two_hosts_that_share_a_storage_one_runs_and_the_other_is_told_the_lease(one: Sandbox, two: Sandbox) -> None:
-    with at_work(one, seconds=8) as first:
+    with at_work(one, seconds=30) as first:
         (lease,) = leases(one)
         assert "/h1." in lease
         with pytest.raises(DatabaseLocked, match=rf"main: another run is at work \(lease {lease}\)"):
@@ -101,7 +101,7 @@ def test_of_two_hosts_that_share_a_storage_one_runs_and_the_other_is_told_the_le
 
 def test_when_hosts_start_in_the_same_instant_never_two_run_at_once(one: Sandbox, two: Sandbox) -> None:
     """The winner holds on for longer than the others try, so a second success would be a second holder."""
-    runs = [start(host, "backup", "full", failpoints="create.locked=sleep:5") for host in (one, two)]
+    runs = [start(host, "backup", "full", failpoints="create.locked=sleep:10") for host in (one, two)]
     ended = [outcome(run) for run in runs]
     assert sorted(end.error for end in ended) == ["", "DatabaseLocked"]
     assert len(objects(one, "manifests/")) == 1
@@ -113,7 +113,7 @@ def test_the_lock_of_a_killed_process_of_this_host_is_taken_over_at_once(one: Sa
     assert len(leases(one)) == 1
     began = time.monotonic()
     back_up(one)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert leases(one) == []
 
 
@@ -140,7 +140,7 @@ def test_a_lease_that_was_taken_away_is_not_made_again(tmp_path: Path, monkeypat
     storage = MemoryStorage()
     with hold("main", storage, contender(tmp_path)) as held:
         before = storage.stat(held.key).modified_at
-        assert until(lambda: storage.stat(held.key).modified_at > before, seconds=5)
+        assert until(lambda: storage.stat(held.key).modified_at > before)
         storage.delete(held.key)
         time.sleep(0.2)
         with pytest.raises(StaleClaim):

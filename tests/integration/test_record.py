@@ -33,7 +33,7 @@ def config(tmp_path: Path) -> Config:
 
 def call(config: Config, *words: str) -> Any:
     command = [sys.executable, "-m", "continuum_tasks.cli", "backup", *words, "--format", "json"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(config), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, env=environment(config), capture_output=True, text=True, timeout=180)
     return json.loads(done.stdout)
 
 
@@ -62,7 +62,7 @@ def test_workers_take_a_change_at_their_next_task_and_the_record_says_who_asked(
             "test_restore", {"backup_id": made["backup_id"], "storage": "local"}, database="memory", now=datetime.now(UTC)
         )
         jobs.close()
-        assert until(lambda: ("test-restore", TIMETABLE, "done") in events(config), seconds=40)
+        assert until(lambda: ("test-restore", TIMETABLE, "done") in events(config), seconds=180)
 
         Path(config.databases[0].path).rename(config.directory / "away.db")
         assert call(config, "create", "--strategy", "full", "--no-local")["error"]["name"] == "SourceMissing"

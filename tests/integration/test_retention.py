@@ -62,7 +62,7 @@ class Host:
         environment |= {"CONTINUUM_CONFIG_DIR": str(self.root / "etc"), "CONTINUUM_HOST": "h1", "CONTINUUM_LOCAL": "1"}
         environment |= {"PYTHONPATH": str(ROOT), "CONTINUUM_FAILPOINTS": failpoint}
         command = [sys.executable, "-m", "continuum_tasks.cli", "backup", *words, "--format", "json"]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180)
         assert code is None or done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return json.loads(done.stdout) if done.stdout else done.returncode
 
@@ -110,7 +110,7 @@ def make(root: Path, *, storage: str = "") -> Host:
     generate(root / "memory.db", SampleSpec(size_bytes=1 << 20))
     command = [sys.executable, "-m", "continuum_tasks.cli", "init", "--config-dir", str(root / "etc"), "--yes"]
     command += ["--database", str(root / "memory.db"), "--storage", storage or str(root / "store")]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True, timeout=180)
     (root / "etc" / "retention.conf").write_text(BARE)
     return Host(root=root, held={})
 
@@ -384,7 +384,7 @@ def test_workers_apply_it_when_asked_and_once_a_day_by_the_timetable(host: Host)
             found = runtime.jobs._jobs("WHERE kind='apply_retention'")
             return list(found)
 
-        assert until(ended, seconds=60), [(j.id, j.state, j.error) for j in rows()]
+        assert until(ended, seconds=180), [(j.id, j.state, j.error) for j in rows()]
         app.close()
         (done,) = host.call("apply-retention", "--no-local")
     assert done["n_keep"] == 1 and done["n_expire"] == 0

@@ -225,7 +225,7 @@ def writing(database: Path, log: Path, *, rate: float, seed: int) -> Iterator[No
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=180)
     assert process.returncode == 0, said
 
 

@@ -23,7 +23,7 @@ from continuum_tasks.errors import (
 from continuum_tasks.keyring import generate_key, open_keyring
 from continuum_tasks.manifest import Signature, encode_document
 from continuum_tasks.model import BackupId, Level, Manifest, WrappedKey
-from continuum_tasks.repository import IDENTITY_KEY, Identity, Repository, key_context, missing_objects
+from continuum_tasks.repository import IDENTITY_KEY, Identity, Repository, key_context
 from continuum_tasks.storage.memory import MemoryStorage
 from tests.unit.manifests import BEGUN_AT, REPOSITORY_ID, manifest, unencrypted, verdict
 
@@ -385,13 +385,3 @@ def test_data_keys_open_only_for_the_chain_they_were_made_for(repository: Reposi
     assert repository.unwrap(None, context=context) is None
     with pytest.raises(KeyWrong):
         repository.unwrap(wrapped, context=key_context(REPOSITORY_ID, "backup-full-20261101-120001"))
-
-
-def test_objects_that_are_gone_or_another_size_are_missing(repository: Repository, storage: MemoryStorage) -> None:
-    one = manifest()
-    (stored,) = one.objects
-    assert missing_objects(one, repository.stored(one.backup)) == [stored]
-    storage.put(stored.key, bytes(stored.size_bytes - 1))
-    assert missing_objects(one, repository.stored(one.backup)) == [stored]
-    storage.put(stored.key, bytes(stored.size_bytes))
-    assert missing_objects(one, repository.stored(one.backup)) == []

@@ -81,7 +81,7 @@ def test_the_end_of_a_long_file_costs_no_more_than_that_of_a_short_one(tmp_path:
         file.write(b"\n" + b"".join(b"line %d\n" % number for number in range(5000)))
     begun = time.monotonic()
     assert read(path, n=3) == [b"line 4997", b"line 4998", b"line 4999"]
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 8
 
 
 def test_a_line_without_end_comes_in_pieces(tmp_path: Path) -> None:

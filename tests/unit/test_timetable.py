@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from continuum_tasks.config import DatabaseConfig, load_config
-from continuum_tasks.errors import KeyMissing
+from continuum_tasks.errors import KeyMissing, SourceMissing
 from continuum_tasks.jobs import Job
 from continuum_tasks.model import Backup, DrillRecord, Manifest, Rehearsal, SourceFacts
 from continuum_tasks.runtime import Runtime, open_runtime
@@ -168,3 +168,16 @@ def test_a_database_without_any_backup_misses_its_target(runtime: Runtime, caplo
     caplog.clear()
     look(only(runtime))
     assert not caplog.records  # nothing is scheduled, so nothing was promised
+
+
+def test_failures_of_commands_in_their_own_processes_keep_no_scheduled_backup_waiting(runtime: Runtime) -> None:
+    """A success between them leaves no row, so three of them say nothing about how backups go."""
+    record(runtime, backup(0, created_at=SUNDAY))
+    now = SUNDAY + timedelta(hours=1)
+    for n in range(3):
+        args = {"database": "memory", "strategy": "incremental", "storage": "local"}
+        error = SourceMissing("/x: no such file")
+        runtime.jobs.note_failed("create_backup", args, error, database="memory", now=now - n * MINUTE)
+
+    assert kinds(queue_due(only(runtime, incremental=240), now=now)) == ["create_backup"]
+    assert [job.id for job in runtime.jobs.due(now)] == ["due-incremental-memory-202611220200"]

@@ -261,3 +261,20 @@ def test_a_service_that_holds_the_database_keeps_its_locks_during_a_forensics_co
         done = call("backup", "forensics-copy", "--format", "json")
         assert done.code == 0 and any(str(process.pid) in holder for holder in done.json["in_use_by"])
         assert other.write(site / "memory.db") == "database is locked"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--where", "id < (3"], 2),
+        (["--where", "id < 3; DROP TABLE tenants"], 2),
+        (["--into", "not-there.db"], 4),
+        (["--into", "etc/backup.conf"], 4),
+    ],
+)
+def test_what_is_typed_wrong_is_said_before_anything_is_fetched(
+    call: Call, site: Path, full: str, words: list[str], code: int
+) -> None:
+    done = call("backup", "extract", full, "--table", "tenants", *words)
+
+    assert done.code == code and "fetch" not in done.err

@@ -128,7 +128,7 @@ FILES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore:unclosed <socket")
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_of_the_wrong_kind_is_answered_wherever_a_path_is_taken(call: Call, site: Path, full: str, kind: str) -> None:
@@ -159,7 +159,7 @@ def test_a_file_of_the_wrong_kind_is_answered_wherever_a_path_is_taken(call: Cal
         check(["init", "--yes", *words, "--format=json"])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "part", ["etc/log/backup.log", "etc/state/audit.log", "etc/log/dr-drills.log", "etc/state/reports", "etc/state/drills"]
 )

@@ -207,7 +207,7 @@ def test_a_broker_that_stays_away_is_given_up_on_soon(runtime: Runtime, time: Ti
     began = monotonic()
     with pytest.raises(BrokerUnreachable):
         hand_over.find(ROW, runtime)
-    assert 1 < monotonic() - began < 10
+    assert 1 < monotonic() - began < 60
 
 
 def test_ctrl_c_while_following_says_that_the_job_goes_on(

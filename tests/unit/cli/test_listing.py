@@ -116,3 +116,28 @@ def test_attempts_are_neither_verified_nor_drilled(call: Call, attempts: Path) -
 def test_no_attempts_say_so(call: Call, site: Path) -> None:
     assert call("backup", "list", "--status", "failed").out == "no backups\n"
     assert call("backup", "list", "--status", "running", "--format", "json").json == []
+
+
+def test_what_fails_in_a_command_s_own_process_is_told_by_list_logs_and_report(call: Call, site: Path) -> None:
+    log = site / "etc/log/backup.log"
+    log.parent.mkdir(exist_ok=True)
+    log.touch()
+    (site / "memory.db").rename(site / "away.db")
+
+    assert call("backup", "create", "--strategy", "full").code == 4
+
+    (row,) = call("backup", "list", "--status", "failed", "--since", "1h", "--format", "json").json
+    assert (row["database"], row["strategy"], row["storage"]) == ("memory", "full", "local")
+    assert row["error"]["name"] == "SourceMissing"
+    (line,) = call("backup", "logs", "--level", "error", "--format", "json").json
+    assert line["event"].startswith("create_backup memory: SourceMissing: ") and "traceback" not in line
+    assert call("backup", "report", "--day", "--format", "json").json["n_failed"] == 1
+    assert call("backup", "list", "--status", "running").out == "no backups\n"
+
+
+def test_a_failure_here_makes_no_log_that_workers_could_not_write(call: Call, site: Path) -> None:
+    (site / "memory.db").rename(site / "away.db")
+
+    assert call("backup", "create", "--strategy", "full").code == 4
+
+    assert not (site / "etc/log/backup.log").exists()

@@ -170,6 +170,6 @@ def test_sigterm_unwinds_and_exits_143(site: Path) -> None:
     assert "stage" in process.stderr.readline()
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=180)
     assert process.returncode == 143
     assert not list((site / "etc/tmp").glob("*/*"))

@@ -232,3 +232,41 @@ def test_an_empty_report_is_a_report_too(call: Call, site: Path) -> None:
     done = call("backup", "report", "--output", "report.html")
     assert done.code == 0 and "no recovery point" in done.out and "none yet" in done.out
     assert call("backup", "report", "--format", "json").json["n_made"] == 0
+
+
+def test_a_report_says_that_the_audit_log_cannot_be_read_and_reports_the_rest(call: Call, site: Path, full: str) -> None:
+    log = site / "etc/state/audit.log"
+    log.unlink()
+    log.mkdir()
+
+    done = call("backup", "report", "--day", "--format", "json")
+
+    assert done.code == 0, done.err
+    assert done.json["n_made"] == 1 and done.json["decisions"] == []
+    said = [(found["severity"], found["subject"]) for found in done.json["attention"]]
+    assert said[-1] == ("warning", "audit log") and str(log) in done.json["attention"][-1]["text"]
+
+
+def test_what_lies_behind_a_closed_directory_is_told_and_the_rest_is_shown(
+    call: Call, site: Path, full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when somebody else's user runs it: there is no permission even to see whether the storage is there."""
+    exists = Path.exists
+
+    def behind_a_closed_directory(path: Path) -> bool:
+        if path.name in ("store", "tmp"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", behind_a_closed_directory)
+
+    usage = call("backup", "storage-usage", "--format", "json")
+    report = call("backup", "report", "--day", "--format", "json")
+    health = call("backup", "health", "--format", "json")
+
+    assert usage.json[0]["n_backups"] == 1 and "Permission denied" in usage.json[0]["trouble"]
+    assert report.code == 0 and report.json["n_made"] == 1
+    assert [found["subject"] for found in report.json["attention"] if "cannot be looked at" in found["text"]] == [
+        "storage local"
+    ]
+    assert health.code == 2 and len(health.json["findings"]) > 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sqlite3
@@ -182,6 +183,19 @@ def test_undo_puts_the_replaced_database_back_and_a_second_undo_the_restored_one
     assert call("backup", "restore", "--undo", "--target", "memory.db").code == 0
     assert content(site / "memory.db") == replacement
     assert not list(site.glob(".memory.db.continuum-*"))
+
+
+def test_a_target_that_another_run_works_on_is_named_as_the_operator_knows_it(call: Call, site: Path, full: str) -> None:
+    assert call("backup", "restore", full, "--target", "memory.db", "--overwrite").code == 0
+    assert call("backup", "restore", "--undo", "--target", "memory.db").code == 0
+    (lock,) = (site / "etc/state").rglob("target-*.lock")
+    with lock.open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = call("backup", "restore", "--undo", "--target", "memory.db")
+
+    assert done.code == 10
+    assert f"{site}/memory.db: another run is at work (process " in done.err and "target-" not in done.err
+    assert "hint: wait for it to end" in done.err
 
 
 def test_undo_brings_back_commits_that_were_in_the_wal_alone(call: Call, site: Path, full: str) -> None:

@@ -42,7 +42,7 @@ FACTS = Facts(
     protections=(HEALTHY,),
     storages=(StorageFacts(name="local", used=True, latency_seconds=0.0042, free_bytes=10 * MIB, need_bytes=MIB),),
     broker=health.BrokerFacts(embedded=True, trouble=None),
-    pools=(PoolFacts(subject="queue agent.h1", alive=True, seen_at=NOW, elsewhere=False),),
+    pools=(PoolFacts(subject="queue agent.h1", alive=True, seen_at=NOW),),
     failed_jobs=(),
     keys=(KeyFacts(key_id="k1", configured=True, n_backups=2, trouble=None),),
     temp=SpaceFacts(path="/tmp/c", free_bytes=100 * MIB, need_bytes=17 * MIB),
@@ -298,12 +298,11 @@ def test_a_broker_that_is_away_or_evicts_is_a_warning_because_commands_work_with
     assert (finding.severity, finding.text) == (WARNING, f"configured: {BROKEN.message}")
 
 
-def test_a_queue_nobody_serves_is_a_warning_unless_another_host_may() -> None:
-    dead = PoolFacts(subject="queue verify", alive=False, seen_at=ago(minutes=3), elsewhere=False)
+def test_a_queue_nobody_serves_is_a_warning() -> None:
+    dead = PoolFacts(subject="queue verify", alive=False, seen_at=ago(minutes=3))
 
     assert only(found(pools=(dead,))).text == "not alive, last seen 3 min ago"
     assert only(found(pools=(replace(dead, seen_at=None),))).text == "not alive"
-    assert found(pools=(replace(dead, elsewhere=True),)) == []
 
 
 def test_failed_jobs_are_counted_and_the_last_one_is_told() -> None:

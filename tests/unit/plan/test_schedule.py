@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from continuum_tasks.plan.schedule import AGAIN_AFTER, Due, Duty, History, Rhyth
 from tests.unit.plan.rows import NOW, ago, backup
 
 RHYTHM = Rhythm(full_every_seconds=7 * 86400, incremental_every_seconds=240, verify_every_seconds=86400)
+QUIET = Rhythm(full_every_seconds=0, incremental_every_seconds=0, verify_every_seconds=0)
 FULL, INCREMENTAL = Strategy.FULL, Strategy.INCREMENTAL
 
 
@@ -47,14 +49,38 @@ def test_without_any_backup_a_full_is_due() -> None:
 
 
 def test_nothing_is_due_when_all_was_done_in_time() -> None:
-    assert owed([made(FULL, ago(days=1), **VERIFIED), made(INCREMENTAL, ago(seconds=239))]) == []
+    assert owed([made(FULL, ago(days=1), **VERIFIED), made(INCREMENTAL, ago(seconds=200))]) == []
 
 
-def test_an_increment_is_due_at_its_interval_and_not_a_second_earlier() -> None:
+def test_an_increment_is_due_at_the_look_nearest_to_its_interval() -> None:
     full = made(FULL, ago(days=1), **VERIFIED)
 
-    assert owed([full, made(INCREMENTAL, ago(seconds=240))]) == ["incremental"]
-    assert owed([full, made(INCREMENTAL, ago(seconds=239))]) == []
+    assert owed([full, made(INCREMENTAL, ago(seconds=210))]) == ["incremental"]
+    assert owed([full, made(INCREMENTAL, ago(seconds=209))]) == []
+    for every, early in ((1, 1), (2, 1), (40, 30), (60, 45), (90, 67)):
+        rhythm = replace(RHYTHM, incremental_every_seconds=every)
+        assert owed([full, made(INCREMENTAL, ago(seconds=early))], rhythm) == ["incremental"]
+        assert owed([full, made(INCREMENTAL, ago(seconds=early) + timedelta(seconds=0.1))], rhythm) == []
+
+
+@given(
+    every=st.sampled_from([60, 120, 180, 240, 600]),
+    lags=st.lists(st.floats(0, 14), min_size=1, max_size=5),
+    jitters=st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=5),
+)
+def test_looks_each_minute_keep_increments_at_their_interval_whatever_a_snapshot_takes_to_begin(
+    every: int, lags: list[float], jitters: list[float]
+) -> None:
+    """Four minutes must not become five: that is the whole target of the recovery point."""
+    backups = [made(FULL, NOW, **VERIFIED)]
+    for look in range(1, 61):
+        at = NOW + timedelta(seconds=60 * look + jitters[look % len(jitters)])
+        if kinds(due(history(*backups), replace(QUIET, incremental_every_seconds=every), now=at)):
+            backups.append(made(INCREMENTAL, at + timedelta(seconds=lags[look % len(lags)])))
+
+    ages = [(later.created_at - earlier.created_at).total_seconds() for earlier, later in pairwise(backups)]
+    assert len(backups) - 1 == 3600 // every
+    assert max(ages) <= every + 15
 
 
 def test_a_full_is_due_at_its_interval_instead_of_an_increment() -> None:
@@ -233,6 +259,17 @@ def test_a_new_database_owes_neither_test_restore_nor_drill_before_their_interva
     assert rehearsals(oldest=ago(days=8)) == ["test-restore"]
     assert rehearsals(oldest=ago(days=31)) == ["drill"]
     assert rehearsals(now=SUNDAY, oldest=SUNDAY - timedelta(days=1)) == ["test-restore"]
+
+
+def test_retention_that_takes_every_backup_within_a_week_does_not_put_off_the_first_drill_for_ever() -> None:
+    """What counts is when the database began, and of that the records of its test restores are left."""
+    weekly = [rehearsed(TEST_RESTORE, ago(days=7 * n - 6)) for n in range(1, 7)]
+
+    assert rehearsals(*weekly, oldest=ago(days=7)) == ["drill"]
+    assert rehearsals(*weekly[:3], oldest=ago(days=7)) == []
+    drills_alone = replace(QUIET, drill_every_seconds=30 * 86400)
+    assert kinds(due(history(made(FULL, ago(days=6))), drills_alone, now=SUNDAY + timedelta(days=7))) == ["drill"]
+    assert kinds(due(history(made(FULL, ago(days=6))), drills_alone, now=NOW)) == []
 
 
 def test_a_missed_month_is_caught_up_by_one_drill_which_counts_as_the_test_restore_too() -> None:

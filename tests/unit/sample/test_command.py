@@ -13,7 +13,7 @@ import pytest
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "continuum_tasks.sample", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
 def answer(*arguments: object) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def test_a_generation_that_fails_half_way_leaves_no_file(tmp_path: Path) -> None
 
     command = [sys.executable, "-c", program, str(tmp_path / "memory.db")]
 
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
     assert done.returncode == 1
     assert done.stderr.startswith(f"{tmp_path}/memory.db: ")
@@ -94,6 +94,6 @@ def test_the_sample_needs_nothing_of_the_product_and_nothing_but_the_standard_li
         "print(sorted(tops & {'apsw', 'numpy', 'boto3', 'celery', 'click', 'rich', 'zstandard', 'xxhash'}), ours)"
     )
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=180, check=True)
 
     assert done.stdout.strip() == "[] []"

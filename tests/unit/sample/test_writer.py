@@ -161,7 +161,7 @@ def test_sigterm_ends_it_with_a_report_and_a_log_that_equals_the_database(sample
     process = begin_writer(sample, log)
 
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=180)
 
     report = json.loads(out.splitlines()[-1])
     assert process.returncode == 0
@@ -175,7 +175,7 @@ def test_after_sigkill_the_log_lacks_at_most_the_last_commit(sample: Path, tmp_p
     process = begin_writer(sample, log)
 
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=180)
 
     sequences = logged(log)
     assert sequences == list(range(before + 1, before + 1 + len(sequences)))
