@@ -105,6 +105,8 @@ class Follower:
         """Read what was committed since the last look; returns how many commits came. Raises Lost, SourceBusy."""
         if self._pending.n_bytes >= self._place.capture.segment_bytes:
             self.flush()  # it could not be made durable before: nothing more is read into memory until it is
+        if self.standing is not None and self.source.identity() != self.standing.source:
+            raise Lost("the database file was replaced")
         index = walfile.read_index(self.source, pause=self._place.pause)
         before = self.last_commit
         observed_us, unseen_us = self._seen()
