@@ -22,7 +22,7 @@ NAMES = {
     "backup_compression_ratio": "original size divided by stored size",
     "backup_changed_pages_ratio": "share of the database's pages a backup stored",
     "backup_phase_seconds": "how long one phase of a backup took",
-    "backup_rpo_seconds": "age of the last usable backup's snapshot instant",
+    "backup_rpo_seconds": "age of the latest state a restore would give: a backup's, or the last captured commit's",
     "restore_duration_seconds": "how long a restore took",
     "restore_fetched_bytes": "bytes a restore read from its storage",
     "verify_duration_seconds": "how long a verification took",

@@ -16,6 +16,7 @@ from typing import TypeVar
 import apsw
 
 from continuum_tasks.actions import reindex
+from continuum_tasks.actions.capturing import capture_of
 from continuum_tasks.actions.site import Site
 from continuum_tasks.config import Config, DatabaseConfig, StorageConfig
 from continuum_tasks.errors import ContinuumError, ObjectMissing, StorageDenied, StorageUnreachable
@@ -72,7 +73,7 @@ def run(around: Surroundings) -> Report:
     storages = _storages(around)
     answering = {storage.name for storage in storages if storage.trouble is None}
     backups = around.site.catalog.backups()  # only now: a lost catalog has been read again from the storages
-    rehearsed = [_rehearsed(protection, around.site) for protection in protections(around.config, backups)]
+    rehearsed = [_rehearsed(one, around.site) for one in protections(around.config, backups, site=around.site)]
     found = [_proven(protection, around, answering, now=now) for protection in rehearsed]
     databases = tuple(_database(database, around.site, checked=False) for database in around.config.databases)
     facts = plan.Facts(
@@ -94,7 +95,7 @@ def run_service(around: Surroundings) -> Report:
     if not all(around.site.catalog.is_indexed(storage.name) for storage in around.config.storages):
         _storages(around)
     databases = tuple(_database(database, around.site, checked=True) for database in around.config.databases)
-    found = protections(around.config, around.site.catalog.backups())
+    found = protections(around.config, around.site.catalog.backups(), site=around.site)
     return _report(found, plan.service_findings(databases, found, now=now), now=now)
 
 
@@ -113,8 +114,8 @@ def _rehearsed(protection: Protection, site: Site) -> Protection:
     return replace(protection, rehearsal=max(records, key=lambda record: record.at, default=None))
 
 
-def protections(config: Config, backups: Sequence[Backup]) -> list[Protection]:
-    """Return what is known of each declared database: its rhythm, and its backups in the declared storages."""
+def protections(config: Config, backups: Sequence[Backup], *, site: Site) -> list[Protection]:
+    """Return what is known of each declared database: its rhythm, its backups in the declared storages, its capture."""
     declared = {storage.name for storage in config.storages}
     return [
         Protection(
@@ -122,6 +123,7 @@ def protections(config: Config, backups: Sequence[Backup]) -> list[Protection]:
             storage=database.storage,
             rhythm=database.rhythm,
             backups=tuple(b for b in backups if b.database == database.name and b.storage in declared),
+            capture=capture_of(database, config=config, site=site),
         )
         for database in config.databases
     ]

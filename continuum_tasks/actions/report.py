@@ -43,7 +43,9 @@ def run(period: str, *, config: Config, site: Site, jobs: Jobs) -> plan.Report:
 
 
 def _declared(config: Config) -> tuple[plan.Declared, ...]:
-    return tuple(plan.Declared(name=d.name, target_seconds=target_seconds(d.rhythm)) for d in config.databases)
+    return tuple(
+        plan.Declared(name=d.name, target_seconds=target_seconds(d.rhythm, continuous=d.continuous)) for d in config.databases
+    )
 
 
 def _expired(backups: Sequence[Backup], site: Site, *, since: datetime) -> Iterator[plan.Run]:

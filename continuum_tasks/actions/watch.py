@@ -1,4 +1,4 @@
-"""Measure how far back a restore of each database would go now: from the catalog alone, so that it can be done each minute."""
+"""Measure how far back a restore of each database would go now: from files of this host, so that it can be done each minute."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from continuum_tasks.plan.protection import LastBackup, last_backup
 
 
 def run(config: Config, *, site: Site) -> tuple[LastBackup, ...]:
-    """Return the last usable backup of each database against its target, and keep the ages as `backup_rpo_seconds`."""
+    """Return the recovery point of each database against its target, and keep the ages as `backup_rpo_seconds`."""
     now = site.clock.now()
-    found = tuple(last_backup(one, now=now) for one in protections(config, site.catalog.backups()))
+    found = tuple(last_backup(one, now=now) for one in protections(config, site.catalog.backups(), site=site))
     for last in found:
         if last.backup is not None:
             labels = {"database": last.database, "storage": last.backup.storage}

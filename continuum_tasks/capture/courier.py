@@ -23,6 +23,7 @@ class Shipped:
 
     seq: int = 0
     commit: int = 0
+    observed_us: int = 0
     n_segments: int = 0
     n_bytes: int = 0
     n_requests: int = 0
@@ -55,6 +56,12 @@ class Courier:
         """Return the last commit that is in the storage, 0 when that is not known yet."""
         found = self._follower.standing
         return found.commit if found is not None and not self._waits(found) else self.shipped.commit
+
+    @property
+    def durable_us(self) -> int:
+        """Return when `durable_commit` was seen (microseconds since 1970), 0 when that is not known yet."""
+        found = self._follower.standing
+        return found.observed_us if found is not None and not self._waits(found) else self.shipped.observed_us
 
     def step(self, executor: Executor) -> None:
         """Ship what waits, if nothing is at it. Raises Fenced when another writer has written on this timeline."""
@@ -103,7 +110,7 @@ class Courier:
 
     def forget(self) -> None:
         """Begin again with nothing shipped: another timeline is captured now."""
-        self.shipped.seq = self.shipped.commit = 0
+        self.shipped.seq = self.shipped.commit = self.shipped.observed_us = 0
 
     def _waits(self, found: Standing) -> bool:
         return found.seq > self.shipped.seq or not found.published
@@ -113,7 +120,7 @@ class Courier:
         if sealed is not None:
             now = self._place.clock.monotonic()
             self.shipped.lags_seconds.extend(now - at for at in sealed.seen_at)
-            self.shipped.commit = sealed.last_commit
+            self.shipped.commit, self.shipped.observed_us = sealed.last_commit, sealed.observed_us
         self.shipped.seq = seq
         self.shipped.n_segments += 1
         self.shipped.n_bytes += n_bytes

@@ -8,11 +8,12 @@ wholly captured can be begun anew. No gap is possible, whichever slot SQLite giv
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from continuum_tasks.capture import holes, walfile
 from continuum_tasks.capture import standing as standings
-from continuum_tasks.capture import walfile
 from continuum_tasks.capture.beginning import Beginning, data_key, new_standing, seal
 from continuum_tasks.capture.files import make_directory
 from continuum_tasks.capture.pending import Pending
@@ -20,9 +21,10 @@ from continuum_tasks.capture.pins import WAL, Pins
 from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.spool import Spool
 from continuum_tasks.capture.standing import Standing
-from continuum_tasks.errors import NoSpace, SourceBusy
+from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy
 from continuum_tasks.model import Commit, Mark
 from continuum_tasks.plan.continuity import Found, Judgement, Stood, Verdict, judge
+from continuum_tasks.plan.holes import Hole
 from continuum_tasks.wal.format import FRAME_HEADER_BYTES, Checksum, IndexHeader
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # as much as SQLite's own automatic checkpoint lets a log of 4 KiB pages grow to
@@ -38,9 +40,10 @@ class Lost(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """A segment that waits to be shipped: its last commit, and when some of its commits were seen (monotonic seconds)."""
+    """A segment that waits to be shipped: its last commit and when that was seen; when some were, in monotonic seconds."""
 
     last_commit: int
+    observed_us: int
     seen_at: tuple[float, ...]
 
 
@@ -171,7 +174,7 @@ class Follower:
         spool.put(then.seq, sealed.data)
         standings.save(self.directory, then)
         seen_at = tuple(self._seen_at[:: max(1, len(self._seen_at) // N_SAMPLES)])
-        self.sealed[then.seq] = Sealed(last_commit=then.commit, seen_at=seen_at)
+        self.sealed[then.seq] = Sealed(last_commit=then.commit, observed_us=then.observed_us, seen_at=seen_at)
         self.standing, self._pending, self._seen_at = then, Pending(), []
 
     def change(self, **fields: object) -> None:
@@ -195,6 +198,7 @@ class Follower:
         found = self._found(index)
         judgement = judge(self._stood(), found)
         self.looked_us, self._looked = max(self._place.now_us(), watched_until_us), self._place.clock.monotonic()
+        stopped, since_us = self.standing, watched_until_us
         if judgement.verdict is Verdict.NEW_TIMELINE or self.standing is None:
             previous = None if self.standing is None else self.standing.timeline.id
             beginning = Beginning(
@@ -206,6 +210,8 @@ class Follower:
         self._mark = self.standing.mark
         if judgement.verdict is not Verdict.GO_ON:
             self._resume(watched_until_us, reason=judgement.reason)
+            if stopped is not None and stopped.commit:
+                self._note(max(since_us, stopped.observed_us), reason=judgement.reason)
         elif index.max_frame > self._mark.frame:
             # With this very index: a pin in slot 0 lets the log be begun anew, and what is not read by then is a hole.
             self._read(index, self.looked_us, max(0, self.looked_us - max(watched_until_us, self.standing.observed_us)))
@@ -254,6 +260,20 @@ class Follower:
         self._mark = Mark(salts=index.salts.hex(), frame=index.max_frame, checksum=checksum)
         self.looked_us, self._looked = observed_us, self._place.clock.monotonic()
         self.flush()
+
+    def _note(self, from_us: int, *, reason: str) -> None:
+        """Note the hole before the last commit for who asks this host; the segment says it for good."""
+        assert self.standing is not None
+        found = self.standing
+        hole = Hole(
+            timeline=found.timeline.id,
+            commit=found.commit,
+            from_us=min(from_us, found.observed_us),
+            to_us=found.observed_us,
+            reason=reason,
+        )
+        with contextlib.suppress(ContinuumError):
+            holes.note(self.directory, hole)
 
     def _first_page(self, page_size: int) -> tuple[IndexHeader, bytes]:
         for _ in range(walfile.N_LOOKS):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from continuum_tasks.plan.capturing import capture_findings
 from continuum_tasks.plan.finding import Finding, Severity, Trouble, critical, ok, rank, show_bytes, show_seconds, warning
 from continuum_tasks.plan.protection import LATE, Protection, age_finding, last_backup, protection_findings
 
@@ -121,8 +122,12 @@ def service_findings(
     for database in databases:
         found += _service(database)
     for protection in protections:
-        age = age_finding(last_backup(protection, now=now), protection.storage)
-        found.append(replace(age, severity=min(age.severity, Severity.WARNING, key=rank)))
+        last = last_backup(protection, now=now)
+        of_it = [age_finding(last, protection.storage)]
+        if protection.capture is not None:
+            captured = capture_findings(protection.database, protection.capture, late=last.late, now=now)
+            of_it += [finding for finding in captured if finding.severity is not Severity.OK]
+        found += [replace(one, severity=min(one.severity, Severity.WARNING, key=rank)) for one in of_it]
     return tuple(found)
 
 
