@@ -43,6 +43,8 @@ def capture_of(database: DatabaseConfig, *, config: Config, site: Site) -> Captu
         spool_segments=status.spool_segments,
         spool_limit_bytes=config.capture.spool_limit_bytes,
         base_after=status.base_after,
+        shipped_bytes=status.shipped_bytes,
+        n_requests=status.n_requests,
         holes=holes,
     )
 

@@ -14,6 +14,7 @@ HOLES_SHOWN = timedelta(days=1)
 SILENT = timedelta(seconds=60)  # its process says that it is alive every five seconds
 BASE_WITHIN = timedelta(minutes=10)  # a backup follows a hole at once
 LAGGING = timedelta(seconds=60)  # a commit is in the storage within two seconds
+IDLE = timedelta(minutes=10)  # what rests is measured that often
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Capture:
     rollback-journal mode, and backed up when it changes; `fenced`: another writer has its timeline. Its process was last
     alive at `heard_at`. Of commits 1 to `commit`, the ones up to `durable_commit`, seen at `durable_us`, are in `storage`;
     there was none after `commit` until `watched_until_us`. `base_after`: no backup stands behind that resumed commit yet.
+    `shipped_bytes` and `n_requests` are what the storage was sent since the process began.
     """
 
     state: str = ""
@@ -46,6 +48,8 @@ class Capture:
     spool_segments: int = 0
     spool_limit_bytes: int = 0
     base_after: int = 0
+    shipped_bytes: int = 0
+    n_requests: int = 0
     holes: tuple[Hole, ...] = ()
 
     @property
@@ -82,6 +86,26 @@ def has_nothing_new(capture: Capture, newest: Backup, *, now: datetime) -> bool:
     if position is None or not capture.protects(now) or newest.storage != capture.storage:
         return False
     return position.timeline == capture.timeline and position.commit == capture.commit and capture.all_durable
+
+
+def measured(capture: Capture, *, now: datetime) -> tuple[tuple[str, str, float], ...]:
+    """Return what is to be kept of a capture now, as (metric, quantile or empty, value); at rest only every ten minutes."""
+    down = not (capture.protects(now) or (capture.journal and not capture.is_silent(now)))
+    rests = capture.all_durable and now - instant(capture.durable_us) > IDLE and not (down or capture.wal_alarm)
+    if rests and now.minute % 10:
+        return ()
+    values = (
+        ("capture_down", "", float(down)),
+        ("capture_lag_seconds", "0.5", capture.lag_p50_seconds),
+        ("capture_lag_seconds", "0.95", capture.lag_p95_seconds),
+        ("capture_wal_bytes", "", float(capture.wal_bytes)),
+        ("capture_spool_bytes", "", float(capture.spool_bytes)),
+        ("capture_commits_total", "", float(capture.commit)),
+        ("capture_stored_bytes", "", float(capture.shipped_bytes)),
+        ("capture_requests", "", float(capture.n_requests)),
+        ("capture_holes", "", float(len(since(capture.holes, now - HOLES_SHOWN)))),
+    )
+    return values if capture.state else values[:1]
 
 
 def capture_findings(database: str, capture: Capture, *, late: bool, now: datetime) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from continuum_tasks.capture.place import microseconds
 from continuum_tasks.config import DatabaseConfig, load_config
 from continuum_tasks.errors import KeyMissing, SourceMissing
 from continuum_tasks.jobs import Job
+from continuum_tasks.metrics import EACH_MINUTE
 from continuum_tasks.model import Backup, DrillRecord, Manifest, Position, Rehearsal, SourceFacts, TimelineId
 from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.tasks import schedule
@@ -195,6 +196,28 @@ def test_the_recovery_point_of_a_captured_database_is_up_to_when_its_commits_are
 
     assert [sample.value for sample in runtime.site.metrics.series("backup_rpo_seconds")] == [age_seconds]
     assert words in caplog.text if words else not caplog.records
+
+
+def test_the_watchdog_keeps_what_a_capture_says_of_itself(runtime: Runtime) -> None:
+    runtime = captured(runtime, now=SUNDAY)
+    tell(runtime.site.state_dir, status(SUNDAY), heard_at=SUNDAY)
+
+    look(runtime)
+
+    found = [(name, one.labels, one.value) for name in EACH_MINUTE for one in runtime.site.metrics.series(name)]
+    labels = {"database": "memory"}
+    assert found == [
+        ("backup_rpo_seconds", {**labels, "storage": "local"}, 0),
+        ("capture_down", labels, 0),
+        ("capture_lag_seconds", {**labels, "quantile": "0.5"}, 0.6),
+        ("capture_lag_seconds", {**labels, "quantile": "0.95"}, 1.1),
+        ("capture_wal_bytes", labels, 4096),
+        ("capture_spool_bytes", labels, 0),
+        ("capture_commits_total", labels, 7),
+        ("capture_stored_bytes", labels, 1000),
+        ("capture_requests", labels, 5),
+        ("capture_holes", labels, 0),
+    ]
 
 
 def test_a_database_without_any_backup_misses_its_target(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from continuum_tasks.model import Position, TimelineId
 from continuum_tasks.plan import health
-from continuum_tasks.plan.capturing import Capture, capture_findings, captured_until, has_nothing_new
+from continuum_tasks.plan.capturing import Capture, capture_findings, captured_until, has_nothing_new, measured
 from continuum_tasks.plan.finding import Finding, Severity
 from continuum_tasks.plan.holes import instant, since
 from continuum_tasks.plan.protection import Protection, last_backup, protection_findings
@@ -197,6 +197,45 @@ def test_nothing_is_new_only_when_all_is_captured_and_the_newest_backup_stands_t
     found: Capture, newest: Any, idle: bool
 ) -> None:
     assert has_nothing_new(found, newest, now=NOW) is idle
+
+
+def test_what_a_capture_says_is_measured_each_minute_while_commits_come() -> None:
+    found = capture(
+        durable_us=us(minutes=9), shipped_bytes=10, n_requests=3, holes=(hole(9, from_us=us(hours=2), to_us=us(hours=1)),)
+    )
+
+    assert measured(found, now=ago(minutes=1)) == (
+        ("capture_down", "", 0.0),
+        ("capture_lag_seconds", "0.5", 0.62),
+        ("capture_lag_seconds", "0.95", 1.04),
+        ("capture_wal_bytes", "", 3.0 * MIB),
+        ("capture_spool_bytes", "", 0.0),
+        ("capture_commits_total", "", 4711.0),
+        ("capture_stored_bytes", "", 10.0),
+        ("capture_requests", "", 3.0),
+        ("capture_holes", "", 1.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "n"),
+    [
+        ({}, 0),
+        ({"durable_us": us(minutes=5)}, 9),
+        ({"spool_segments": 1}, 9),
+        ({"wal_alarm": True}, 9),
+        ({"running": False, "state": "stopped"}, 9),
+        ({"running": False, "state": "journal", "journal": True}, 0),
+        ({"running": False, "state": "journal", "journal": True, "heard_at": ago(hours=2)}, 9),
+    ],
+)
+def test_a_capture_at_rest_is_measured_every_ten_minutes(changes: dict[str, Any], n: int) -> None:
+    assert len(measured(capture(**changes), now=ago(minutes=1) + timedelta(seconds=50))) == n
+    assert len(measured(capture(heard_at=NOW, **{k: v for k, v in changes.items() if k != "heard_at"}), now=NOW)) == 9
+
+
+def test_of_a_capture_that_never_ran_only_that_it_is_down_is_measured() -> None:
+    assert measured(Capture(), now=ago(minutes=1)) == (("capture_down", "", 1.0),)
 
 
 def test_holes_are_told_newest_first_and_measured_within_a_period() -> None:
