@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from continuum_tasks.model import Backup
+from continuum_tasks.plan.anomaly import is_anomalous
+from continuum_tasks.plan.chain import usable
 from continuum_tasks.plan.finding import Finding, Severity, critical, ok, show_bytes, show_seconds, warning
 from continuum_tasks.plan.holes import Hole, instant, since
 
@@ -80,8 +82,14 @@ def captured_until(capture: Capture, points: Sequence[Backup]) -> datetime | Non
     return instant(max(capture.watched_until_us, capture.durable_us) if capture.all_durable else capture.durable_us)
 
 
-def has_nothing_new(capture: Capture, newest: Backup, *, now: datetime) -> bool:
-    """Tell whether nothing was committed since a backup was begun: an increment of it would be empty."""
+def has_nothing_new(capture: Capture, backups: Sequence[Backup], *, now: datetime) -> bool:
+    """Tell whether nothing was committed since the newest of these (newest first) was begun: an increment would be empty.
+
+    One whose bytes are bad, or whose chain is, does not count; one that was suspect for what is in it does.
+    """
+    newest = next(iter(backups), None)
+    if newest is None or not (is_anomalous(newest) or newest in usable(backups)):
+        return False
     position = newest.position
     if position is None or not capture.protects(now) or newest.storage != capture.storage:
         return False

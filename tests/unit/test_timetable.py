@@ -198,6 +198,29 @@ def test_the_recovery_point_of_a_captured_database_is_up_to_when_its_commits_are
     assert words in caplog.text if words else not caplog.records
 
 
+@pytest.mark.parametrize(("commit", "due"), [(7, []), (6, ["create_backup"])])
+def test_a_captured_database_owes_no_increment_while_nothing_is_committed(
+    runtime: Runtime, commit: int, due: list[str]
+) -> None:
+    runtime = captured(runtime, now=SUNDAY, commit=commit)
+    tell(runtime.site.state_dir, status(SUNDAY), heard_at=SUNDAY)
+
+    assert kinds(queue_due(runtime, now=SUNDAY)) == due
+
+
+def test_an_idle_captured_database_owes_its_fulls_and_an_increment_once_capture_is_down(runtime: Runtime) -> None:
+    runtime = captured(runtime, now=SUNDAY)
+    tell(runtime.site.state_dir, status(SUNDAY), heard_at=SUNDAY)
+    weekly = replace(runtime.config.databases[0], full_every_seconds=3600)
+
+    (job,) = schedule.queue_due(runtime, weekly, now=SUNDAY)
+    assert job.args["strategy"] == "full"
+    finish(runtime, job, at=SUNDAY)
+
+    (job,) = queue_due(runtime, now=SUNDAY + 2 * MINUTE)  # its process has said nothing since
+    assert job.args["strategy"] == "incremental"
+
+
 def test_the_watchdog_keeps_what_a_capture_says_of_itself(runtime: Runtime) -> None:
     runtime = captured(runtime, now=SUNDAY)
     tell(runtime.site.state_dir, status(SUNDAY), heard_at=SUNDAY)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks.model import Position, TimelineId
+from continuum_tasks.model import Position, Status, TimelineId
 from continuum_tasks.plan import health
 from continuum_tasks.plan.capturing import Capture, capture_findings, captured_until, has_nothing_new, measured
 from continuum_tasks.plan.finding import Finding, Severity
@@ -181,22 +181,26 @@ def test_the_service_s_check_warns_of_a_capture_in_trouble_and_is_silent_about_o
 
 
 @pytest.mark.parametrize(
-    ("found", "newest", "idle"),
+    ("found", "backups", "idle"),
     [
-        (capture(), standing(1, 4711), True),
-        (capture(), standing(1, 4710), False),
-        (capture(), backup(1), False),
-        (capture(), standing(1, 4711, storage="s3"), False),
-        (capture(timeline="timeline-20261123-110000-00000000"), standing(1, 4711), False),
-        (capture(running=False), standing(1, 4711), False),
-        (capture(heard_at=ago(minutes=2)), standing(1, 4711), False),
-        (capture(spool_segments=1), standing(1, 4711), False),
+        (capture(), [standing(1, 4711)], True),
+        (capture(), [standing(2, 4711, status=Status.SUSPECT, suspect_reasons=("anomaly: rows lost",)), BASE], True),
+        (capture(), [standing(2, 4711, status=Status.SUSPECT, suspect_reasons=("unreadable",)), BASE], False),
+        (capture(), [standing(2, 4711, failed_at=NOW), standing(1, 4711)], False),
+        (capture(), [], False),
+        (capture(), [standing(1, 4710)], False),
+        (capture(), [backup(1)], False),
+        (capture(), [standing(1, 4711, storage="s3")], False),
+        (capture(timeline="timeline-20261123-110000-00000000"), [standing(1, 4711)], False),
+        (capture(running=False), [standing(1, 4711)], False),
+        (capture(heard_at=ago(minutes=2)), [standing(1, 4711)], False),
+        (capture(spool_segments=1), [standing(1, 4711)], False),
     ],
 )
 def test_nothing_is_new_only_when_all_is_captured_and_the_newest_backup_stands_there(
-    found: Capture, newest: Any, idle: bool
+    found: Capture, backups: Sequence[Any], idle: bool
 ) -> None:
-    assert has_nothing_new(found, newest, now=NOW) is idle
+    assert has_nothing_new(found, backups, now=NOW) is idle
 
 
 def test_what_a_capture_says_is_measured_each_minute_while_commits_come() -> None:
