@@ -36,6 +36,7 @@ NAMES = {
     "verify_duration_seconds": "how long a verification took",
     "drill_rto_seconds": "how long a drill took until the database was proven and ready",
     "drill_phase_seconds": "how long one phase of a drill took",
+    "storage_latency_seconds": "how long a storage took to say who it is",
     "storage_used_bytes": "bytes of layers in a storage",
     "storage_free_bytes": "bytes free in a storage, where it has a limit",
 }

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
+from continuum_tasks.actions.asked import LATENCY
 from continuum_tasks.actions.site import Site
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.metrics import Sample
@@ -45,6 +46,11 @@ def storage(name: str, *, used_bytes: int, free_bytes: int | None, site: Site) -
     """Keep how much a storage holds, and has free where that shows."""
     free = {} if free_bytes is None else {"storage_free_bytes": float(free_bytes)}
     _keep({"storage_used_bytes": float(used_bytes), **free}, {"storage": name}, site=site, at=site.clock.now())
+
+
+def answered(name: str, latency_seconds: float, *, site: Site) -> None:
+    """Keep that a storage answered, and how fast."""
+    _keep({LATENCY: latency_seconds}, {"storage": name}, site=site, at=site.clock.now())
 
 
 def watched(found: Iterable[tuple[Protection, LastBackup]], *, site: Site, at: datetime) -> None:

@@ -59,6 +59,10 @@ class Capture:
         """True when every commit that was captured is in the storage."""
         return 0 < self.commit == self.durable_commit and not self.spool_segments
 
+    def is_behind(self, now: datetime) -> bool:
+        """Tell whether commits wait on this host for longer than shipping takes."""
+        return not self.all_durable and self.durable_us > 0 and now - instant(self.durable_us) > LAGGING
+
     def is_silent(self, now: datetime) -> bool:
         """Tell whether its process has not said for a while that it is alive: it hangs, or its disk does."""
         return self.heard_at is None or now - self.heard_at > SILENT
@@ -154,7 +158,7 @@ def _up(subject: str, capture: Capture, *, now: datetime) -> Finding:
     if capture.journal:
         return ok(subject, "rollback-journal mode: backed up when it changes; `continuum backup enable-wal` gives every commit")
     n_behind = capture.commit - capture.durable_commit
-    if not capture.all_durable and capture.durable_us and now - instant(capture.durable_us) > LAGGING:
+    if capture.is_behind(now):
         age = show_seconds((now - instant(capture.durable_us)).total_seconds())
         text = f"{n_behind:,} commits of the last {age} wait on this host: {capture.detail or 'the storage is behind'}"
         return warning(subject, text, f"is storage {capture.storage} reachable? `continuum backup test-storage`")

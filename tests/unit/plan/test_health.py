@@ -293,6 +293,14 @@ def test_a_storage_needs_room_for_the_next_fulls(free: int | None, severity: lis
     assert [one.severity for one in found(storages=(storage,))] == severity
 
 
+def test_a_storage_that_answered_a_while_ago_says_when() -> None:
+    storage = StorageFacts(name="s3", used=True, latency_seconds=0.03, answered_at=ago(minutes=25))
+
+    assert [one.text for one in health.backup_findings(replace(FACTS, storages=(storage,)), now=NOW)][3] == (
+        "reachable in 30 ms 25 min ago"
+    )
+
+
 def test_a_broker_that_is_away_or_evicts_is_a_warning_because_commands_work_without_it() -> None:
     finding = only(found(broker=health.BrokerFacts(embedded=False, trouble=BROKEN)))
 
