@@ -91,7 +91,7 @@ class Metrics:
     def thin(self, *, since: datetime, before: datetime) -> None:
         """Keep of what is measured each minute (`EACH_MINUTE`), in that span, the greatest value of every hour and series.
 
-        Ten of them for one database are 14,000 rows a day.
+        Ten of them for one database are 14,000 rows a day. Each minute in which a capture was down stays.
         """
         marks = ",".join("?" * len(EACH_MINUTE))
         span = f"name IN ({marks}) AND at>=? AND at<?"
@@ -99,7 +99,8 @@ class Metrics:
         greatest = f"SELECT rowid, max(value) FROM metrics WHERE {span} GROUP BY name, labels, substr(at, 1, 13)"  # noqa: S608
         with self._metadata.transaction() as connection:
             connection.execute(
-                f"DELETE FROM metrics WHERE {span} AND rowid NOT IN (SELECT rowid FROM ({greatest}))",  # noqa: S608 (marks)
+                f"DELETE FROM metrics WHERE {span} AND NOT (name='capture_down' AND value>0)"  # noqa: S608 (marks)
+                f" AND rowid NOT IN (SELECT rowid FROM ({greatest}))",
                 (*values, *values),
             )
 
