@@ -39,7 +39,7 @@ up: $(READY) ## Run broker, workers, beat and Flower for the configuration in CO
 
 test: $(READY_DEV) tools ## Run every test
 	@$(BIN)/pytest -q tests/unit --cov --cov-report=term:skip-covered
-	@$(BIN)/pytest -q tests/storage tests/integration tests/runbook
+	@$(BIN)/pytest -q tests/storage tests/integration tests/capture tests/runbook
 
 test-unit: $(READY_DEV) ## Run the quick unit tests: no server, seconds
 	@$(BIN)/pytest -q tests/unit -m "not slow"
@@ -52,6 +52,7 @@ check: $(READY_DEV) ## Lint, types, house rules
 
 bench: $(READY) ## Measure against sqlite3 .backup, restic and borg; prints ratios
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks capture --size 256M
 
 clean: ## Remove everything that was made
 	@rm -rf $(VENV) .tools .demo .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,4 +1,4 @@
-"""python -m benchmarks [compare | codecs | memory]: measure, print medians and ratios. `make bench` runs the comparison."""
+"""python -m benchmarks [compare | codecs | memory | capture | fleet]: measure and print; `make bench` runs two of them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ def main() -> int:
         from benchmarks import memory
 
         report.say(memory.run(sorted({64 << 20, 256 << 20, options.size})))
+    elif options.what == "capture":
+        from benchmarks import capture
+
+        report.say(capture.run(options.size, seconds=options.seconds))
+    elif options.what == "fleet":
+        from benchmarks import fleet
+
+        report.say(fleet.run())
     else:
         _compare(options)
     return 0
@@ -36,8 +44,10 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("compare", "codecs", "memory"), default="compare")
+    kinds = ("compare", "codecs", "memory", "capture", "fleet")
+    parser.add_argument("what", nargs="?", choices=kinds, default="compare")
     parser.add_argument("--size", type=database.parse_size, default="1G", help="of the database: 64M, 1G (default)")
+    parser.add_argument("--seconds", type=int, default=3600, help="with capture: so long a time, simulated")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", type=_peers, default=compare.PEERS, help="which to compare with: restic,borg,sqlite")
     parser.add_argument("--json", type=Path, help="also write every single figure to this file")

@@ -53,6 +53,13 @@ SYNTHESIZE = (
     "synthesize.after_manifest",
     "synthesize.old_deleted",
 )
+SEGMENTS = ("expire.segment_deleted",)
+COMPACT = (
+    "compact.locked",
+    "compact.merged_put",
+    "compact.read_back",
+    "compact.part_deleted",
+)
 
 _armed: dict[str, str] = {}
 
@@ -61,7 +68,7 @@ def arm(text: str) -> None:
     """Arm points from `name=action[,name=action]`; actions: kill, raise, sleep:SECONDS. Raises ConfigError on others."""
     for part in filter(None, text.split(",")):
         name, _, action = part.partition("=")
-        known = name in CREATE + RESTORE + EXPIRE + SYNTHESIZE
+        known = name in CREATE + RESTORE + EXPIRE + SYNTHESIZE + SEGMENTS + COMPACT
         if not known or not (action in ("kill", "raise") or action.startswith("sleep:")):
             raise ConfigError(f"failpoint {part!r} is not known", hint="use name=kill, name=raise or name=sleep:SECONDS")
         _armed[name] = action

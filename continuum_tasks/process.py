@@ -11,6 +11,12 @@ def worker_id(host: str) -> str:
     return f"{host}/{_boot_id()}/{_pid_namespace()}/{os.getpid()}/{_started(os.getpid())}"
 
 
+def pid_of(worker: str) -> int:
+    """Return the process number in a `worker_id`, 0 when it is none."""
+    parts = worker.rsplit("/", 4)
+    return int(parts[3]) if len(parts) == 5 and parts[3].isdecimal() else 0
+
+
 def holder_died(worker: str) -> bool:
     """Tell whether the process a `worker_id` names is known to be gone; False when it cannot be known from here."""
     parts = worker.rsplit("/", 4)

@@ -138,8 +138,8 @@ class Repository(Records):
             data = self.storage.get(key)
         except ObjectMissing as err:
             raise BackupNotFound(
-                f"backup {backup_id}: no manifest in storage {self.name}",
-                hint="`continuum backup list --storage` shows what is there",
+                f"backup {backup_id}: object {key} is not in storage {self.name}",
+                hint=f"`continuum backup list --storage {self.name}` shows what is there",
             ) from err
         return self._decode_manifest(key, data, check_signature=check_signature)
 
@@ -184,7 +184,7 @@ class Repository(Records):
         found = [key.split("/")[1] for key in self.manifest_keys() if key.endswith(f"/{backup_id}.json")]
         if not found:
             raise BackupNotFound(
-                f"backup {backup_id}: not in storage {self.name}",
+                f"backup {backup_id}: not in storage {self.name}, no object is manifests/*/{backup_id}.json",
                 hint=f"`continuum backup list --storage {self.name}` shows what is there",
             )
         if len(found) > 1:

@@ -7,7 +7,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,11 +19,11 @@ from continuum_tasks.actions.fan_out import Fan, InThreads, Work
 from continuum_tasks.actions.site import Site
 from continuum_tasks.catalog import Catalog, open_catalog
 from continuum_tasks.config import Config, StorageType
-from continuum_tasks.errors import ConfigError, IntegrityError, NoSpace, StorageError, UsageError
+from continuum_tasks.errors import ConfigError, NoSpace, StorageError, UsageError
 from continuum_tasks.jobs import Jobs, open_jobs
 from continuum_tasks.keyring import Keyring, open_keyring
-from continuum_tasks.metadata import METADATA, open_metadata
-from continuum_tasks.metrics import open_metrics
+from continuum_tasks.metadata import METADATA
+from continuum_tasks.metrics import Metrics, open_metrics
 from continuum_tasks.model import Cipher
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite.snapshot import Clock
@@ -93,16 +93,15 @@ class Runtime:
         if not self.catalog.is_indexed(storage):
             reindex.run(self.repository(storage), site=self.site)
 
-    def index_all(self) -> None:
-        """Read every storage the catalog has never seen. Raises the first StorageError, after all had their turn."""
+    def index_all(self) -> list[StorageError]:
+        """Read every storage the catalog has never seen; returns the errors of those that cannot be read."""
         unread: list[StorageError] = []
         for settings in self.config.storages:
             try:
                 self.index(settings.name)
             except StorageError as err:
                 unread.append(err)
-        if unread:
-            raise unread[0]
+        return unread
 
     def _seal(self, unit: seal.SealUnit) -> seal.Sealed:
         site = self.site
@@ -116,47 +115,48 @@ class Runtime:
 def open_runtime(config: Config) -> Iterator[Runtime]:
     """Open what actions need, and close it at the end. Raises ConfigError, KeyringError."""
     with ExitStack() as stack:
-        path, trouble = _metadata_path(config, stack)
-        yield from _opened(config, path, trouble)
+        records, trouble = _records(config, stack)
+        site = Site(
+            host=config.host,
+            state_dir=config.state_dir,
+            temp_dir=config.temp_dir,
+            settings=config.backup,
+            catalog=records.catalog,
+            metrics=records.metrics,
+            clock=system_clock(),
+            random_bytes=secrets.token_bytes,
+            pause=_pause,
+        )
+        keyring = open_keyring(config.keys_dir)
+        yield Runtime(config=config, site=site, jobs=records.jobs, keyring=keyring, state_trouble=trouble)
 
 
-def _metadata_path(config: Config, stack: ExitStack) -> tuple[Path, str]:
-    """Return where `metadata.db` is: in a directory that is thrown away when the state directory cannot be used.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Records:
+    """What one `metadata.db` holds."""
+
+    catalog: Catalog
+    jobs: Jobs
+    metrics: Metrics
+
+
+def _records(config: Config, stack: ExitStack) -> tuple[_Records, str]:
+    """Open `metadata.db`: in a directory that is thrown away when the state directory cannot be used, or has no room.
 
     An emergency restore may depend on nothing but the storage and the key.
     """
-    path = config.state_dir / METADATA
     try:
-        open_metadata(path, "").close()
+        return _opened(config.state_dir / METADATA, stack), ""
     except (ConfigError, NoSpace) as err:
         private = stack.enter_context(tempfile.TemporaryDirectory(prefix="continuum-state-"))
-        return Path(private) / METADATA, err.message
-    except IntegrityError:
-        return path, ""  # the catalog moves it aside
-    return path, ""
+        return _opened(Path(private) / METADATA, stack), err.message
 
 
-def _opened(config: Config, path: Path, trouble: str) -> Iterator[Runtime]:
-    catalog = open_catalog(path)
-    jobs = open_jobs(path)
-    metrics = open_metrics(path)
-    site = Site(
-        host=config.host,
-        state_dir=config.state_dir,
-        temp_dir=config.temp_dir,
-        settings=config.backup,
-        catalog=catalog,
-        metrics=metrics,
-        clock=system_clock(),
-        random_bytes=secrets.token_bytes,
-        pause=_pause,
-    )
-    try:
-        yield Runtime(config=config, site=site, jobs=jobs, keyring=open_keyring(config.keys_dir), state_trouble=trouble)
-    finally:
-        metrics.close()
-        jobs.close()
-        catalog.close()
+def _opened(path: Path, stack: ExitStack) -> _Records:
+    catalog = stack.enter_context(closing(open_catalog(path)))  # first: it moves a damaged file aside
+    jobs = stack.enter_context(closing(open_jobs(path)))
+    metrics = stack.enter_context(closing(open_metrics(path)))
+    return _Records(catalog=catalog, jobs=jobs, metrics=metrics)
 
 
 def system_clock() -> Clock:

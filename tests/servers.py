@@ -25,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 ROOT = Path(__file__).resolve().parent.parent
 MINISTACK = ROOT / ".tools" / "ministack" / "bin" / "ministack"
 RCLONE = Path(sys.executable).with_name("rclone")
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 # PR_SET_PDEATHSIG (1) survives execve, so the server dies with this process even after a SIGKILL.
 _TETHER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import Celery
 
 from continuum_tasks.tasks.base import LoggedTask
-from workers import signals
+from workers import remote, signals
 from workers.settings import settings_of_this_process
 from workers.steps import STEPS
 
@@ -13,3 +13,4 @@ app = Celery("continuum", task_cls=LoggedTask)
 app.add_defaults(settings_of_this_process)
 app.steps["consumer"].update(STEPS)
 signals.connect()
+remote.connect()

@@ -12,7 +12,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -21,13 +22,14 @@ from continuum_tasks.capture.agent import Agent
 from continuum_tasks.capture.place import CAPTURE, Place
 from continuum_tasks.capture.watch import Wanted
 from continuum_tasks.config import find_config_directory, load_config
-from continuum_tasks.errors import ContinuumError
+from continuum_tasks.errors import ConfigError, ContinuumError, DatabaseLocked
 from continuum_tasks.lock import host_lock
 from continuum_tasks.process import worker_id
 from continuum_tasks.runtime import Runtime, open_runtime
 from workers.pools import environment
 from workers.signals import log_to_file
 
+LOCK = "capture.process"  # no database is called so
 N_DESCRIPTORS = 65_536  # five for each database that is held, and one more while it is read
 
 
@@ -38,13 +40,24 @@ def run(directory: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     _raise_limit()
-    with open_runtime(load_config(directory)) as runtime, host_lock("capture", runtime.site.contender()):
+    with open_runtime(load_config(directory)) as runtime, _only_one(runtime):
         log_to_file(logging.INFO)
         logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it notes every event
         click.echo("capture: ready")
         wanted = _Wanted(directory)
         Agent(wanted, place=place_of(runtime), environment=environment(directory, os.environ)).run(stop.is_set)
     click.echo("capture: stopped")
+
+
+@contextmanager
+def _only_one(runtime: Runtime) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(host_lock(LOCK, runtime.site.contender()))
+        except DatabaseLocked as err:
+            hint = "`continuum up` runs one; `continuum backup capture status` shows what it does"
+            raise DatabaseLocked(f"host {runtime.site.host}: another process captures here ({err.message})", hint=hint) from err
+        yield
 
 
 def place_of(runtime: Runtime) -> Place:
@@ -72,7 +85,11 @@ class _Wanted:
         self._found: Sequence[Wanted] = ()
 
     def __call__(self) -> Sequence[Wanted]:
-        status = (self._directory / "backup.conf").stat()
+        path = self._directory / "backup.conf"
+        try:
+            status = path.stat()
+        except OSError as err:
+            raise ConfigError(f"{path}: cannot be read ({err.strerror})", hint="put it back") from err
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self._stamp:
             databases = load_config(self._directory).databases

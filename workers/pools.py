@@ -1,4 +1,4 @@
-"""The four pools as data, and the command line that runs each."""
+"""The four pools as data, the process that captures commits, and the command line that runs each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from continuum_tasks.config import Config, find_config_directory, load_config
 from continuum_tasks.tasks import routing
 
+CAPTURE = "capture"
 HOUR_SECONDS = 3600
 HARD_LIMIT_AFTER_SECONDS = 300
 
@@ -58,6 +59,11 @@ def command(pool: WorkerPool, *, host: str) -> tuple[str, ...]:
     )
 
 
+def capture_command() -> tuple[str, ...]:
+    """Return the command of the process that captures commits; it is no Celery worker, and needs no broker."""
+    return (sys.executable, "-m", "workers.capture")
+
+
 def environment(config_directory: Path, inherited: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of every process of ours. A remapped SIGTERM requeues running tasks and runs their `finally`."""
     root = str(Path(__file__).resolve().parent.parent)
@@ -71,12 +77,12 @@ def environment(config_directory: Path, inherited: Mapping[str, str]) -> dict[st
 
 
 def main() -> None:
-    """Become the worker of one pool: `python -m workers.pools agent`, for containers and one service per pool."""
+    """Become the worker of one pool, or capture: `python -m workers.pools agent`, for containers and one service per pool."""
     config = load_config(find_config_directory(None, os.environ))
-    wanted = {pool.name: pool for pool in pools(config)}
+    wanted = {pool.name: command(pool, host=config.host) for pool in pools(config)} | {CAPTURE: capture_command()}
     if len(sys.argv) != 2 or sys.argv[1] not in wanted:
         sys.exit(f"usage: python -m workers.pools {'|'.join(wanted)}")
-    words = command(wanted[sys.argv[1]], host=config.host)
+    words = wanted[sys.argv[1]]
     os.execve(words[0], words, environment(config.directory, os.environ))  # noqa: S606
 
 

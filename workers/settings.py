@@ -20,11 +20,11 @@ TASK_MODULES = tuple(
     f"continuum_tasks.tasks.{name}"
     for name in (
         *("backup", "restore", "verify", "transfer", "schedule", "health"),
-        *("retention", "report", "drill", "watch"),
+        *("retention", "report", "drill", "watch", "compact"),
     )
 )
 _TASKS = (
-    *(routing.APPLY_RETENTION, routing.RETENTION_DUE),
+    *(routing.APPLY_RETENTION, routing.RETENTION_DUE, routing.COMPACT_SEGMENTS),
     *(routing.CREATE_BACKUP, routing.RESTORE_BACKUP, routing.VERIFY_BACKUP, routing.SEAL_CHUNK, routing.FETCH_CHUNK),
     *(routing.RECONCILE, routing.SCHEDULE_DUE, routing.HEALTH_CHECK),
     *(routing.RUN_DRILL, routing.TEST_RESTORE, routing.RPO_WATCHDOG),

@@ -1,4 +1,4 @@
-"""`continuum up`: the broker (unless one is configured), the four pools, beat and Flower, as one process tree."""
+"""`continuum up`: the broker (unless one is configured), capture, the four pools, beat and Flower, as one process tree."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from pathlib import Path
 
 import click
 
+from continuum_tasks.capture.status import read_heartbeat
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.errors import BrokerError, BrokerUnreachable, ContinuumError
 from continuum_tasks.jobs import open_jobs
 from continuum_tasks.metadata import METADATA
+from continuum_tasks.process import pid_of
 from continuum_tasks.tasks.client import broker_url, check_broker, embedded
 from workers import broker, settings, web
 from workers.heartbeat import BEAT_POOL
-from workers.pools import WorkerPool, command, environment, pools
+from workers.pools import CAPTURE, WorkerPool, capture_command, command, environment, pools
 from workers.supervisor import Child, Program, Supervisor, block_signals, wait_for_signal
 
-READY_SECONDS = 60.0
-STOP_SECONDS = settings.SOFT_SHUTDOWN_SECONDS + 10.0
+READY_SECONDS = 120.0
+STOP_SECONDS = settings.SOFT_SHUTDOWN_SECONDS + 25.0
 _PATIENCE_DEATHS = 3  # then `ready` no longer waits for a component that is not essential
 
 
@@ -52,8 +54,11 @@ def run(config: Config, *, flower_port: int | None) -> None:
         supervisor = Supervisor(say=click.echo)
         server = None
         try:
+            if config.broker.url is not None:
+                _is_there(config)  # an unsafe one is refused before anything is started
+            capture = _start_capture(config, supervisor)
             server = _start_broker(config, supervisor, lock)
-            _await_ready(supervisor, _start_rest(config, supervisor, flower_port))
+            _await_ready(supervisor, [capture, *_start_rest(config, supervisor, flower_port)])
             click.echo("ready")
             while not wait_for_signal(0.1):
                 supervisor.tend()
@@ -66,7 +71,7 @@ def run(config: Config, *, flower_port: int | None) -> None:
 
 def _start_broker(config: Config, supervisor: Supervisor, lock: int) -> Child | None:
     if config.broker.url is not None:
-        check_broker(broker_url(config), timeout_seconds=5.0)
+        _await_configured(config, supervisor)
         click.echo("broker: configured, safe, ready")
         return None
     server, server_config = broker.find_server(), broker.prepare(config.state_dir)
@@ -75,6 +80,26 @@ def _start_broker(config: Config, supervisor: Supervisor, lock: int) -> Child | 
     line = f"broker: {Path(server).name} on {where}"
     _await_ready(supervisor, [Component(child=child, ready=lambda: line if _answers(broker_url(config)) else None)])
     return child
+
+
+def _await_configured(config: Config, supervisor: Supervisor) -> None:
+    if not _is_there(config):
+        click.echo("broker: configured, does not answer; commits are captured, all else waits for it")
+    while not _is_there(config):
+        if wait_for_signal(1.0):
+            raise Stopped
+        supervisor.tend()
+
+
+def _is_there(config: Config) -> bool:
+    """Tell whether the configured broker answers. Raises BrokerUnsafe; BrokerUnreachable where nothing works without it."""
+    try:
+        check_broker(broker_url(config), timeout_seconds=5.0)
+    except BrokerUnreachable:
+        if not any(database.continuous for database in config.databases):
+            raise
+        return False
+    return True
 
 
 def _start_rest(config: Config, supervisor: Supervisor, flower_port: int | None) -> list[Component]:
@@ -92,6 +117,19 @@ def _start_pool(config: Config, supervisor: Supervisor, pool: WorkerPool) -> Com
     child = supervisor.start(_program(config, pool.name, command(pool, host=config.host)))
     line = f"{pool.name}: {pool.n_processes} processes on queue {pool.queue}"
     return Component(child=child, ready=lambda: line if _reported(config, pool.name, child) else None)
+
+
+def _start_capture(config: Config, supervisor: Supervisor) -> Component:
+    child = supervisor.start(_program(config, CAPTURE, capture_command()))
+    n = sum(database.continuous for database in config.databases)
+    what = f"{n} database{'s' if n > 1 else ''}" if n else "nothing to capture"
+
+    def ready() -> str | None:
+        found = read_heartbeat(config.state_dir)
+        return f"{CAPTURE}: {what}" if found is not None and pid_of(found.worker) == child.process.pid else None
+
+    # Backups are worth having where another process captures already.
+    return Component(child=child, ready=ready, essential=False)
 
 
 def _start_flower(config: Config, supervisor: Supervisor, port: int | None) -> Component:
@@ -145,7 +183,8 @@ def _await_ready(supervisor: Supervisor, components: list[Component]) -> None:
 
 
 def _stop(config: Config, supervisor: Supervisor, server: Child | None) -> None:
-    # The broker goes last: pools give back what they had not finished.
+    # The broker goes last: pools give back what they had not finished. Capture ships meanwhile what it has; what it cannot
+    # ship in that time is durable on this host.
     workers = [child for child in supervisor.children if child is not server]
     supervisor.stop(workers, limit_seconds=STOP_SECONDS)
     if server is not None:
@@ -180,7 +219,7 @@ def _last_lines(path: Path) -> str:
     "--flower-port", type=click.IntRange(1, 65535), default=None, help="Port of Flower [default: 5555, or a free one]."
 )
 def main(config_dir: Path, flower_port: int | None) -> None:
-    """Run the broker, the worker pools, beat and Flower until Ctrl-C."""
+    """Run the broker, capture, the worker pools, beat and Flower until Ctrl-C."""
     try:
         run(load_config(config_dir.absolute()), flower_port=flower_port or settings.flower_port())
     except ContinuumError as err:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from continuum_tasks.actions import hold
@@ -10,6 +11,7 @@ from continuum_tasks.errors import BackupNotFound
 from continuum_tasks.model import Backup, Hold, Manifest, Status
 from continuum_tasks.plan import anomaly
 from continuum_tasks.plan.anomaly import Anomaly, Seen
+from continuum_tasks.plan.chain import made_on
 from continuum_tasks.repository import Repository
 
 BY = "anomaly watch"
@@ -26,13 +28,14 @@ class Judged:
     note: str
 
 
-def judge(manifest: Manifest, *, repository: Repository, site: Site) -> Judged:
-    """Compare a backup that is about to exist with the clean ones of its database in its storage."""
-    backups = site.catalog.backups(storage=repository.name, database=manifest.backup.database)
+def judge(manifest: Manifest, rows: Sequence[tuple[str, int]], *, repository: Repository, site: Site) -> Judged:
+    """Compare a backup that is about to exist, with these rows in its tables, with the clean ones of its database and host."""
+    made = manifest.backup
+    backups = made_on(made.host, site.catalog.backups(storage=repository.name, database=made.database))
     clean = anomaly.clean(backups, site.catalog.acceptances(repository.name))
     counted = {one.id for one in (*clean[: anomaly.N_RECENT], *[b for b in clean if b.is_snapshot][: anomaly.N_FULLS])}
     history = [Seen(backup=one, rows=site.catalog.row_counts(one) if one.id in counted else {}) for one in clean]
-    new = Seen(backup=manifest.backup, rows=dict(manifest.row_counts))
+    new = Seen(backup=manifest.backup, rows=dict(rows))
     found = anomaly.find(new, history)
     return Judged(
         manifest=_suspect(manifest, found) if found else manifest,

@@ -30,6 +30,20 @@ class Assembled:
     n_objects: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """A state as it has to be: what messages call it, and the root over the digests of its pages."""
+
+    name: str
+    page_size: int
+    n_pages: int
+    root: str
+
+    @property
+    def size_bytes(self) -> int:
+        return self.n_pages * self.page_size
+
+
 def assemble(
     chain: Sequence[Manifest], target: Path | None, work: Path, *, repository: Repository, fan: Fan
 ) -> Generator[Progress, None, Assembled]:
@@ -61,19 +75,24 @@ def assemble(
     return Assembled(fetched_bytes=fetched, n_objects=len(units))
 
 
-def prove(chain: Sequence[Manifest], target: Path, work: Path, *, site: Site) -> Generator[Progress, None, None]:
+def whole(manifest: Manifest) -> Whole:
+    """Return what a backup's state has to be."""
+    backup = manifest.backup
+    return Whole(name=f"backup {backup.id}", page_size=backup.page_size, n_pages=backup.n_pages, root=backup.root)
+
+
+def prove(state: Whole, target: Path, work: Path, *, site: Site) -> Generator[Progress, None, None]:
     """Read an assembled file again and compare every page's digest with the root. Raises ProofFailed naming the first page."""
-    last = chain[-1].backup
-    yield Progress(phase="prove", total_bytes=last.original_size_bytes)
+    yield Progress(phase="prove", total_bytes=state.size_bytes)
     actual = work / "actual"
     size_bytes = target.stat().st_size
-    if size_bytes != last.original_size_bytes:
-        raise ProofFailed(f"{target}: {size_bytes} bytes where backup {last.id} has {last.original_size_bytes}")
-    root = digest_file(target, actual, page_size=last.page_size, n_pages=last.n_pages, n_threads=site.n_threads)
-    if root != last.root:
+    if size_bytes != state.size_bytes:
+        raise ProofFailed(f"{target}: {size_bytes} bytes where {state.name} has {state.size_bytes}")
+    root = digest_file(target, actual, page_size=state.page_size, n_pages=state.n_pages, n_threads=site.n_threads)
+    if root != state.root:
         pages = changed_pages(work / EXPECTED, actual)
         raise ProofFailed(
-            f"{target}: page {pages[0] if pages else '?'} and {max(0, len(pages) - 1)} more do not match backup {last.id}",
+            f"{target}: page {pages[0] if pages else '?'} and {max(0, len(pages) - 1)} more do not match {state.name}",
             hint="the disk returned other bytes than were written: check it, then restore again",
         )
 

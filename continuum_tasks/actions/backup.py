@@ -1,7 +1,8 @@
 """Back up one database: stage a consistent copy, store the pages that are new, commit by writing the manifest.
 
 Order is the proof: objects first, then the manifest (from here on the backup exists), then this host's index of it.
-A run that dies before the manifest leaves objects nobody names; one that dies after it leaves a whole backup.
+A run that dies before the manifest leaves objects nobody names, and one that fails takes them back; one that dies after it
+leaves a whole backup.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from continuum_tasks import __version__, failpoints
-from continuum_tasks.actions import anomalies, digests, measure, position, profile
-from continuum_tasks.actions.draft import Draft, Request, check_there, draft
+from continuum_tasks.actions import anomalies, captured, digests, measure, position, profile
+from continuum_tasks.actions.draft import Draft, Request, check_there, choose, draft
 from continuum_tasks.actions.examine import Examined, examining
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.profile import timed
 from continuum_tasks.actions.reserve import released
 from continuum_tasks.actions.site import Site
 from continuum_tasks.actions.store import Layer, store
+from continuum_tasks.actions.take_back import taken_back
 from continuum_tasks.lock import Held, hold
 from continuum_tasks.model import Backup, BackupId, Manifest, PhaseCost, Position, Progress, SourceFacts, Status
 from continuum_tasks.repository import Repository
@@ -56,32 +59,34 @@ def run(
         begun, costs = site.clock.monotonic(), list[PhaseCost]()
         monotonic = site.clock.monotonic
         source = inspect(request.database.path)
-        stands = position.begin(request.database, repository.name, site=site)
         yield Progress(phase="stage", total_bytes=source.size_bytes, note=_of_source(source))
-        with (
-            _staged(source, request, scratch, site=site, costs=costs) as staged,
-            examining(staged, request.database, monotonic=monotonic) as examined,
-        ):
+        chosen = choose(request, source.page_size, scratch, repository=repository, site=site)
+        taken = yield from captured.take(request, chosen, scratch, repository=repository, site=site)
+        with _ready(taken, _Staging(source=source, request=request, scratch=scratch), repository, site, costs) as ready:
             failpoints.reach("create.staged")
-            copied_at = monotonic()
+            staged = ready.staged
             with timed("plan", costs, n_bytes=0, monotonic=monotonic):
-                drafted = draft(request, staged, scratch, repository=repository, site=site)
+                if staged.page_size != chosen.page_size:  # VACUUM changed it in between
+                    chosen = choose(request, staged.page_size, scratch, repository=repository, site=site)
+                drafted = draft(request, staged, chosen, repository=repository, site=site)
             ending.enter_context(released(drafted.id, repository=repository))
-            yield Progress(phase="stage", note=_of_draft(drafted))
-            layer = yield from store(drafted, staged, scratch, site=site, fan=fan)
-            failpoints.reach("create.chunks_put")
-            yield Progress(phase="check")
-            found = examined.result()
-            facts = _Facts(
-                source=source,
-                staged=staged,
-                examined=found,
-                costs=(*costs, *layer.costs, *found.costs),
-                checked=str(request.database.check),
-                position=position.settle(stands, request.database, copied_at=copied_at, site=site),
-            )
-            judged = anomalies.judge(_manifest(drafted, layer, facts, site=site), repository=repository, site=site)
-            yield Progress(phase="check", note=_of_judged(found, judged))
+            with taken_back(drafted, lock, repository=repository):
+                yield Progress(phase="stage", note=_of_draft(drafted))
+                layer = yield from store(drafted, staged, scratch, site=site, fan=fan)
+                failpoints.reach("create.chunks_put")
+                yield Progress(phase="check")
+                found = ready.examine()
+                facts = _Facts(
+                    source=source,
+                    staged=staged,
+                    examined=found,
+                    costs=(*costs, *layer.costs, *found.costs),
+                    checked=ready.checked,
+                    position=ready.position,
+                )
+                manifest = _manifest(drafted, layer, facts, site=site)
+                judged = anomalies.judge(manifest, found.row_counts, repository=repository, site=site)
+                yield Progress(phase="check", note=_of_judged(found, judged))
         yield Progress(phase="commit")
         still_mine()
         with timed("commit", costs, n_bytes=0, monotonic=monotonic):
@@ -90,6 +95,40 @@ def run(
         phases = profile.added((*judged.manifest.profile, costs[-1]))
         profile.record(phases, backup, site=site)
     return Finished(backup=backup, reason=drafted.choice.reason, profile=phases, held=held)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Staging:
+    source: Source
+    request: Request
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """A state to be stored: where it stands on a timeline, how it is examined, and what the manifest says of that."""
+
+    staged: Staged
+    position: Position | None
+    examine: Callable[[], Examined]
+    checked: str
+
+
+@contextmanager
+def _ready(
+    taken: captured.Taken | None, what: _Staging, repository: Repository, site: Site, costs: list[PhaseCost]
+) -> Iterator[_Ready]:
+    """Give what was captured, or stage a copy of the database and have it examined meanwhile."""
+    request = what.request
+    if taken is not None:
+        examine = partial(captured.examined, request)
+        yield _Ready(staged=taken.staged, position=taken.position, examine=examine, checked="none")
+        return
+    begun = position.begin(request.database, repository.name, site=site)
+    with _staged(what.source, request, what.scratch, site=site, costs=costs) as staged:
+        stands = position.settle(begun, request.database, staged, site=site)
+        with examining(staged, request.database, monotonic=site.clock.monotonic) as found:
+            yield _Ready(staged=staged, position=stands, examine=found.result, checked=str(request.database.check))
 
 
 @contextmanager
@@ -131,6 +170,11 @@ class _Facts:
     checked: str
     position: Position | None
 
+    @property
+    def checked_whole(self) -> bool:
+        """False where rows were counted in the database itself, a little later: that is no fact about the backup."""
+        return not self.staged.digests
+
 
 def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Manifest:
     source, staged = facts.source, facts.staged
@@ -170,7 +214,7 @@ def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Man
         tool_version=__version__,
         sqlite_version=staged.sqlite_version,
         schema_digest=facts.examined.schema_digest,
-        row_counts=facts.examined.row_counts,
+        row_counts=facts.examined.row_counts if facts.checked_whole else (),
         profile=profile.added(facts.costs),
     )
 

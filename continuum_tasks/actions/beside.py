@@ -6,16 +6,17 @@ import fcntl
 import glob
 import hashlib
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from continuum_tasks.actions.assemble import assemble, prove
+from continuum_tasks.actions.assemble import prove
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
+from continuum_tasks.actions.state import State, fill
 from continuum_tasks.errors import ConfigError, DatabaseLocked, NoSpace
 from continuum_tasks.lock import host_lock
-from continuum_tasks.model import Manifest, Progress
+from continuum_tasks.model import Progress
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite.staging import check_space, private_directory
 
@@ -78,15 +79,11 @@ def scratch_for(target: Path, *, site: Site) -> Iterator[Path]:
         yield work
 
 
-def assembled(
-    chain: Sequence[Manifest], work: Path, *, repository: Repository, site: Site, fan: Fan
-) -> Generator[Progress, None, Path]:
-    """Assemble a backup in the private directory `work` and prove it; returns the file. Raises as `assemble`, and NoSpace."""
-    backup = chain[-1].backup
-    check_space(site.temp_dir, backup.original_size_bytes, name=backup.database)
+def assembled(wanted: State, work: Path, *, repository: Repository, site: Site, fan: Fan) -> Generator[Progress, None, Path]:
+    """Assemble a state in the private directory `work` and prove it; returns the file. Raises as `state.fill`, and NoSpace."""
+    check_space(site.temp_dir, wanted.peak_bytes, name=wanted.backup.database)
     path = work / "restored.db"
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    os.truncate(path, backup.original_size_bytes)
-    yield from assemble(chain, path, work, repository=repository, fan=fan)
-    yield from prove(chain, path, work, site=site)
+    filled = yield from fill(wanted, path, work, repository=repository, fan=fan)
+    yield from prove(filled.state, path, work, site=site)
     return path

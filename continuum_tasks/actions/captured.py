@@ -1,39 +1,115 @@
-"""Gather what was measured of captures over a period, for a report. Only this host's files are asked."""
+"""Make a differential or incremental from what capture has read, instead of reading the database.
+
+The pages of the commits since the parent, newest first, are all that changed; with the parent's page digests they give the
+digests of the whole state. So the database is not touched, and what is stored is exactly the state after one commit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from datetime import datetime
+import shutil
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
+import apsw
+
+from continuum_tasks.actions import position
+from continuum_tasks.actions.commits import CommitRef
+from continuum_tasks.actions.draft import Chosen, Request
+from continuum_tasks.actions.examine import Examined
+from continuum_tasks.actions.fetch import EXPECTED
+from continuum_tasks.actions.replay import Replay, prepare, replay
 from continuum_tasks.actions.site import Site
-from continuum_tasks.capture.holes import read_holes
-from continuum_tasks.config import Config
-from continuum_tasks.plan.captured import CaptureRows
-
-# Which field of CaptureRows a metric fills, by its name and quantile.
-_FIELDS = {
-    ("capture_down", ""): "down",
-    ("backup_rpo_seconds", ""): "ages",
-    ("capture_lag_seconds", "0.5"): "lags_p50",
-    ("capture_lag_seconds", "0.95"): "lags_p95",
-    ("capture_wal_bytes", ""): "wal_bytes",
-    ("capture_commits_total", ""): "commits",
-    ("capture_stored_bytes", ""): "stored_bytes",
-    ("capture_requests", ""): "requests",
-}
+from continuum_tasks.capture.status import Status
+from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectMissing, SourceError
+from continuum_tasks.model import Backup, Position, Progress
+from continuum_tasks.repository import Repository
+from continuum_tasks.sqlite import live
+from continuum_tasks.sqlite.snapshot import Staged
 
 
-def run(config: Config, *, site: Site, since: datetime) -> Iterator[CaptureRows]:
-    """Yield what is known of the capture of each declared database that was, or is to be, captured."""
-    found: dict[str, dict[str, list[tuple[datetime, float]]]] = {}
-    for name in sorted({name for name, _ in _FIELDS}):
-        for sample in site.metrics.series(name, since=since):
-            field = _FIELDS[name, sample.labels.get("quantile", "")]
-            of_it = found.setdefault(sample.labels.get("database", ""), {})
-            of_it.setdefault(field, []).append((sample.at, sample.value))
-    for database in config.databases:
-        measured = {field: tuple(series) for field, series in found.get(database.name, {}).items()}
-        if measured.get("down"):
-            rows = CaptureRows(database=database.name, holes=read_holes(site.state_dir, database.name))
-            yield replace(rows, **measured)  # type: ignore[arg-type]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A state that was put together, and where it stands."""
+
+    staged: Staged
+    position: Position
+
+
+def take(
+    request: Request, chosen: Chosen, scratch: Path, *, repository: Repository, site: Site
+) -> Generator[Progress, None, Taken | None]:
+    """Put the newest captured state together; None where the database has to be read.
+
+    That is: no parent, one that stands on another timeline, a hole since, capture that does not run or is behind its storage.
+    """
+    parent, digests = chosen.choice.parent, chosen.parent_digests
+    if parent is None or digests is None or parent.position is None:
+        return None
+    begun = position.begin(request.database, repository.name, site=site)
+    if begun is None or begun.timeline != parent.position.timeline:
+        return None
+    status = _durable(begun, request, site=site)
+    if status is None or status.durable_commit < parent.position.settled:
+        return None
+    prepared = _prepared(CommitRef(timeline=begun.timeline, number=status.durable_commit), parent, repository=repository)
+    if prepared is None:
+        return None
+    yield Progress(phase="stage", note=f"commits up to {prepared.commit.number} as they were captured: the source is not read")
+    return (yield from _assembled(prepared, parent, digests, scratch, repository=repository))
+
+
+def examined(request: Request) -> Examined:
+    """Count the rows of the database as it is now, a little later than the state: enough to notice when many are gone.
+
+    There is no whole copy to be checked; a restore checks what was not.
+    """
+    try:
+        rows = live.row_counts(request.database.path) if request.database.count_rows else ()
+    except SourceError:
+        rows = ()
+    return Examined(problems=(), schema_digest="", row_counts=rows, costs=())
+
+
+def _durable(begun: position.Begun, request: Request, *, site: Site) -> Status | None:
+    """Wait until all that was committed before this call is in the storage."""
+    status = position.settled(begun.timeline, request.database, site=site)
+    for _ in range(position.N_LOOKS):
+        if status is None or status.durable_commit >= status.commit:
+            return status
+        site.pause(0)
+        status = position.settled(begun.timeline, request.database, site=site)
+    return None
+
+
+def _prepared(wanted: CommitRef, parent: Backup, *, repository: Repository) -> Replay | None:
+    try:
+        return prepare(wanted, parent, repository=repository, backups=(parent,))
+    except (BackupNotFound, IntegrityError, ObjectMissing):
+        return None  # a hole since, or segments that are gone: reading the database needs none of them
+
+
+def _assembled(
+    prepared: Replay, parent: Backup, digests: Path, scratch: Path, *, repository: Repository
+) -> Generator[Progress, None, Taken]:
+    work, target = scratch / "captured", scratch / "captured.db"
+    work.mkdir(mode=0o700)
+    shutil.copyfile(digests, work / EXPECTED)
+    with target.open("xb"):
+        target.chmod(0o600)
+    if prepared.pieces:
+        yield from replay(prepared, target, work, repository=repository)
+    commit = prepared.commit
+    staged = Staged(
+        path=target,
+        page_size=parent.page_size,
+        n_pages=prepared.commit.n_pages,
+        taken_at=datetime.fromtimestamp(commit.observed_us / 1_000_000, UTC),
+        journal_mode="wal",
+        sqlite_version=apsw.sqlite_lib_version(),
+        damaged=(),
+        digests=work / EXPECTED,
+    )
+    stands = Position(timeline=prepared.timeline.id, commit=commit.number, settled=commit.number)
+    return Taken(staged=staged, position=stands)

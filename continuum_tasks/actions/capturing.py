@@ -25,6 +25,7 @@ def capture_of(database: DatabaseConfig, *, config: Config, site: Site) -> Captu
     return Capture(
         state=status.state.value,
         detail=fence.reason(site.state_dir / CAPTURE / database.name) if fenced else status.detail,
+        trouble=status.trouble,
         running=status.state is State.RUNNING,
         journal=status.state is State.JOURNAL,
         fenced=fenced,

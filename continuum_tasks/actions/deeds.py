@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from continuum_tasks import audit
-from continuum_tasks.actions import backup, drill, extract, restore, undo, verify
+from continuum_tasks.actions import backup, compact, drill, extract, restore, undo, verify
 from continuum_tasks.actions.audited import ASKED_BY, BEGUN, DONE, STOPPED, TIMETABLE, Deed, note
 from continuum_tasks.actions.site import Site
 from continuum_tasks.errors import ContinuumError
@@ -22,6 +22,7 @@ _SUBJECTS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {  # kind: action, t
     "verify_backup": ("verify", "backup_id", ("level", "storage")),
     "run_drill": ("drill", "backup_id", ("storage",)),
     "test_restore": ("test-restore", "backup_id", ("storage",)),
+    "compact_segments": ("compact", "database", ("storage",)),
     "apply_retention": (RETENTION, "database", ("storage",)),
 }
 
@@ -81,13 +82,17 @@ def _ending(result: object) -> str:
             return f"{made.id}, {made.status}, {made.storage}: {result.reason}"
         case restore.Restored():
             kept = f", replaced file kept in {result.quarantine}" if result.quarantine else ""
-            return f"{result.backup.id}, {result.backup.storage}{kept}"
+            of = f", commit {result.commit.number} of {result.commit.timeline}" if result.commit else ""
+            return f"{result.backup.id}, {result.backup.storage}{of}{kept}"
         case undo.Undone():
             return f"{result.put_back}{f', replaced file kept in {result.quarantine}' if result.quarantine else ''}"
         case extract.Extracted():
             return f"{result.backup.id}, {_rows(result)}"
         case verify.Verified():
             return f"{result.attestation.level}, passed"
+        case compact.Compacted():
+            n_parts = sum(merged.n_segments for merged in result.merges)
+            return f"{n_parts} segments into {len(result.merges)}, {result.freed_bytes} bytes freed"
         case drill.Drilled():
             return f"ready after {result.record.rto_seconds:.2f} s"
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def cached(backup: Backup, site: Site) -> Path | None:
     path = _path(backup, site)
     try:
         fits = path.stat().st_size == backup.n_pages * DIGEST_BYTES
-    except FileNotFoundError:
+    except OSError:  # not kept, or not to be reached
         return None
     return path if fits and root_of(path) == backup.root else None
 
@@ -69,16 +70,31 @@ def indexes(manifest: Manifest, repository: Repository) -> Iterator[OpenedChunk]
 
 
 def keep(backup: Backup, digests: Path, site: Site) -> None:
-    """Keep a new backup's digest file, and of the older ones only its full's: a differential compares with that."""
+    """Keep a new backup's digest file, and of the older ones only its full's: a differential compares with that.
+
+    The backup exists by now: where there is no room for a cache, the next increment reads the page indexes instead.
+    """
     path = _path(backup, site)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    shutil.copyfile(digests, temporary)
-    temporary.chmod(0o600)
-    temporary.replace(path)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _drop_others(path, backup)
+        _copy(digests, path)
+
+
+def _drop_others(path: Path, backup: Backup) -> None:
     for other in path.parent.iterdir():
         if other.name not in (path.name, _name(backup.base_id)):
             other.unlink(missing_ok=True)
+
+
+def _copy(digests: Path, path: Path) -> None:
+    temporary = path.with_suffix(".part")
+    try:
+        shutil.copyfile(digests, temporary)
+        temporary.chmod(0o600)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def root_of(path: Path) -> str:

@@ -28,18 +28,38 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What a backup builds on, for pages of `page_size` bytes; `parent_digests` is None for a full, else a file of them."""
+
+    choice: chain.Choice
+    identity: Identity
+    page_size: int
+    parent_digests: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A backup that does not exist yet. `parent_digests` is None for a full, else a file of the parent's page digests."""
+    """A backup that does not exist yet."""
 
     id: BackupId
     base_id: BackupId
     storage: str
     database: str
-    choice: chain.Choice
-    identity: Identity
+    chosen: Chosen
     key_id: str
     wrapped_key: WrappedKey | None
-    parent_digests: Path | None
+
+    @property
+    def choice(self) -> chain.Choice:
+        return self.chosen.choice
+
+    @property
+    def identity(self) -> Identity:
+        return self.chosen.identity
+
+    @property
+    def parent_digests(self) -> Path | None:
+        return self.chosen.parent_digests
 
     @property
     def cipher(self) -> Cipher:
@@ -56,15 +76,12 @@ def check_there(repository: Repository, *, site: Site) -> None:
         )
 
 
-def draft(request: Request, staged: Staged, scratch: Path, *, repository: Repository, site: Site) -> Draft:
-    """Draft a backup of a staged copy; whatever is wrong with the chain makes it a full whose reason says so.
+def draft(request: Request, staged: Staged, chosen: Chosen, *, repository: Repository, site: Site) -> Draft:
+    """Draft a backup of a staged copy, whose pages are of the size that was chosen for.
 
     Raises KeyMissing when the configured key is not there, StorageError when the storage cannot be read.
     """
-    proposed = Identity(repository_id=str(uuid.UUID(bytes=site.random_bytes(16), version=4)), created_at=staged.taken_at)
-    n_known = len(site.catalog.backups(storage=repository.name))
-    identity = repository.ensure_identity(proposed, n_known=n_known)
-    choice, parent_digests = _choose(request, staged, scratch, repository=repository, site=site)
+    choice, identity = chosen.choice, chosen.identity
     backup_id = _free_id(request, staged, choice.strategy, repository=repository, site=site)
     base_id = backup_id if choice.parent is None else choice.parent.base_id
     wrapped = _wrapped_key(choice.parent, identity, base_id, repository=repository, site=site)
@@ -73,30 +90,32 @@ def draft(request: Request, staged: Staged, scratch: Path, *, repository: Reposi
         base_id=base_id,
         storage=repository.name,
         database=request.database.name,
-        choice=choice,
-        identity=identity,
+        chosen=chosen,
         key_id="" if wrapped is None else wrapped.key_id,
         wrapped_key=wrapped,
-        parent_digests=parent_digests,
     )
 
 
-def _choose(
-    request: Request, staged: Staged, scratch: Path, *, repository: Repository, site: Site
-) -> tuple[chain.Choice, Path | None]:
+def choose(request: Request, page_size: int, scratch: Path, *, repository: Repository, site: Site) -> Chosen:
+    """Choose what to build on; whatever is wrong with the chain makes it a full whose reason says so. Raises StorageError."""
+    proposed = Identity(repository_id=str(uuid.UUID(bytes=site.random_bytes(16), version=4)), created_at=site.clock.now())
+    n_known = len(site.catalog.backups(storage=repository.name))
+    identity = repository.ensure_identity(proposed, n_known=n_known)
     if _is_behind(request, repository=repository, site=site):
         reindex.run(repository, site=site)
     requirements = chain.Requirements(
-        host=site.host, page_size=staged.page_size, cipher=site.settings.encryption, key_ids=repository.key_ids()
+        host=site.host, page_size=page_size, cipher=site.settings.encryption, key_ids=repository.key_ids()
     )
     backups = site.catalog.backups(storage=repository.name, database=request.database.name)
     choice = chain.choose(request.strategy, backups, requirements=requirements)
     if choice.parent is None:
-        return choice, None
+        return Chosen(choice=choice, identity=identity, page_size=page_size, parent_digests=None)
     try:
-        return choice, _parent_digests(choice.parent, backups, scratch, repository=repository, site=site)
+        digests = _parent_digests(choice.parent, backups, scratch, repository=repository, site=site)
     except (IntegrityError, ObjectMissing, BackupNotFound) as err:
-        return chain.Choice(strategy=Strategy.FULL, parent=None, reason=f"{choice.parent.id} cannot be built on: {err}"), None
+        choice = chain.Choice(strategy=Strategy.FULL, parent=None, reason=f"{choice.parent.id} cannot be built on: {err}")
+        return Chosen(choice=choice, identity=identity, page_size=page_size, parent_digests=None)
+    return Chosen(choice=choice, identity=identity, page_size=page_size, parent_digests=digests)
 
 
 def _is_behind(request: Request, *, repository: Repository, site: Site) -> bool:

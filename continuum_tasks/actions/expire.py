@@ -7,12 +7,12 @@ may be cut anywhere; a backup that goes loses its manifest first. What a killed 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from continuum_tasks import failpoints
-from continuum_tasks.actions import audited, measure, reindex, sweep, synthesize
+from continuum_tasks.actions import audited, measure, reindex, sweep, synthesize, window
 from continuum_tasks.actions.audited import Deed
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
@@ -21,8 +21,10 @@ from continuum_tasks.errors import IntegrityError
 from continuum_tasks.lock import Held
 from continuum_tasks.lock import hold as locked
 from continuum_tasks.model import Backup, BackupId, Hold, Progress
+from continuum_tasks.plan.chain import made_on
 from continuum_tasks.plan.keeping import Policy, Sight
 from continuum_tasks.plan.retention import RetentionPlan, plan
+from continuum_tasks.plan.timeline import microseconds
 from continuum_tasks.repository import Repository
 
 
@@ -34,11 +36,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Which database, under which policy, and who asked."""
+    """Which database, under which policy, and who asked; every commit of the last `pitr_window_seconds` stays restorable."""
 
     database: str
     policy: Policy
     by: str
+    pitr_window_seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,8 @@ class Applied:
     """What was done, or with `dry_run` what would be. `stopped` says why nothing expired.
 
     `decisions` newest backup first. Orphans are objects older than a day that belong to no backup. `freed_bytes` counts
-    what expired and was swept, less what roll-forwards wrote; in a dry run it is an estimate.
+    what expired and was swept, less what roll-forwards wrote; in a dry run it is an estimate. `segments` of captured commits go
+    that the point-in-time window does not need.
     """
 
     database: str
@@ -79,6 +83,7 @@ class Applied:
     n_orphans: int
     orphan_bytes: int
     freed_bytes: int
+    segments: window.Dropped = field(default_factory=window.Dropped)
 
     def of(self, verdict: Verdict) -> tuple[Decision, ...]:
         return tuple(decision for decision in self.decisions if decision.verdict is verdict)
@@ -111,8 +116,10 @@ def preview(request: Request, *, repository: Repository, site: Site) -> Generato
     rolled = looked.plan.roll_forward
     freed = sum(d.stored_size_bytes for d in _decisions(looked.plan) if d.verdict is Verdict.EXPIRE)
     freed += sum(o.size_bytes for o in orphans)
+    dropped = window.would_drop(looked.window, _staying(looked)) if not looked.plan.stopped else window.Dropped()
+    freed += dropped.freed_bytes
     freed -= sum(r.layer_bytes - r.backup.stored_size_bytes for r in rolled)
-    return _applied(request, looked, dry_run=True, orphans=orphans, freed_bytes=freed)
+    return replace(_applied(request, looked, dry_run=True, orphans=orphans, freed_bytes=freed), segments=dropped)
 
 
 def run(
@@ -130,6 +137,8 @@ def run(
         failpoints.reach("expire.planned")
         work = _Work(request=request, repository=repository, site=site, fan=fan, still_mine=still_mine, lock=lock)
         freed = yield from _follow(looked, work)
+        dropped = _drop_segments(looked, work)
+        freed += dropped.freed_bytes
         yield Progress(phase="sweep")
         orphans: tuple[sweep.Orphan, ...] = ()
         if not looked.plan.stopped:
@@ -138,7 +147,7 @@ def run(
             sweep.remove(orphans, repository)
         failpoints.reach("expire.swept")
         freed += sum(orphan.size_bytes for orphan in orphans)
-        done = _applied(request, looked, dry_run=False, orphans=orphans, freed_bytes=freed)
+        done = replace(_applied(request, looked, dry_run=False, orphans=orphans, freed_bytes=freed), segments=dropped)
         _record(done, work)
     return done
 
@@ -150,6 +159,7 @@ class _Looked:
     backups: tuple[Backup, ...]
     holds: frozenset[BackupId]
     storage_now: datetime
+    window: window.Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,16 +177,28 @@ class _Work:
 
 
 def _look(request: Request, *, repository: Repository, site: Site) -> _Looked:
-    """Read the storage itself, not this host's index of it: other hosts verify, hold and back up too."""
+    """Read the storage itself, not this host's index of it: other hosts verify, hold and back up too.
+
+    Only this host's history is planned: another host may call its database the same, and what it keeps is its own matter.
+    """
     found = reindex.run(repository, site=site)
-    backups = tuple(b for b in found.backups if b.database == request.database)
+    backups = tuple(b for b in made_on(site.host, found.backups) if b.database == request.database)
     holds = site.catalog.holds(repository.name)
     storage_now = sweep.clock_of(repository.storage, nonce=site.random_bytes(6).hex())
+    now = site.clock.now()
+    begins = min(now, storage_now) - timedelta(seconds=request.pitr_window_seconds)
+    span = window.Span(
+        database=request.database,
+        before_us=microseconds(begins),
+        with_holes=request.policy.grace_seconds < request.pitr_window_seconds,
+    )
+    commits = window.look(span, repository)
     sight = Sight(
-        now=site.clock.now(),
+        now=now,
         storage_now=storage_now,
+        bases=window.bases(commits, backups),
         holds={backup_id: hold.reason for backup_id, hold in holds.items()},
-        damaged=tuple(text for text in found.damaged if f"/{request.database}/" in text),
+        damaged=(*(text for text in found.damaged if f"/{request.database}/" in text), *commits.damaged),
     )
     return _Looked(
         storage=repository.name,
@@ -184,7 +206,26 @@ def _look(request: Request, *, repository: Repository, site: Site) -> _Looked:
         backups=backups,
         holds=frozenset(holds),
         storage_now=storage_now,
+        window=commits,
     )
+
+
+def _staying(looked: _Looked) -> tuple[Backup, ...]:
+    """Return the backups that the plan leaves."""
+    goes = {e.backup.id for e in looked.plan.expire} | {b.id for r in looked.plan.roll_forward for b in r.frees}
+    return tuple(b for b in looked.backups if b.id not in goes)
+
+
+def _drop_segments(looked: _Looked, work: _Work) -> window.Dropped:
+    """Delete the segments that the window does not need, by the backups that are left now."""
+    if looked.plan.stopped:
+        return window.Dropped()
+    left = work.site.catalog.backups(storage=looked.storage, database=work.request.database)
+    dropped = window.drop(looked.window, left, repository=work.repository, site=work.site, may_delete=work.may_commit)
+    if dropped.n_segments or dropped.n_timelines:
+        detail = f"{dropped.n_segments} segments, {dropped.n_timelines} whole timelines"
+        _audit(work, "expire-segments", f"{work.request.database}@{looked.storage}", detail)
+    return dropped
 
 
 def _follow(looked: _Looked, work: _Work) -> Generator[Progress, None, int]:

@@ -12,8 +12,10 @@ from typing import Any, BinaryIO
 
 from continuum_tasks.actions import recoveries
 from continuum_tasks.actions.beside import assembled
+from continuum_tasks.actions.commits import CommitRef, Seen
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
+from continuum_tasks.actions.state import State, read
 from continuum_tasks.errors import ContinuumError, NoSpace
 from continuum_tasks.model import Backup, BackupId, Progress
 from continuum_tasks.repository import Repository
@@ -27,7 +29,10 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Which rows of which backup; `into` a live database, else out. An empty `where` means all rows."""
+    """Which rows of which backup; `into` a live database, else out. An empty `where` means all rows.
+
+    `commit`: not of the backup itself but of the state after this commit, which the backup is the base of.
+    """
 
     backup_id: BackupId
     table: str
@@ -36,6 +41,7 @@ class Request:
     on_conflict: OnConflict = OnConflict.FAIL
     dry_run: bool = False
     region: str = ""
+    commit: CommitRef | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +54,10 @@ class Out:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extracted:
-    """What was found and done. `brought` is None for a dry run and without a live database; `match` without one.
+    """What was found and done. `commit` is the one after which the rows were so, `backup` then its base.
 
-    `shown` are the first rows: of those to be written where there is a live database, else of all.
+    `brought` is None for a dry run and without a live database; `match` without one. `shown` are the first rows: of those to
+    be written where there is a live database, else of all.
     """
 
     backup: Backup
@@ -62,6 +69,7 @@ class Extracted:
     refused: ContinuumError | None = None
     brought: bring.Brought | None = None
     warnings: tuple[str, ...] = ()
+    commit: Seen | None = None
 
 
 def run(
@@ -76,29 +84,28 @@ def run(
     if request.into is not None:
         inspect(request.into)
     yield Progress(phase="plan")
-    chain = repository.read_chain(request.backup_id)
-    backup = chain[-1].backup
+    wanted = read(request.backup_id, request.commit, repository=repository, site=site)
     with site.scratch() as work:
-        copy = yield from assembled(chain, work, repository=repository, site=site, fan=fan)
-        yield Progress(phase="pick", total_bytes=backup.original_size_bytes)
+        copy = yield from assembled(wanted, work, repository=repository, site=site, fan=fan)
+        yield Progress(phase="pick", total_bytes=wanted.size_bytes)
         picked = pick(copy, work / "picked.db", request.table, where=request.where)
         copy.unlink()  # its space may be needed by the live database
         if request.into is None:
             shown = rows.values(picked, limit=SHOWN)
             if out is not None:
                 _write(picked, out)
-            return _extracted(backup, picked, shown)
-        return (yield from _bring(request, backup, picked, site=site))
+            return _extracted(wanted, picked, shown)
+        return (yield from _bring(request, wanted, picked, site=site))
 
 
-def _bring(request: Request, backup: Backup, picked: Picked, *, site: Site) -> Generator[Progress, None, Extracted]:
+def _bring(request: Request, wanted: State, picked: Picked, *, site: Site) -> Generator[Progress, None, Extracted]:
     assert request.into is not None
     yield Progress(phase="compare", detail=f"{picked.n_rows} rows")
     found = bring.look(picked, request.into, on_conflict=request.on_conflict)
     refused = bring.refused(found, on_conflict=request.on_conflict)
     shown = rows.values(picked, limit=SAMPLE, ids=found.sample)
     if request.dry_run:
-        return replace(_extracted(backup, picked, shown), match=found, refused=refused)
+        return replace(_extracted(wanted, picked, shown), match=found, refused=refused)
     if refused is not None:
         raise refused
     yield Progress(phase="write", detail=said(picked.n_rows, found))
@@ -107,16 +114,18 @@ def _bring(request: Request, backup: Backup, picked: Picked, *, site: Site) -> G
         kind=recoveries.Kind.EXTRACT,
         at=site.clock.now(),
         target=str(request.into.absolute()),
-        backup_id=backup.id,
-        database=backup.database,
-        storage=backup.storage,
+        backup_id=wanted.backup.id,
+        database=wanted.backup.database,
+        storage=wanted.backup.storage,
+        timeline="" if wanted.seen is None else wanted.seen.timeline,
+        commit=0 if wanted.seen is None else wanted.seen.number,
         region=request.region,
         table=picked.shape.name,
         where=request.where,
         n_rows=brought.n_inserted + brought.n_replaced,
     )
     warnings = recoveries.note(recovery, site=site)
-    return replace(_extracted(backup, picked, shown), match=found, brought=brought, warnings=warnings)
+    return replace(_extracted(wanted, picked, shown), match=found, brought=brought, warnings=warnings)
 
 
 def _write(picked: Picked, out: Out) -> None:
@@ -134,5 +143,12 @@ def said(n_rows: int, found: Match) -> str:
     return f"{n_rows} rows picked: {found.n_new} new, {found.n_same} there already, {found.n_conflicts} with other content"
 
 
-def _extracted(backup: Backup, picked: Picked, shown: list[dict[str, Any]]) -> Extracted:
-    return Extracted(backup=backup, table=picked.shape.name, columns=picked.columns, n_rows=picked.n_rows, shown=tuple(shown))
+def _extracted(wanted: State, picked: Picked, shown: list[dict[str, Any]]) -> Extracted:
+    return Extracted(
+        backup=wanted.backup,
+        commit=wanted.seen,
+        table=picked.shape.name,
+        columns=picked.columns,
+        n_rows=picked.n_rows,
+        shown=tuple(shown),
+    )

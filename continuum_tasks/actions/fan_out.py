@@ -8,7 +8,7 @@ even when the broker or every transfer worker is gone.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -79,8 +79,14 @@ class ByRows:
         if len(units) == 1:  # what fits one chunk never fans out
             yield 0, self.works[kind].run(units[0])
             return
-        waiting = enumerate(units)
         running: dict[str, tuple[int, float]] = {}
+        try:
+            yield from self._run_rows(kind, units, running)
+        finally:
+            self._give_up(running)
+
+    def _run_rows(self, kind: str, units: Sequence[Any], running: dict[str, tuple[int, float]]) -> Iterator[tuple[int, Any]]:
+        waiting = enumerate(units)
         while True:
             for index, unit in islice(waiting, self.window - len(running)):
                 running[self._begin(kind, index, unit)] = (index, self.clock.monotonic())
@@ -92,6 +98,12 @@ class ByRows:
                 yield index, from_json(self.works[kind].result, job.result)
             if not finished:
                 self.pause(POLL_SECONDS)
+
+    def _give_up(self, job_ids: Iterable[str]) -> None:
+        """End the rows nobody waits for any more: who claims one later would work for a run that has failed."""
+        with contextlib.suppress(ContinuumError):  # how the run ended is what counts
+            for job_id in job_ids:
+                self.jobs.cancel(job_id, reason=f"job {self.parent.id} ended before it", now=self.clock.now())
 
     def _begin(self, kind: str, index: int, unit: Any) -> str:
         job_id = f"{self.parent.id}.{self.parent.token}.{kind}.{index}"

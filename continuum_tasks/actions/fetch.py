@@ -118,7 +118,7 @@ def _check(opened: OpenedChunk, source: _Source) -> int:
 
 
 def _write(opened: OpenedChunk, source: _Source, unit: FetchUnit, *, owners: memoryview) -> int:
-    with _opened_for_writing(unit.target_path) as descriptor:
+    with opened_for_writing(unit.target_path) as descriptor:
         n_bytes = 0
         for group in _grouped(_wanted(opened, unit, owners=owners), opened):
             first, last = opened.index.blocks[group[0]], opened.index.blocks[group[-1]]
@@ -127,7 +127,7 @@ def _write(opened: OpenedChunk, source: _Source, unit: FetchUnit, *, owners: mem
                 start = opened.index.blocks[number].offset - first.offset
                 pages = opened.open_block(number, stored[start : start + opened.index.blocks[number].stored_bytes])
                 runs = owned(opened.block_runs(number, pages), owners, ordinal=unit.ordinal, page_size=unit.page_size)
-                n_bytes += sum(_write_at(descriptor, run, (at - 1) * unit.page_size, unit.target_path) for at, run in runs)
+                n_bytes += sum(write_at(descriptor, run, (at - 1) * unit.page_size, unit.target_path) for at, run in runs)
         failpoints.reach("restore.chunk_written")
     return n_bytes // unit.page_size
 
@@ -161,9 +161,9 @@ def _grouped(wanted: Iterator[int], opened: OpenedChunk) -> Iterator[list[int]]:
 def _expect(opened: OpenedChunk, unit: FetchUnit, *, owners: memoryview) -> None:
     """Write the digests of the pages this object owns to the `expected` file, at (pgno - 1) * 16."""
     path = str(Path(unit.work_path) / EXPECTED)
-    with _opened_for_writing(path) as descriptor:
+    with opened_for_writing(path) as descriptor:
         for first, run in owned(_digest_runs(opened), owners, ordinal=unit.ordinal, page_size=DIGEST_BYTES):
-            _write_at(descriptor, run, (first - 1) * DIGEST_BYTES, path)
+            write_at(descriptor, run, (first - 1) * DIGEST_BYTES, path)
 
 
 def _digest_runs(opened: OpenedChunk) -> Iterator[tuple[int, memoryview]]:
@@ -181,7 +181,7 @@ def mapped(path: Path, *, writable: bool = False) -> memoryview:
 
 
 @contextmanager
-def _opened_for_writing(path: str) -> Iterator[int]:
+def opened_for_writing(path: str) -> Iterator[int]:
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         yield descriptor
@@ -189,7 +189,7 @@ def _opened_for_writing(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _write_at(descriptor: int, data: memoryview, offset: int, path: str) -> int:
+def write_at(descriptor: int, data: memoryview, offset: int, path: str) -> int:
     """Write all of `data`; returns its length. Raises NoSpace."""
     done = 0
     while done < len(data):

@@ -25,6 +25,7 @@ from continuum_tasks.keyring import Keyring
 from continuum_tasks.metrics import Sample
 from continuum_tasks.model import Backup, Cipher, Status, Strategy
 from continuum_tasks.plan import health as plan
+from continuum_tasks.plan.chain import made_on
 from continuum_tasks.plan.finding import Finding, Severity, Trouble, worst
 from continuum_tasks.plan.protection import LastBackup, Protection, last_backup
 from continuum_tasks.repository import Repository
@@ -120,18 +121,23 @@ def _rehearsed(protection: Protection, site: Site) -> Protection:
 
 
 def protections(config: Config, backups: Sequence[Backup], *, site: Site) -> list[Protection]:
-    """Return what is known of each declared database: its rhythm, its backups in the declared storages, its capture."""
+    """Return what is known of each declared database: its rhythm, its backups in the declared storages, its capture.
+
+    Those that this host made; one that has made none, as after a disaster, lives on what another left.
+    """
     declared = {storage.name for storage in config.storages}
-    return [
-        Protection(
+    found = []
+    for database in config.databases:
+        there = [b for b in backups if b.database == database.name and b.storage in declared]
+        known = Protection(
             database=database.name,
             storage=database.storage,
             rhythm=database.rhythm,
-            backups=tuple(b for b in backups if b.database == database.name and b.storage in declared),
+            backups=tuple(made_on(config.host, there) or there),
             capture=capture_of(database, config=config, site=site),
         )
-        for database in config.databases
-    ]
+        found.append(known)
+    return found
 
 
 def _proven(protection: Protection, around: Surroundings, answering: set[str], *, now: datetime) -> Protection:

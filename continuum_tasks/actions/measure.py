@@ -42,6 +42,11 @@ def drill(record: DrillRecord, *, storage: str, site: Site) -> None:
         _keep({"drill_phase_seconds": cost.seconds}, {**labels, "phase": cost.phase}, site=site, at=record.at)
 
 
+def compaction(database: str, storage: str, values: Mapping[str, float], *, site: Site) -> None:
+    """Keep what one run that merged segments took."""
+    _keep(values, {"database": database, "storage": storage}, site=site, at=site.clock.now())
+
+
 def storage(name: str, *, used_bytes: int, free_bytes: int | None, site: Site) -> None:
     """Keep how much a storage holds, and has free where that shows."""
     free = {} if free_bytes is None else {"storage_free_bytes": float(free_bytes)}

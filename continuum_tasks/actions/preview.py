@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from continuum_tasks.actions.beside import assembled
+from continuum_tasks.actions.commits import Seen
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.restore import Request
 from continuum_tasks.actions.site import Site
+from continuum_tasks.actions.state import State, read
 from continuum_tasks.errors import SourceError, TargetError
 from continuum_tasks.model import Backup, BackupId, Level, Manifest, Progress, Strategy
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
@@ -56,7 +58,9 @@ class Losses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What a restore would do. `refused` says what would stop it now, empty when nothing would."""
+    """What a restore would do. `commit`: it would be the state after this one, with so many segments written over the backup.
+
+    `refused` says what would stop it now, empty when nothing would."""
 
     backup: Backup
     target: str
@@ -69,6 +73,9 @@ class Preview:
     in_use_by: tuple[str, ...]
     refused: tuple[str, ...]
     losses: Losses = field(default_factory=Losses)
+    commit: Seen | None = None
+    n_segments: int = 0
+    segment_bytes: int = 0
 
 
 def run(request: Request, *, exact: bool, repository: Repository, site: Site, fan: Fan) -> Generator[Progress, None, Preview]:
@@ -77,8 +84,8 @@ def run(request: Request, *, exact: bool, repository: Repository, site: Site, fa
     Raises BackupNotFound, KeyringError, StorageError, and with `exact` what assembling raises.
     """
     yield Progress(phase="plan")
-    chain = repository.read_chain(request.backup_id)
-    backup, target = chain[-1].backup, request.target.absolute()
+    wanted = read(request.backup_id, request.commit, repository=repository, site=site)
+    backup, target = wanted.backup, request.target.absolute()
     layers = tuple(
         Layer(
             backup_id=m.backup.id,
@@ -86,17 +93,18 @@ def run(request: Request, *, exact: bool, repository: Repository, site: Site, fa
             n_objects=len(m.objects),
             stored_bytes=sum(stored.size_bytes for stored in m.objects),
         )
-        for m in chain
+        for m in wanted.chain
     )
-    fetch_bytes = sum(layer.stored_bytes for layer in layers)
-    need_bytes = backup.original_size_bytes + SPACE_MARGIN_BYTES
+    segment_bytes = 0 if wanted.replay is None else wanted.replay.fetch_bytes
+    fetch_bytes = sum(layer.stored_bytes for layer in layers) + segment_bytes
+    need_bytes = wanted.peak_bytes + SPACE_MARGIN_BYTES
     in_use_by = tuple(str(holder) for holder in holders(target.stat())) if target.is_file() else ()
     losses = Losses()
     if target.is_file():
         losses = yield from (
-            _compared(chain, target, repository=repository, site=site, fan=fan)
+            _compared(wanted, target, repository=repository, site=site, fan=fan)
             if exact
-            else _counted(chain[-1], target, repository=repository, site=site)
+            else _counted(wanted, target, repository=repository, site=site)
         )
     return Preview(
         backup=backup,
@@ -110,6 +118,9 @@ def run(request: Request, *, exact: bool, repository: Repository, site: Site, fa
         in_use_by=in_use_by,
         refused=_refused(request, need_bytes=need_bytes, in_use_by=in_use_by),
         losses=losses,
+        commit=wanted.seen,
+        n_segments=0 if wanted.replay is None else len(wanted.replay.pieces),
+        segment_bytes=segment_bytes,
     )
 
 
@@ -136,9 +147,11 @@ def _estimate(fetch_bytes: int, backup: Backup, site: Site) -> Estimate:
     return Estimate(seconds=round(fetch_bytes / rate, 3), bytes_per_second=round(rate, 1), n_measured=n_measured)
 
 
-def _counted(manifest: Manifest, target: Path, *, repository: Repository, site: Site) -> Generator[Progress, None, Losses]:
+def _counted(wanted: State, target: Path, *, repository: Repository, site: Site) -> Generator[Progress, None, Losses]:
     yield Progress(phase="compare")
-    known = _row_counts(manifest, repository=repository, site=site)
+    if wanted.replay is not None:
+        return Losses(unknown="the rows after that commit were never counted; --exact compares them")
+    known = _row_counts(wanted.chain[-1], repository=repository, site=site)
     if known is None:
         return Losses(unknown="the backup's rows were never counted; --exact compares them")
     try:
@@ -156,11 +169,11 @@ def _row_counts(manifest: Manifest, *, repository: Repository, site: Site) -> tu
 
 
 def _compared(
-    chain: tuple[Manifest, ...], target: Path, *, repository: Repository, site: Site, fan: Fan
+    wanted: State, target: Path, *, repository: Repository, site: Site, fan: Fan
 ) -> Generator[Progress, None, Losses]:
     with site.scratch() as work:
-        scratch = yield from assembled(chain, work, repository=repository, site=site, fan=fan)
-        yield Progress(phase="compare", total_bytes=chain[-1].backup.original_size_bytes)
+        scratch = yield from assembled(wanted, work, repository=repository, site=site, fan=fan)
+        yield Progress(phase="compare", total_bytes=wanted.size_bytes)
         try:  # a copy of the target, so that its writers wait for the copying alone
             with stage(inspect(target), site.temp_dir, limits=LIMITS, clock=site.clock) as staged:
                 return Losses(tables=compared(staged.path, scratch), exact=True)

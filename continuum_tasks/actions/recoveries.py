@@ -13,9 +13,10 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from continuum_tasks.actions.commits import CommitRef
 from continuum_tasks.actions.site import Site
 from continuum_tasks.manifest import from_json, to_json
-from continuum_tasks.model import BackupId
+from continuum_tasks.model import BackupId, TimelineId
 
 FILE = "recoveries.jsonl"
 
@@ -31,6 +32,7 @@ class Recovery:
     """One thing brought back. `root` is the digest over all pages that was proven before the install.
 
     `change_counter` and `modified_ns` are the installed file's own; they tell whether it was written since.
+    `commit` on `timeline` is the one after which the state was, 0 = the backup's own state.
     `table`, `where` and `n_rows` are an extract's: what was asked for and how many rows came back.
     """
 
@@ -51,6 +53,12 @@ class Recovery:
     table: str = ""
     where: str = ""
     n_rows: int = 0
+    timeline: str = ""
+    commit: int = 0
+
+    @property
+    def commit_ref(self) -> CommitRef | None:
+        return CommitRef(timeline=TimelineId(self.timeline), number=self.commit) if self.commit else None
 
 
 def note(recovery: Recovery, *, site: Site) -> tuple[str, ...]:

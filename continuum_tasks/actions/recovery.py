@@ -115,7 +115,7 @@ def _written(recovery: Recovery, source: Source, *, repository: Repository, site
         now = dict(check.row_counts(staged.path))
     kept = _row_counts(recovery, repository=repository, site=site)
     if kept is None:
-        text = "written since the restore, and sound; the backup's rows were never counted, so they are not compared"
+        text = "written since the restore, and sound; the rows restored were never counted, so they are not compared"
         return _proof(recovery, Verdict.WRITTEN, findings=(text,))
     differing = tuple(
         Difference(table=name, backup=kept.get(name), database=now.get(name))
@@ -129,6 +129,8 @@ def _written(recovery: Recovery, source: Source, *, repository: Repository, site
 
 def _row_counts(recovery: Recovery, *, repository: Repository, site: Site) -> dict[str, int] | None:
     assert recovery.backup_id is not None
+    if recovery.commit:
+        return None  # the backup's rows are not those after the commit
     manifest = repository.read_manifest(recovery.database, recovery.backup_id, check_signature=False)
     if manifest.row_counts:
         return dict(manifest.row_counts)
@@ -146,6 +148,7 @@ def _extract(recovery: Recovery, *, repository: Repository, site: Site, fan: Fan
         into=Path(recovery.target),
         on_conflict=OnConflict.SKIP,
         dry_run=True,
+        commit=recovery.commit_ref,
     )
     done = yield from extract.run(request, repository=repository, site=site, fan=fan)
     assert done.match is not None

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from continuum_tasks import audit
-from continuum_tasks.actions import captured, usage
+from continuum_tasks.actions import capture_rows, usage
 from continuum_tasks.actions.site import Site
 from continuum_tasks.config import Config
 from continuum_tasks.jobs import Failure, Jobs
@@ -37,7 +37,7 @@ def run(period: str, *, config: Config, site: Site, jobs: Jobs) -> plan.Report:
         drills=tuple(drill for storage in config.storages for drill in site.catalog.drills(storage.name)),
         decisions=decisions,
         storages=usage.run(config.storages, backups, site=site),
-        captures=tuple(captured.run(config, site=site, since=span.since)),
+        captures=tuple(capture_rows.run(config, site=site, since=span.since)),
     )
     made = plan.build(rows, span, host=site.host)
     return replace(made, attention=(*attention(made), *unread))

@@ -1,4 +1,4 @@
-"""Restore one backup: assemble it beside the target, prove it, then install it in one rename.
+"""Restore a backup, or the state after a captured commit: assemble it beside the target, prove it, install it in one rename.
 
 Until that rename the target is what it was; a killed restore leaves at most a hidden temporary file and an intent
 record, which the next restore of the same target finishes or clears away.
@@ -13,11 +13,13 @@ from pathlib import Path
 
 from continuum_tasks import failpoints
 from continuum_tasks.actions import recoveries
-from continuum_tasks.actions.assemble import Assembled, assemble, prove
+from continuum_tasks.actions.assemble import Whole, prove
 from continuum_tasks.actions.beside import scratch_for, temporary
+from continuum_tasks.actions.commits import CommitRef, Seen
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
-from continuum_tasks.actions.verify import likely_links
+from continuum_tasks.actions.state import Filled, State, fill, read
+from continuum_tasks.actions.uncaptured import uncaptured
 from continuum_tasks.errors import ContinuumError, ProofFailed, SourceRefused
 from continuum_tasks.model import Backup, BackupId, Manifest, Progress, Status
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
@@ -31,6 +33,7 @@ from continuum_tasks.sqlite.install import Installed, Ownership, check_target, i
 class Request:
     """Which backup goes where. `verify` also runs SQLite's integrity check on the proven file before it is installed.
 
+    `commit`: not the backup itself but the state after this commit, which the backup is the base of.
     `region` is the one that was asked for in place of the storage's; the repository given is open there already.
     """
 
@@ -39,11 +42,15 @@ class Request:
     overwrite: bool
     verify: bool
     region: str = ""
+    commit: CommitRef | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What was done: the replaced file, if any, is in `quarantine` with its sidecars."""
+    """What was done: the replaced file, if any, is in `quarantine` with its sidecars.
+
+    `commit` is the one after which the state is, `backup` then its base; None: the state is the backup's.
+    """
 
     backup: Backup
     target: str
@@ -51,6 +58,11 @@ class Restored:
     fetched_bytes: int
     seconds: float
     warnings: tuple[str, ...]
+    commit: Seen | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.backup.original_size_bytes if self.commit is None else self.commit.size_bytes
 
 
 def run(
@@ -64,35 +76,35 @@ def run(
     begun = site.clock.monotonic()
     target = request.target.absolute()
     yield Progress(phase="plan")
-    likely = likely_links(request.backup_id, repository=repository, site=site)
-    chain = repository.read_chain(request.backup_id, likely=likely)
-    with scratch_for(target, site=site) as work:
+    wanted = read(request.backup_id, request.commit, repository=repository, site=site)
+    with uncaptured(target, site=site), scratch_for(target, site=site) as work:
         failpoints.reach("restore.begun")
         recover(target)
-        check_target(target, overwrite=request.overwrite, need_bytes=chain[-1].backup.original_size_bytes + SPACE_MARGIN_BYTES)
+        check_target(target, overwrite=request.overwrite, need_bytes=wanted.peak_bytes + SPACE_MARGIN_BYTES)
         with temporary(target, site=site) as filling:
             failpoints.reach("restore.temp_created")
-            assembled = yield from _fill(chain, filling, work, repository=repository, fan=fan)
+            filled = yield from _fill(wanted, filling, work, repository=repository, fan=fan)
             # Under another name: a worker that was given up may still come to open the old one.
             temp = filling.rename(filling.with_name(filling.name.replace(".tmp", ".proven.tmp")))
-            yield from prove(chain, temp, work, site=site)
-            warnings = yield from _examine(chain[-1], temp, request)
+            yield from prove(filled.state, temp, work, site=site)
+            warnings = yield from _examine(wanted, temp, request)
             imprinted = _imprint(temp)
             failpoints.reach("restore.proven")
             yield Progress(phase="install")
             still_mine()
             installed = install(
-                temp, target, overwrite=request.overwrite, now=site.clock.now(), ownership=_ownership(chain[-1])
+                temp, target, overwrite=request.overwrite, now=site.clock.now(), ownership=_ownership(wanted.chain[-1])
             )
     restored = Restored(
-        backup=chain[-1].backup,
+        backup=wanted.backup,
+        commit=wanted.seen,
         target=str(target),
         quarantine=str(installed.quarantine or ""),
-        fetched_bytes=assembled.fetched_bytes,
+        fetched_bytes=filled.fetched_bytes,
         seconds=round(site.clock.monotonic() - begun, 3),
         warnings=(*warnings, *_remarks(installed)),
     )
-    return replace(restored, warnings=(*restored.warnings, *_noted(restored, request, imprinted, site=site)))
+    return replace(restored, warnings=(*restored.warnings, *_noted(restored, filled.state, request, imprinted, site=site)))
 
 
 def _imprint(temp: Path) -> Imprint:
@@ -103,7 +115,7 @@ def _imprint(temp: Path) -> Imprint:
         return Imprint(wal=False, change_counter=0, size_bytes=0, modified_ns=0)
 
 
-def _noted(restored: Restored, request: Request, installed: Imprint, *, site: Site) -> tuple[str, ...]:
+def _noted(restored: Restored, state: Whole, request: Request, installed: Imprint, *, site: Site) -> tuple[str, ...]:
     """Keep what was done and measured; the restore is done by now, so what cannot be kept is a warning."""
     backup, now = restored.backup, site.clock.now()
     warnings: tuple[str, ...] = ()
@@ -121,9 +133,11 @@ def _noted(restored: Restored, request: Request, installed: Imprint, *, site: Si
         database=backup.database,
         storage=backup.storage,
         region=request.region,
-        root=backup.root,
-        page_size=backup.page_size,
-        n_pages=backup.n_pages,
+        root=state.root,
+        page_size=state.page_size,
+        n_pages=state.n_pages,
+        timeline="" if restored.commit is None else restored.commit.timeline,
+        commit=0 if restored.commit is None else restored.commit.number,
         wal=installed.wal,
         change_counter=installed.change_counter,
         modified_ns=installed.modified_ns,
@@ -138,32 +152,29 @@ def _remarks(installed: Installed) -> tuple[str, ...]:
     return (*findings, *stale)
 
 
-def _fill(
-    chain: tuple[Manifest, ...], temporary: Path, work: Path, *, repository: Repository, fan: Fan
-) -> Generator[Progress, None, Assembled]:
-    os.truncate(temporary, chain[-1].backup.original_size_bytes)
-    assembled = yield from assemble(chain, temporary, work, repository=repository, fan=fan)
+def _fill(wanted: State, temporary: Path, work: Path, *, repository: Repository, fan: Fan) -> Generator[Progress, None, Filled]:
+    filled = yield from fill(wanted, temporary, work, repository=repository, fan=fan)
     failpoints.reach("restore.chunks_written")
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
-    return assembled
+    return filled
 
 
-def _examine(manifest: Manifest, temporary: Path, request: Request) -> Generator[Progress, None, tuple[str, ...]]:
-    backup = manifest.backup
+def _examine(wanted: State, temporary: Path, request: Request) -> Generator[Progress, None, tuple[str, ...]]:
+    backup = wanted.backup
     suspect = backup.status is Status.SUSPECT
     warnings = tuple(f"the source was damaged when this was made: {reason}" for reason in backup.suspect_reasons)
-    if manifest.checked == "none" and not request.verify:
+    if (wanted.replay is not None or wanted.chain[-1].checked == "none") and not request.verify:
         # A copy that was checked when it was staged needs no second look: every page was just proven to be the same.
-        yield Progress(phase="check", total_bytes=backup.original_size_bytes)
+        yield Progress(phase="check", total_bytes=wanted.size_bytes)
         return warnings + tuple(f"SQLite finds in it: {problem}" for problem in check.quick_check(temporary)[:5])
     if request.verify:
-        yield Progress(phase="verify", total_bytes=backup.original_size_bytes)
+        yield Progress(phase="verify", total_bytes=wanted.size_bytes)
         problems = check.integrity_check(temporary)
         if problems and not suspect:
             raise ProofFailed(
-                f"backup {backup.id}: SQLite finds {problems[0]}",
-                hint="the source was damaged in a way its quick check missed; restore an older backup, or without --verify",
+                f"{wanted.name}: SQLite finds {problems[0]}",
+                hint="the source was damaged in a way its quick check missed; restore an older one, or without --verify",
             )
     return warnings
 

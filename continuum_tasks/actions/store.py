@@ -87,7 +87,10 @@ def _choose_pages(draft: Draft, staged: Staged, scratch: Path, *, site: Site) ->
     yield Progress(phase="compare", total_bytes=staged.n_pages * staged.page_size)
     costs: list[PhaseCost] = []
     with timed("hash", costs, n_bytes=staged.n_pages * staged.page_size, monotonic=site.clock.monotonic):
-        digest_file(staged.path, found, page_size=staged.page_size, n_pages=staged.n_pages, n_threads=site.n_threads)
+        if staged.digests is None:
+            digest_file(staged.path, found, page_size=staged.page_size, n_pages=staged.n_pages, n_threads=site.n_threads)
+        else:
+            found = staged.digests
         changed = changed_pages(draft.parent_digests, found)
     pgnos = scratch / "changed.pgnos"
     with pgnos.open("wb") as file:

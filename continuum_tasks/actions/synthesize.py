@@ -14,7 +14,7 @@ from pathlib import Path
 
 from continuum_tasks import failpoints
 from continuum_tasks.actions import digests, verify
-from continuum_tasks.actions.assemble import assemble, prove
+from continuum_tasks.actions.assemble import assemble, prove, whole
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.seal import SealUnit
 from continuum_tasks.actions.site import Site
@@ -56,7 +56,7 @@ def run(
         with state.open("xb") as file:
             os.truncate(file.fileno(), old.backup.original_size_bytes)
         yield from assemble(chain, state, work, repository=repository, fan=fan)
-        yield from prove(chain, state, work, site=site)
+        yield from prove(whole(chain[-1]), state, work, site=site)
         failpoints.reach("synthesize.assembled")
         objects = yield from _store(old, state, work, site=site, fan=fan)
         failpoints.reach("synthesize.chunks_put")

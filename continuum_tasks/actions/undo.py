@@ -9,6 +9,7 @@ from pathlib import Path
 from continuum_tasks.actions import recoveries
 from continuum_tasks.actions.beside import target_lock, temporary
 from continuum_tasks.actions.site import Site
+from continuum_tasks.actions.uncaptured import uncaptured
 from continuum_tasks.errors import TargetError
 from continuum_tasks.model import Progress
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
@@ -36,7 +37,7 @@ def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
     begun = site.clock.monotonic()
     target = target.absolute()
     yield Progress(phase="plan")
-    with target_lock(target, site):
+    with uncaptured(target, site=site), target_lock(target, site):
         _settle(target)
         kept = quarantine.newest(target)
         checked = check_target(target, overwrite=True, need_bytes=kept.size_bytes + SPACE_MARGIN_BYTES)

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from continuum_tasks.actions import measure
-from continuum_tasks.actions.assemble import assemble, prove
+from continuum_tasks.actions.assemble import assemble, prove, whole
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
 from continuum_tasks.errors import (
@@ -143,7 +143,7 @@ def test_restore(
     yield Progress(phase="sync", total_bytes=last.original_size_bytes)
     with target.open("rb+") as file:
         os.fsync(file.fileno())
-    yield from prove(chain, target, target.parent, site=site)
+    yield from prove(whole(chain[-1]), target, target.parent, site=site)
     yield Progress(phase="check", total_bytes=last.original_size_bytes)
     return _examine(last, target)
 

@@ -35,6 +35,7 @@ class Agent:
         self._pins = Pins()
         self._events = Events()
         self._watches: dict[Wanted, Watch] = {}
+        self._warned: set[str] = set()
         self._reconcile_at = self._heartbeat_at = 0.0
 
     def run(self, stopped: Callable[[], bool]) -> None:
@@ -78,14 +79,23 @@ class Agent:
         try:
             wanted = set(self._wanted())
         except ContinuumError as err:  # somebody is editing the configuration: what is captured goes on
-            _log.warning("%s; what is captured goes on", err.message)
+            self._warn(f"{err.message}; what is captured goes on")
             return
         for gone in self._watches.keys() - wanted:
             self._watches.pop(gone).close(detail="not wanted any more")
         for new in wanted - self._watches.keys():
-            errand = Errand(self._place.directory / new.database, self._environment, monotonic=self._place.clock.monotonic)
-            self._watches[new] = Watch(new, pins=self._pins, place=self._place, errand=errand)
+            try:
+                errand = Errand(self._place.directory / new.database, self._environment, monotonic=self._place.clock.monotonic)
+                self._watches[new] = Watch(new, pins=self._pins, place=self._place, errand=errand)
+            except ContinuumError as err:  # one that cannot begin keeps no other from being captured
+                self._warn(f"database {new.database}: its capture cannot begin: {err.message}")
         self._events.watch(_directories(self._watches.values(), self._requests))
+
+    def _warn(self, text: str) -> None:
+        """Log what is tried again every few seconds once, not each time."""
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warning(text)
 
 
 def _directories(watches: Iterable[Watch], requests: Path) -> list[Path]:

@@ -6,12 +6,14 @@ from collections import deque
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
+from continuum_tasks.capture import leftover
 from continuum_tasks.capture.follower import Follower
 from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.spool import Spool
 from continuum_tasks.capture.standing import Standing
 from continuum_tasks.errors import ContinuumError, Fenced
-from continuum_tasks.timelines import put_spooled, put_timeline
+from continuum_tasks.repository import Repository
+from continuum_tasks.timelines import list_segments, put_spooled, put_timeline
 
 N_LAGS = 2048  # the last so many commits tell the lag: two minutes of a busy database, 16 of each segment
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
@@ -21,7 +23,6 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 class Shipped:
     """What was shipped since this process began. Written by the thread that ships, read by the one that captures."""
 
-    seq: int = 0
     commit: int = 0
     observed_us: int = 0
     n_segments: int = 0
@@ -41,6 +42,8 @@ class Courier:
     def __init__(self, follower: Follower, *, place: Place) -> None:
         self.shipped = Shipped()
         self.trouble = ""
+        self._checked = ""
+        self._done = ("", 0)
         self._follower = follower
         self._place = place
         self._running: Future[None] | None = None
@@ -55,13 +58,17 @@ class Courier:
     def durable_commit(self) -> int:
         """Return the last commit that is in the storage, 0 when that is not known yet."""
         found = self._follower.standing
-        return found.commit if found is not None and not self._waits(found) else self.shipped.commit
+        if found is None or self._waits(found):
+            return self.shipped.commit if self._is_of(found) else 0
+        return found.commit
 
     @property
     def durable_us(self) -> int:
         """Return when `durable_commit` was seen (microseconds since 1970), 0 when that is not known yet."""
         found = self._follower.standing
-        return found.observed_us if found is not None and not self._waits(found) else self.shipped.observed_us
+        if found is None or self._waits(found):
+            return self.shipped.observed_us if self._is_of(found) else 0
+        return found.observed_us
 
     def step(self, executor: Executor) -> None:
         """Ship what waits, if nothing is at it. Raises Fenced when another writer has written on this timeline."""
@@ -87,11 +94,14 @@ class Courier:
 
         Raises StorageError (what is left waits on), Fenced.
         """
+        self._ship_leftovers()
         found = self._follower.standing
         if found is None:
             return
         repository, spool = self._place.repository(found.storage), Spool(self._follower.directory, found.timeline.id)
-        if not found.published and self.shipped.seq == 0:
+        if self._checked != found.timeline.id:
+            self._check_alone(found, repository)
+        if not found.published and self._shipped_of(found) == 0:
             put_timeline(repository, found.timeline)
             self.shipped.n_requests += 1
         for waiting in spool.waiting():
@@ -100,28 +110,56 @@ class Courier:
             data = waiting.path.read_bytes()
             put_spooled(repository, found.timeline, waiting.seq, data)
             spool.remove(waiting.seq)
-            self._note(waiting.seq, len(data))
-        self.shipped.seq = max(self.shipped.seq, found.seq)
+            self._note(found, waiting.seq, len(data))
+        self._done = (found.timeline.id, found.seq)
 
     def cancel(self) -> None:
         """Begin nothing more."""
         if self._running is not None:
             self._running.cancel()
 
-    def forget(self) -> None:
-        """Begin again with nothing shipped: another timeline is captured now."""
-        self.shipped.seq = self.shipped.commit = self.shipped.observed_us = 0
+    def _ship_leftovers(self) -> None:
+        """Ship what ended timelines left: their last commits are on this host alone."""
+        for left in leftover.leftovers(self._follower.directory):
+            repository, spool = self._place.repository(left.storage), Spool(self._follower.directory, left.timeline.id)
+            if not left.published:
+                put_timeline(repository, left.timeline)
+            for waiting in spool.waiting():
+                put_spooled(repository, left.timeline, waiting.seq, waiting.path.read_bytes())
+                spool.remove(waiting.seq)
+            leftover.remove(self._follower.directory, left)
+
+    def _check_alone(self, found: Standing, repository: Repository) -> None:
+        """Refuse to go on behind another writer: what it wrote may be merged by now, so that no name would be taken."""
+        there = list_segments(repository, found.timeline) if found.published else ()
+        self.shipped.n_requests += found.published
+        if there and there[-1].last_seq > found.seq:
+            raise Fenced(
+                f"timeline {found.timeline.id} of {found.timeline.database}: storage {found.storage} has segment"
+                f" {there[-1].last_seq}, this host made {found.seq}",
+                hint="another host captures it: stop one of them; `continuum backup create --strategy continuous` begins anew",
+            )
+        self._checked = found.timeline.id
+
+    def _is_of(self, found: Standing | None) -> bool:
+        """Tell whether what was shipped last was of this timeline."""
+        return found is None or found.timeline.id == self._done[0]
 
     def _waits(self, found: Standing) -> bool:
-        return found.seq > self.shipped.seq or not found.published
+        return found.seq > self._shipped_of(found) or not found.published
 
-    def _note(self, seq: int, n_bytes: int) -> None:
+    def _shipped_of(self, found: Standing) -> int:
+        """Return the last segment of this timeline that is in the storage, as far as this process knows."""
+        timeline, seq = self._done
+        return seq if timeline == found.timeline.id else 0
+
+    def _note(self, found: Standing, seq: int, n_bytes: int) -> None:
         sealed = self._follower.sealed.pop(seq, None)
         if sealed is not None:
             now = self._place.clock.monotonic()
             self.shipped.lags_seconds.extend(now - at for at in sealed.seen_at)
             self.shipped.commit, self.shipped.observed_us = sealed.last_commit, sealed.observed_us
-        self.shipped.seq = seq
+        self._done = (found.timeline.id, seq)
         self.shipped.n_segments += 1
         self.shipped.n_bytes += n_bytes
         self.shipped.n_requests += 1

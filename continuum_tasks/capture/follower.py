@@ -12,7 +12,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from continuum_tasks.capture import holes, walfile
+from continuum_tasks.capture import firstpage, holes, leftover, walfile
 from continuum_tasks.capture import standing as standings
 from continuum_tasks.capture.beginning import Beginning, data_key, new_standing, seal
 from continuum_tasks.capture.files import make_directory
@@ -23,7 +23,7 @@ from continuum_tasks.capture.spool import Spool
 from continuum_tasks.capture.standing import Standing
 from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy
 from continuum_tasks.model import Commit, Mark
-from continuum_tasks.plan.continuity import Found, Judgement, Stood, Verdict, judge
+from continuum_tasks.plan.continuity import MAX_BEHIND_SECONDS, Found, Judgement, Stood, Verdict, judge
 from continuum_tasks.plan.holes import Hole
 from continuum_tasks.wal.format import FRAME_HEADER_BYTES, Checksum, IndexHeader
 
@@ -110,6 +110,8 @@ class Follower:
             self.flush()  # it could not be made durable before: nothing more is read into memory until it is
         if self.standing is not None and self.source.identity() != self.standing.source:
             raise Lost("the database file was replaced")
+        if self._behind_seconds(self.looked_us) > MAX_BEHIND_SECONDS:
+            raise Lost("the clock was set back")
         index = walfile.read_index(self.source, pause=self._place.pause)
         before = self.last_commit
         observed_us, unseen_us = self._seen()
@@ -125,17 +127,21 @@ class Follower:
         return self.last_commit - before
 
     def rotate(self) -> None:
-        """Pin the database anew, read everything that is then visible, let the older pins go, and make it durable here.
+        """Pin the database anew, make everything that is then visible durable here, and let the older pins go.
 
-        What dies between the last two is read again from the log, which nobody has begun anew, or a hole that `begin` declares.
-        Raises Lost, SourceBusy, PinsLost; NoSpace when it cannot be made durable.
+        Raises Lost, SourceBusy, NoSpace (the older pins stay), PinsLost.
         """
         self._pins.add(self.source.path)
-        self.look()
+        try:
+            self.look()
+            self.flush()
+        except NoSpace:
+            self._pins.drop_newest(self.source.path)
+            raise
         self._pins.drop_older(self.source.path)
         if self.log_bytes >= self._helped_at_bytes:
             self._help()
-        self.flush()
+            self.flush()
 
     def _help(self) -> None:
         """Help a log that has grown to be begun anew: have its frames copied back, and pin again right behind them.
@@ -155,7 +161,10 @@ class Follower:
                 self._turn()
 
     def _turn(self) -> bool:
-        """Pin, read, copy back, and pin again; True when the next commit begins the log anew, or did."""
+        """Pin, read, copy back, and pin again; True when the next commit begins the log anew, or did.
+
+        What is read here is in memory alone until the next flush: should this process die, it is read again or it is a hole.
+        """
         self._pins.add(self.source.path)
         self.look()
         self._pins.drop_older(self.source.path)
@@ -173,6 +182,8 @@ class Follower:
         spool = Spool(self.directory, then.timeline.id)
         spool.put(then.seq, sealed.data)
         standings.save(self.directory, then)
+        if self._pending.first_page is not None:
+            firstpage.write(self.directory, self._pending.first_page)
         seen_at = tuple(self._seen_at[:: max(1, len(self._seen_at) // N_SAMPLES)])
         self.sealed[then.seq] = Sealed(last_commit=then.commit, observed_us=then.observed_us, seen_at=seen_at)
         self.standing, self._pending, self._seen_at = then, Pending(), []
@@ -197,10 +208,14 @@ class Follower:
         index = walfile.read_index(self.source, pause=self._place.pause)
         found = self._found(index)
         judgement = judge(self._stood(), found)
-        self.looked_us, self._looked = max(self._place.now_us(), watched_until_us), self._place.clock.monotonic()
         stopped, since_us = self.standing, watched_until_us
+        self._looked, self.looked_us = self._place.clock.monotonic(), self._place.now_us()
+        if self.standing is not None and judgement.verdict is not Verdict.NEW_TIMELINE:
+            self.looked_us = max(self.looked_us, self.standing.observed_us)
         if judgement.verdict is Verdict.NEW_TIMELINE or self.standing is None:
             previous = None if self.standing is None else self.standing.timeline.id
+            if self.standing is not None:
+                leftover.leave(self.directory, self.standing)
             beginning = Beginning(
                 database=self.database, storage=self.storage, found=found, reason=judgement.reason, previous=previous
             )
@@ -213,6 +228,7 @@ class Follower:
             if stopped is not None and stopped.commit:
                 self._note(max(since_us, stopped.observed_us), reason=judgement.reason)
         elif index.max_frame > self._mark.frame:
+            self._mark = replace(self._mark, salts=index.salts.hex())
             # With this very index: a pin in slot 0 lets the log be begun anew, and what is not read by then is a hole.
             self._read(index, self.looked_us, max(0, self.looked_us - max(watched_until_us, self.standing.observed_us)))
         return judgement
@@ -235,6 +251,7 @@ class Follower:
             source=self.source.identity(),
             stamp=self.source.stamp(),
             said=said,
+            behind_seconds=self._behind_seconds(0 if self.standing is None else self.standing.observed_us),
         )
 
     def _resume(self, watched_until_us: int, *, reason: str) -> None:
@@ -308,6 +325,9 @@ class Follower:
             raise Lost(f"the log is not as its index says: {err}") from err
         if self._mark.checksum != index.checksum:
             raise Lost(f"frame {index.max_frame} is not the one that SQLite committed")
+
+    def _behind_seconds(self, time_us: int) -> float:
+        return (time_us - self._place.now_us()) / 1_000_000
 
     def _seen(self) -> tuple[int, int]:
         """Return when this look is (microseconds, never before the last one) and how long before it nobody looked."""

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from continuum_tasks.capture.firstpage import FirstPage
 from continuum_tasks.model import Commit
 from continuum_tasks.wal.commits import transactions
 from continuum_tasks.wal.frames import Frames
@@ -13,13 +14,17 @@ from continuum_tasks.wal.frames import Frames
 
 @dataclass(slots=True, kw_only=True)
 class Pending:
-    """Commits in order with their pages; `reasons` say why there was a hole before those that resumed."""
+    """Commits in order with their pages; `reasons` say why there was a hole before those that resumed.
+
+    `first_page` is page 1 as the last of them that has it left it.
+    """
 
     commits: list[Commit] = field(default_factory=list)
     pgnos: array[int] = field(default_factory=lambda: array("I"))
     pages: list[memoryview] = field(default_factory=list)
     reasons: list[tuple[int, str]] = field(default_factory=list)
     n_bytes: int = 0
+    first_page: FirstPage | None = None
 
     def add(self, frames: Frames, *, number: int, observed_us: int, unseen_us: int) -> int:
         """Add the transactions of `frames`, the first as commit `number`; returns the number of the last."""
@@ -37,6 +42,8 @@ class Pending:
             )
             self.pgnos.extend(found.pgnos)
             self.pages.extend(frames.page(at) for at in found.at)
+            if found.pgnos[:1] == (1,):
+                self.first_page = FirstPage(commit=number, page=bytes(frames.page(found.at[0])))
             number += 1
         self.n_bytes += len(frames.data)
         return number - 1
@@ -46,6 +53,7 @@ class Pending:
         self.commits.append(commit)
         self.pgnos.append(1)
         self.pages.append(memoryview(page))
+        self.first_page = FirstPage(commit=commit.number, page=page)
         self.reasons.append((commit.number, reason))
         self.n_bytes += len(page)
 

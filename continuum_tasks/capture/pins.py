@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from continuum_tasks.errors import SourceBusy
@@ -69,6 +69,13 @@ class Pins:
         """Drop all pins of a database but the newest."""
         self._drop(path, keep=1)
 
+    def drop_newest(self, path: Path) -> None:
+        """Drop the newest pin of a database, unless it is the only one."""
+        held = self._held.get(path, [])
+        if len(held) > 1:
+            self._ask({"do": "drop", "id": held[-1]})
+            held.pop()
+
     def drop_all(self, path: Path) -> None:
         """Drop every pin of a database."""
         self._drop(path, keep=0)
@@ -101,7 +108,8 @@ class Pins:
             assert self._process.stdin is not None and self._process.stdout is not None
             self._process.kill()
             self._process.wait()
-            self._process.stdin.close()
+            with suppress(BrokenPipeError):  # what was not sent any more
+                self._process.stdin.close()
             self._process.stdout.close()
             self._process = None
 

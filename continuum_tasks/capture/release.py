@@ -16,7 +16,7 @@ from continuum_tasks.capture.status import State, Status, read_status
 from continuum_tasks.errors import TargetBusy
 from continuum_tasks.process import holder_died, worker_id
 
-REQUESTS = "requests"
+REQUESTS = "_requests"  # no database is called so
 PATIENCE = 200  # looks at whether it was done; with pauses of 50 ms that is ten seconds
 
 

@@ -16,7 +16,7 @@ from continuum_tasks.process import holder_died
 T = TypeVar("T")
 STATUS = "status.json"
 HEARTBEAT = "agent.json"
-FOLLOWED_US = 15_000_000  # one that is followed is looked at each 10 s, and made durable within one
+FOLLOWED_US = 20_000_000  # one that is followed is looked at each 10 s, and says so within 5
 
 
 class State(StrEnum):
@@ -34,6 +34,7 @@ class State(StrEnum):
 class Status:
     """The capture of one database. Times in microseconds since 1970, sizes in bytes, lags in seconds.
 
+    `detail` says why it is in this state, `trouble` what fails although it runs, empty when nothing does.
     `commit` is the last one captured, `durable_commit` the last one in the storage, seen at `durable_us`; a lag is from when a
     commit was seen until it was in the storage. `watched_until_us`: there was no commit after `commit` until then.
     `settled_monotonic_ns` is this machine's monotonic clock when the last look began: what was committed before it is in
@@ -44,6 +45,7 @@ class Status:
     database: str
     state: State
     detail: str
+    trouble: str
     worker: str
     storage: str
     timeline: str
@@ -111,9 +113,9 @@ def read_status(state_dir: Path, database: str) -> Status | None:
 
 
 def read_heartbeat(state_dir: Path) -> Heartbeat | None:
-    """Return the last heartbeat of the process that captures, None when none ever did here."""
+    """Return the process that captures on this host, None when none runs."""
     found: Heartbeat | None = _read(state_dir / CAPTURE / HEARTBEAT, Heartbeat)
-    return found
+    return None if found is None or holder_died(found.worker) else found
 
 
 def _read(path: Path, cls: type[T]) -> T | None:

@@ -16,10 +16,12 @@ from continuum_tasks.capture.pins import Pins, PinsLost
 from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.status import State, Status, read_status, write_status
 from continuum_tasks.capture.walfile import TransactionTooLarge
-from continuum_tasks.errors import ContinuumError, Fenced, NoSpace
+from continuum_tasks.errors import ContinuumError, Fenced, NoSpace, StorageError
 
 RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 30.0
 SAY_SECONDS = 0.5  # between two statuses while nothing but figures changes
+IDLE_SAY_SECONDS = 5.0  # ... and while nothing changes at all
 LIMIT_PAUSE_SECONDS = 10.0  # after letting go of a log that was too large: time for it to be begun anew
 SAFETY_LOOK_SECONDS = 10.0  # without an event: the kernel may drop some when too many come at once
 JOURNAL_PAUSE_SECONDS = 15.0  # between two backups of a rollback-journal database that changes all the time
@@ -47,7 +49,9 @@ class Watch:
         self._dirty = self._uncaptured = True
         self._retry_at = self._rotated_at = self._looked_at = self._said_at = 0.0
         self._settled_ns = 0
+        self._storage_pause = RETRY_SECONDS
         self._said: Status | None = None
+        self._trouble = ""
         known = read_status(place.directory.parent, wanted.database)
         self._watched_until_us = 0 if known is None else known.watched_until_us
         self._state, self._detail = State.WAITING, "begins"
@@ -61,6 +65,8 @@ class Watch:
         asked = {f"{self.wanted.database}.look", f"{self.wanted.database}.release"}
         if any(one in names or one.name in asked for one in changed):
             self._dirty = True
+        if self._state is State.JOURNAL and any(one.name == f"{self.wanted.database}.look" for one in changed):
+            self._retry_at = 0.0  # somebody says that it is in WAL mode now
 
     def step(self, executor: Executor) -> None:
         """Do what is due. Raises PinsLost when the process that holds the pins is gone."""
@@ -120,23 +126,24 @@ class Watch:
 
     def _begin(self, now: float) -> None:
         self._dirty = True
-        before = self._follower.standing
         try:
             judgement = self._follower.begin(watched_until_us=self._watched_until_us)
         except TransactionTooLarge as err:
             self._give_up_log(str(err))
             return
+        except StorageError as err:  # a timeline begins in its storage
+            self._storage_pause = min(2 * self._storage_pause, LONGEST_RETRY_SECONDS)
+            self._wait(str(err), self._storage_pause)
+            return
         except (ContinuumError, Lost, FileNotFoundError) as err:
             self._wait(str(err), RETRY_SECONDS)
             return
+        self._storage_pause = RETRY_SECONDS
         if judgement is None:
             self._state, self._detail = State.JOURNAL, f"journal mode {self._follower.journal_mode}: backed up when it changes"
             self._retry_at, self._dirty = now + JOURNAL_PAUSE_SECONDS, False
             self._needs.backup()
             return
-        after = self._follower.standing
-        if before is not None and after is not None and before.timeline.id != after.timeline.id:
-            self._courier.forget()
         self._state, self._detail = State.RUNNING, judgement.reason
         self._rotated_at = self._looked_at = now
         self._uncaptured = True
@@ -152,12 +159,13 @@ class Watch:
                 self._rotated_at, self._uncaptured = now, False
             if not self._follower.pending_bytes:  # what waits to be made durable is in no commit that others know of yet
                 self._settled_ns, self._watched_until_us = settled_ns, self._follower.looked_us
+            self._trouble = ""
         except Lost as err:
             self._lapse(str(err), 0.0)
         except TransactionTooLarge as err:
             self._give_up_log(str(err))
         except (ContinuumError, FileNotFoundError) as err:  # NoSpace, SourceBusy: what is held stays held
-            self._detail = f"spool: {err}" if isinstance(err, NoSpace) else str(err)
+            self._trouble = f"spool: {err}" if isinstance(err, NoSpace) else str(err)
         if self._follower.log_bytes > self._place.capture.wal_limit_bytes:
             self._lapse(f"the log has {self._follower.log_bytes} bytes, more than wal_limit_bytes: let go", LIMIT_PAUSE_SECONDS)
 
@@ -189,7 +197,6 @@ class Watch:
             self._let_go()
             fence.put_up(self._follower.directory, err.message)
             self._follower.forget()
-            self._courier.forget()
             self._state, self._detail = State.FENCED, err.message
 
     def _ask(self) -> None:
@@ -209,13 +216,15 @@ class Watch:
         self._retry_at = self._place.clock.monotonic() + pause_seconds
 
     def _let_go(self) -> None:
+        self._trouble = ""
         try:
             self._follower.let_go()
         except PinsLost:
             self._follower.holds = False
 
     def _say(self, now: float) -> None:
-        if self._said is not None and self._said.state is self._state and now < self._said_at + SAY_SECONDS:
+        same = self._said is not None and self._said.state is self._state
+        if same and now < self._said_at + (SAY_SECONDS if self._has_news() else IDLE_SAY_SECONDS):
             return
         status = self._status()
         if self._said is None or status != replace(self._said, updated_us=status.updated_us):
@@ -223,16 +232,25 @@ class Watch:
             self._said = status
         self._said_at = now
 
+    def _has_news(self) -> bool:
+        """Tell whether something may have changed since the last status, without asking the disk."""
+        said, found = self._said, self._follower.standing
+        if said is None or found is None or self._uncaptured or self._courier.seconds_until_due() is not None:
+            return True
+        looked = (found.commit, found.base_after, self._settled_ns)
+        return looked != (said.commit, said.base_after, said.settled_monotonic_ns)
+
     def _status(self) -> Status:
         found, shipped = self._follower.standing, self._courier.shipped
         spool = self._follower.spool()
         waiting = [] if spool is None else spool.waiting()
         wal_bytes = self._follower.source.wal_bytes()
-        trouble = self._courier.trouble or self._needs.trouble
+        trouble = (self._trouble, self._courier.trouble, self._needs.trouble)
         return Status(
             database=self.wanted.database,
             state=self._state,
-            detail="; ".join(part for part in (self._detail, trouble) if part),
+            detail=self._detail,
+            trouble="; ".join(part for part in trouble if part),
             worker=self._place.worker,
             storage=self.wanted.storage,
             timeline="" if found is None else found.timeline.id,

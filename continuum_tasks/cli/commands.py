@@ -25,13 +25,18 @@ class Lazy:
 
 COMMANDS: Mapping[str, Lazy] = {
     "init": Lazy(module="init", attribute="init", help="Make a working configuration and a key."),
-    "up": Lazy(module="up", attribute="up", help="Run broker, workers, timetable and Flower until Ctrl-C."),
+    "up": Lazy(module="up", attribute="up", help="Run broker, capture, workers, timetable and Flower until Ctrl-C."),
     "health-check": Lazy(module="health", attribute="health_check", help="Check databases, backups, storages and workers."),
 }
 BACKUP_COMMANDS: Mapping[str, Lazy] = {
     "create": Lazy(module="create", attribute="create", help="Back up a database now."),
+    "capture": Lazy(module="capture", attribute="capture", help="Show, stop and run the capture of every commit."),
+    "enable-wal": Lazy(
+        module="enable_wal", attribute="enable_wal", help="Switch a database to WAL mode, to capture its commits."
+    ),
     "list": Lazy(module="listing", attribute="list_backups", help="List backups, newest first."),
     "info": Lazy(module="listing", attribute="info", help="Show one backup, its chain and its verdicts."),
+    "history": Lazy(module="history", attribute="history", help="List captured commits, newest first."),
     "restore": Lazy(module="restore", attribute="restore", help="Restore a backup to a path, proven page by page."),
     "extract": Lazy(module="extract", attribute="extract", help="Bring rows of a table back, also while the service runs."),
     "verify": Lazy(module="verify", attribute="verify", help="Prove backups from the storage alone."),
@@ -43,6 +48,7 @@ BACKUP_COMMANDS: Mapping[str, Lazy] = {
     "compare-counts": Lazy(module="counts", attribute="compare_counts", help="Compare a backup's rows with a database's."),
     "health": Lazy(module="health", attribute="backup_health", help="Say how old the last backups are, and what is wrong."),
     "apply-retention": Lazy(module="retention", attribute="apply_retention", help="Expire backups that no rule keeps."),
+    "compact": Lazy(module="compact", attribute="compact", help="Merge captured segments into larger ones."),
     "hold": Lazy(module="holds", attribute="hold", help="Keep a backup until it is released."),
     "release": Lazy(module="holds", attribute="release", help="Let the policy decide over a held backup again."),
     "test-storage": Lazy(module="storage", attribute="test_storage", help="Use a storage as a backup does, and measure it."),

@@ -16,14 +16,17 @@ from continuum_tasks.cli.fields import backup_facts, backup_fields
 from continuum_tasks.cli.hand_over import Row
 from continuum_tasks.cli.table import Column, facts, table
 from continuum_tasks.config import DatabaseConfig
-from continuum_tasks.errors import Declined
+from continuum_tasks.errors import Declined, UsageError
 from continuum_tasks.manifest import to_json
 from continuum_tasks.model import PhaseCost, Progress, Status, Strategy
 from continuum_tasks.plan import gate
+from continuum_tasks.plan.chain import made_on
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks import routing
 
-PRIORITIES = {"high": routing.RESTORE_PRIORITY, "normal": routing.BACKUP_PRIORITY, "low": routing.LOW_PRIORITY}
+CONTINUOUS = "continuous"  # no kind of backup: commits are captured from now on
+NORMAL = "normal"
+PRIORITIES = {"high": routing.RESTORE_PRIORITY, NORMAL: routing.BACKUP_PRIORITY, "low": routing.LOW_PRIORITY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,23 +45,27 @@ class Options:
 
 
 @click.command("create")
-@click.option("--strategy", type=click.Choice([s.value for s in Strategy]), required=True, help="What to store.")
+@click.option("--strategy", type=click.Choice([*(s.value for s in Strategy), CONTINUOUS]), required=True, help="What to store.")
 @params.name_option("--database", "A database of backup.conf [default: its default one].")
 @params.name_option("--storage", "A storage of storage.conf [default: the database's].")
 @click.option("--debug", is_flag=True, help="Show every step on standard error, and log it: what was decided, and why.")
 @click.option("--profile", is_flag=True, help="Show what each phase took; it is stored in any case.")
 @click.option("--force", is_flag=True, help="Make it though one was made just now, the last failed, or anomalies hold.")
-@click.option("--wait/--no-wait", default=True, help="Follow the job to its end / only queue it [default: --wait].")
-@click.option("--priority", type=click.Choice([*PRIORITIES]), default="normal", help="Among queued work [default: normal].")
+@click.option("--wait/--no-wait", default=True, help="Follow it to its end / only queue it, or switch it on [default: --wait].")
+@click.option("--priority", type=click.Choice([*PRIORITIES]), default=NORMAL, help="Among queued work [default: normal].")
 @work.local_option
 @shared
 def create(**words: Any) -> None:
     """Back up a database now.
 
     A differential builds on the last full, an incremental on the last usable backup; without one to build on, a full is made
-    and the result says why. `continuum backup create --strategy full --profile`
+    and the result says why. `continuous` makes none by itself: from now on every commit is captured, until `capture stop`.
+    `continuum backup create --strategy full --profile`
     """
     options = Options(**words)
+    if options.strategy == CONTINUOUS:
+        _start_capture(options)
+        return
     how = replace(work.manner(options.local, wait=options.wait), steps=options.debug)
     with opened() as runtime:
         done = work.do(_work(runtime, options), runtime, how)
@@ -66,6 +73,18 @@ def create(**words: Any) -> None:
         work.say_queued(done)
     else:
         _show(done, options)
+
+
+def _start_capture(options: Options) -> None:
+    from continuum_tasks.cli import continuous
+
+    beside = options.storage or options.debug or options.profile or options.force or options.priority != NORMAL
+    if beside or options.local is not None:
+        raise UsageError(
+            f"--strategy {CONTINUOUS} takes --database and --wait or --no-wait alone",
+            hint="it is captured into its own storage: `continuum backup config set database:NAME.storage` says which",
+        )
+    continuous.start(options.database, wait=options.wait)
 
 
 def _work(runtime: Runtime, options: Options) -> work.Work:
@@ -98,7 +117,7 @@ def _work(runtime: Runtime, options: Options) -> work.Work:
 
 def _check(runtime: Runtime, database: DatabaseConfig, storage: str) -> None:
     """Decline where one was made just now, or anomalies hold. Raises Declined."""
-    backups = runtime.catalog.backups(storage=storage, database=database.name)
+    backups = made_on(runtime.config.host, runtime.catalog.backups(storage=storage, database=database.name))
     now = runtime.site.clock.now()
     refusal = gate.recent(backups, min_interval_seconds=database.min_interval_seconds, now=now) or gate.anomalous(backups)
     if refusal is not None:

@@ -45,7 +45,7 @@ def test_restore(backup_id: BackupId | None, latest: bool, database: str, storag
     check(wanted)
     how = work.manner(local)
     with opened() as runtime:
-        done = work.do(_work(choose(runtime, wanted), Rehearsal.TEST_RESTORE), runtime, how)
+        done = work.do(_work(choose(runtime, wanted).backup, Rehearsal.TEST_RESTORE), runtime, how)
     _show(done)
 
 

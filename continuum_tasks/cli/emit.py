@@ -35,6 +35,10 @@ def out(text: str) -> None:
     except BrokenPipeError as err:
         hush()
         raise click.exceptions.Exit(PIPE_CLOSED) from err
+    except OSError as err:
+        hush()
+        why = (err.strerror or type(err).__name__).lower()
+        raise ContinuumError(f"standard output: {why}", hint="free space where it goes, or send it elsewhere") from err
 
 
 def remark(text: str) -> None:

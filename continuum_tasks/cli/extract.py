@@ -15,12 +15,12 @@ import click
 
 from continuum_tasks.actions import extract as action
 from continuum_tasks.actions.audited import Deed, user
-from continuum_tasks.cli import chosen, emit, params, times, work
+from continuum_tasks.cli import captured, chosen, emit, params, times, work
 from continuum_tasks.cli.asked import asked, opened, shared
 from continuum_tasks.cli.table import Column, facts, table
 from continuum_tasks.errors import TargetError, TargetExists, UsageError
 from continuum_tasks.manifest import to_json
-from continuum_tasks.model import BackupId
+from continuum_tasks.model import BackupId, TimelineId
 from continuum_tasks.sqlite.match import Match, OnConflict
 from continuum_tasks.sqlite.rows import Form
 
@@ -33,6 +33,8 @@ class Options:
 
     backup_id: BackupId | None
     pitr: datetime | None
+    commit: int | None
+    timeline: TimelineId | None
     table: str
     where: str
     into: Path | None
@@ -45,12 +47,20 @@ class Options:
 
     @property
     def wanted(self) -> chosen.Wanted:
-        return chosen.Wanted(backup_id=self.backup_id, pitr=self.pitr, database=self.database, storage=self.storage)
+        return chosen.Wanted(
+            backup_id=self.backup_id,
+            pitr=self.pitr,
+            commit=self.commit,
+            timeline=self.timeline,
+            database=self.database,
+            storage=self.storage,
+        )
 
 
 @click.command("extract")
 @click.argument("backup_id", metavar="[ID]", type=params.backup_id, required=False)
-@times.time_option("--pitr", "Instead of ID: the last usable backup at or before this time, as 2025-12-06T14:30:00Z or 24h.")
+@times.time_option("--pitr", "Instead of ID: the state at this time, as 2025-12-06T14:30:00Z or 24h.")
+@params.commit_options
 @click.option("--table", required=True, metavar="TABLE", help="The table whose rows are wanted.")
 @click.option("--where", default="", metavar="SQL", help="Which rows: an SQL expression, which can only read the backup.")
 @click.option("--into", type=params.file, default=None, metavar="PATH", help="The live database to bring them into.")
@@ -62,7 +72,7 @@ class Options:
 )
 @click.option("--dry-run", is_flag=True, help="With --into: say what would be written, and write nothing.")
 @click.option("--output", type=params.file, default=None, metavar="FILE", help="Write the rows to a new file: .sql or .jsonl.")
-@params.name_option("--database", "With --pitr: of this database [default: the default one].")
+@params.name_option("--database", "With --pitr or --commit: of this database [default: the default one].")
 @params.name_option("--storage", "Take the backup from this storage.")
 @params.region_option
 @shared
@@ -76,9 +86,10 @@ def extract(**words: Any) -> None:
     _check(options)
     with opened() as runtime:
         runtime = runtime.in_region(options.region, storage=options.storage)
-        backup = chosen.choose(runtime, options.wanted)
+        state = chosen.choose(runtime, options.wanted)
         request = action.Request(
-            backup_id=backup.id,
+            backup_id=state.backup.id,
+            commit=state.commit,
             table=options.table,
             where=options.where,
             into=options.into,
@@ -87,10 +98,10 @@ def extract(**words: Any) -> None:
             region=options.region,
         )
         with _out(options) as out:
-            repository = runtime.repository(backup.storage)
+            repository = runtime.repository(state.backup.storage)
             steps = action.run(request, repository=repository, site=runtime.site, fan=runtime.fan(), out=out)
             steps = work.witnessed(steps, _deed(request, options), runtime)
-            done: action.Extracted = work.run_here(steps, title=f"extract from {backup.id}")
+            done: action.Extracted = work.run_here(steps, title=f"extract from {state.name}")
     _show(done, options)
 
 
@@ -99,7 +110,8 @@ def _deed(request: action.Request, options: Options) -> Deed | None:
         return None
     to = options.into or options.output
     rows = f"{request.table}{f' where {request.where}' if request.where else ''}"
-    return Deed(action="extract", subject=str(to or "standard output"), by=user(), detail=f"{request.backup_id}, {rows}")
+    source = f"commit {request.commit.number} of {request.commit.timeline}" if request.commit else request.backup_id
+    return Deed(action="extract", subject=str(to or "standard output"), by=user(), detail=f"{source}, {rows}")
 
 
 def _check(options: Options) -> None:
@@ -170,7 +182,9 @@ def _show(done: action.Extracted, options: Options) -> None:
 def _show_brought(done: action.Extracted, found: Match) -> None:
     brought = done.brought
     counts = [
-        ("backup", f"{done.backup.id}, state of {emit.moment(done.backup.created_at)} UTC"),
+        ("backup", f"{done.backup.id}, state of {emit.moment(done.backup.created_at)} UTC")
+        if done.commit is None
+        else ("state", captured.text(done.commit)),
         ("table", f"{done.table}{' (not there: made as in the backup)' if found.creates else ''}"),
         ("picked", f"{done.n_rows} rows"),
         ("there already", str(found.n_same)),
@@ -212,6 +226,7 @@ def _fields(done: action.Extracted, options: Options) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "backup_id": done.backup.id,
         "created_at": done.backup.created_at.isoformat(),
+        "commit": captured.fields(done.commit) if done.commit else None,
         "table": done.table,
         "n_rows": done.n_rows,
         "warnings": list(done.warnings),

@@ -127,7 +127,7 @@ def _show(backups: Sequence[Backup]) -> None:
         return
     extra = [name for name in ("database", "storage") if len({getattr(backup, name) for backup in backups}) > 1]
     columns = [
-        Column(title="backup", folds=True),
+        Column(title="backup"),
         *(Column(title=name) for name in extra),
         Column(title="created (utc)"),
         Column(title="status"),

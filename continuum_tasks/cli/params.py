@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from continuum_tasks.model import BackupId
+from continuum_tasks.errors import ContinuumError
+from continuum_tasks.model import BackupId, TimelineId
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -62,6 +64,19 @@ def name_option(flag: str, text: str) -> Callable[[Command], Command]:
     return click.option(flag, metavar="NAME", type=name, default=None, callback=_or_empty, help=text)
 
 
+def complete_database(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the databases of backup.conf whose names begin so, none when the configuration cannot be read."""
+    from continuum_tasks.cli.asked import Asked
+    from continuum_tasks.config import find_config_directory, load_config
+
+    asked = ctx.find_object(Asked)
+    try:
+        found = load_config(find_config_directory(asked.config_dir if asked else None, os.environ)).databases
+    except ContinuumError:
+        return []
+    return [CompletionItem(one.name, help=str(one.path)) for one in found if one.name.startswith(incomplete)]
+
+
 def region(text: str) -> str:
     """Return the name of an S3 region. Raises BadParameter."""
     if not _REGION.fullmatch(text):
@@ -81,6 +96,31 @@ def backup_id(text: str) -> BackupId:
         return BackupId(text)
     except ValueError as err:
         raise click.BadParameter(f"{quoted(text)} is not a backup id; `continuum backup list` shows those there are") from err
+
+
+def timeline_id(text: str) -> TimelineId:
+    """Return the id of a timeline. Raises BadParameter."""
+    try:
+        return TimelineId(text)
+    except ValueError as err:
+        raise click.BadParameter(f"{quoted(text)} is not a timeline's id; `continuum backup history` shows them") from err
+
+
+def commit_options(command: Command) -> Command:
+    """Give a command `--commit` and `--timeline`, None when they were not given."""
+    number = click.option(
+        "--commit",
+        type=click.IntRange(min=1),
+        default=None,
+        metavar="N",
+        help="Instead of ID: the state after this captured commit; `continuum backup history` lists them.",
+    )
+    return number(timeline_option("With --commit or --pitr: of this timeline [default: the newest].")(command))
+
+
+def timeline_option(text: str) -> Callable[[Command], Command]:
+    """Make the option that takes a timeline's id; the command gets None when it was not given."""
+    return click.option("--timeline", type=timeline_id, default=None, metavar="TIMELINE", help=text)
 
 
 def quoted(text: str) -> str:

@@ -93,7 +93,7 @@ def _show(made: Report) -> None:
             ("suspect", str(len(made.suspects))),
             ("stored", emit.size(made.stored_bytes)),
             ("drills", _drills(made)),
-            ("retention", f"{len(made.decisions)} decisions"),
+            ("retention", f"{len(made.decisions)} decision{'' if len(made.decisions) == 1 else 's'}"),
         ]
     )
     emit.say("")

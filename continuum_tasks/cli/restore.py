@@ -13,12 +13,12 @@ import click
 from continuum_tasks.actions import restore as action
 from continuum_tasks.actions import undo
 from continuum_tasks.actions.audited import Deed, user
-from continuum_tasks.cli import chosen, emit, params, times, work
+from continuum_tasks.cli import captured, chosen, emit, params, times, work
 from continuum_tasks.cli.asked import asked, opened, shared
 from continuum_tasks.cli.hand_over import Row
 from continuum_tasks.cli.table import facts
 from continuum_tasks.errors import UsageError
-from continuum_tasks.model import Backup, BackupId, Progress
+from continuum_tasks.model import BackupId, Progress, TimelineId
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks import routing
 
@@ -30,6 +30,8 @@ class Options:
     backup_id: BackupId | None
     latest: bool
     pitr: datetime | None
+    commit: int | None
+    timeline: TimelineId | None
     undo: bool
     database: str
     target: Path
@@ -44,16 +46,23 @@ class Options:
     @property
     def wanted(self) -> chosen.Wanted:
         return chosen.Wanted(
-            backup_id=self.backup_id, latest=self.latest, pitr=self.pitr, database=self.database, storage=self.storage
+            backup_id=self.backup_id,
+            latest=self.latest,
+            pitr=self.pitr,
+            commit=self.commit,
+            timeline=self.timeline,
+            database=self.database,
+            storage=self.storage,
         )
 
 
 @click.command("restore")
 @click.argument("backup_id", metavar="[ID]", type=params.backup_id, required=False)
 @click.option("--latest", is_flag=True, help="Instead of ID: the newest completed backup whose whole chain is good.")
-@times.time_option("--pitr", "Instead of ID: the last usable backup at or before this time, as 2025-12-06T14:30:00Z or 24h.")
+@times.time_option("--pitr", "Instead of ID: the state at this time, as 2025-12-06T14:30:00Z or 24h.")
+@params.commit_options
 @click.option("--undo", is_flag=True, help="Put back the file that the last restore to --target replaced.")
-@params.name_option("--database", "With --latest or --pitr: of this database [default: the default one].")
+@params.name_option("--database", "With --latest, --pitr or --commit: of this database [default: the default one].")
 @click.option("--target", type=params.file, required=True, metavar="PATH", help="The file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there; it is kept beside the target, quarantined.")
 @click.option("--verify", is_flag=True, help="Also let SQLite check the whole file before it takes its place.")
@@ -64,10 +73,11 @@ class Options:
 @work.local_option
 @shared
 def restore(**words: Any) -> None:
-    """Restore a backup to a path.
+    """Restore a backup, or the state at a time or after a commit, to a path.
 
-    The file is assembled beside the target, proven page by page and installed by one rename: until then the target is what it
-    was. `continuum backup restore --latest --target /var/lib/continuum/memory.db --overwrite --verify`
+    Where commits are captured a time is exact to the commit, else it is the last usable backup at or before it. The file is
+    assembled beside the target, proven page by page and installed by one rename: until then the target is what it was.
+    `continuum backup restore --latest --target /var/lib/continuum/memory.db --overwrite --verify`
     """
     options = Options(**words)
     _check(options)
@@ -77,11 +87,11 @@ def restore(**words: Any) -> None:
             _undo(runtime, options)
             return
         runtime = runtime.in_region(options.region, storage=options.storage)
-        backup = chosen.choose(runtime, options.wanted)
+        state = chosen.choose(runtime, options.wanted)
         if options.dry_run:
-            _preview(runtime, backup, options)
+            _preview(runtime, state, options)
             return
-        done = work.do(_work(backup, options), runtime, how)
+        done = work.do(_work(state, options), runtime, how)
     _show(done)
 
 
@@ -91,17 +101,19 @@ def _check(options: Options) -> None:
     if not options.undo:
         chosen.check(options.wanted)
         return
-    beside = options.backup_id or options.latest or options.pitr or options.database or options.storage or options.region
-    if beside or options.verify or options.exact:
+    beside = options.backup_id or options.latest or options.pitr or options.commit or options.timeline
+    where = options.database or options.storage or options.region
+    if beside or where or options.verify or options.exact:
         raise UsageError(
             "--undo takes --target and --dry-run alone: it puts back what the last restore there replaced",
             hint="leave the other options out",
         )
 
 
-def _request(backup: Backup, options: Options) -> action.Request:
+def _request(state: chosen.Chosen, options: Options) -> action.Request:
     return action.Request(
-        backup_id=backup.id,
+        backup_id=state.backup.id,
+        commit=state.commit,
         target=options.target,
         overwrite=options.overwrite,
         verify=options.verify,
@@ -109,15 +121,15 @@ def _request(backup: Backup, options: Options) -> action.Request:
     )
 
 
-def _work(backup: Backup, options: Options) -> work.Work:
-    request = _request(backup, options)
+def _work(state: chosen.Chosen, options: Options) -> work.Work:
+    backup, request = state.backup, _request(state, options)
 
     def here(runtime: Runtime) -> Generator[Progress, None, action.Restored]:
         repository = runtime.repository(backup.storage)
         return action.run(request, repository=repository, site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
 
     return work.Work(
-        title=f"restore of {backup.id}",
+        title=f"restore of {state.name}",
         row=Row(
             kind="restore_backup",
             task=routing.RESTORE_BACKUP,
@@ -128,6 +140,8 @@ def _work(backup: Backup, options: Options) -> work.Work:
                 "verify": request.verify,
                 "storage": backup.storage,
                 "region": request.region,
+                "commit": state.seen.number if state.seen else 0,
+                "timeline": state.seen.timeline if state.seen else "",
             },
             database=backup.database,
             priority=routing.RESTORE_PRIORITY,
@@ -138,18 +152,18 @@ def _work(backup: Backup, options: Options) -> work.Work:
     )
 
 
-def _preview(runtime: Runtime, backup: Backup, options: Options) -> None:
+def _preview(runtime: Runtime, state: chosen.Chosen, options: Options) -> None:
     from continuum_tasks.actions import preview
     from continuum_tasks.cli import restore_plan
 
     steps = preview.run(
-        _request(backup, options),
+        _request(state, options),
         exact=options.exact,
-        repository=runtime.repository(backup.storage),
+        repository=runtime.repository(state.backup.storage),
         site=runtime.site,
         fan=runtime.fan(),
     )
-    restore_plan.show(work.run_here(steps, title=f"plan of {backup.id}"))
+    restore_plan.show(work.run_here(steps, title=f"plan of {state.name}"))
 
 
 def _undo(runtime: Runtime, options: Options) -> None:
@@ -196,7 +210,8 @@ def _show(done: action.Restored) -> None:
                 "storage": done.backup.storage,
                 "created_at": done.backup.created_at.isoformat(),
                 "target": done.target,
-                "size_bytes": done.backup.original_size_bytes,
+                "size_bytes": done.size_bytes,
+                "commit": captured.fields(done.commit) if done.commit else None,
                 "quarantine": done.quarantine or None,
                 "fetched_bytes": done.fetched_bytes,
                 "seconds": done.seconds,
@@ -206,10 +221,15 @@ def _show(done: action.Restored) -> None:
         return
     facts(
         [
-            ("restored", done.backup.id),
-            ("state of", f"{emit.moment(done.backup.created_at)} UTC"),
-            ("target", f"{done.target} ({emit.size(done.backup.original_size_bytes)}, every page proven)"),
+            *_what(done),
+            ("target", f"{done.target} ({emit.size(done.size_bytes)}, every page proven)"),
             *([("replaced file", f"{done.quarantine} (put it back with --undo)")] if done.quarantine else []),
             ("read", f"{emit.size(done.fetched_bytes)} in {emit.duration(done.seconds)}"),
         ]
     )
+
+
+def _what(done: action.Restored) -> list[tuple[str, str]]:
+    if done.commit is None:
+        return [("restored", done.backup.id), ("state of", f"{emit.moment(done.backup.created_at)} UTC")]
+    return captured.facts(done.commit, done.backup)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from continuum_tasks.actions.preview import Losses, Preview
-from continuum_tasks.cli import emit
+from continuum_tasks.cli import captured, emit
 from continuum_tasks.cli.asked import asked
 from continuum_tasks.cli.table import Column, facts, table
 from continuum_tasks.manifest import to_json
@@ -22,22 +22,21 @@ def show(preview: Preview) -> None:
     if asked().as_json:
         emit.document(_fields(preview))
         return
-    backup, estimate = preview.backup, preview.estimate
+    estimate = preview.estimate
     rate = f"{emit.size(estimate.bytes_per_second)}/s"
     from_where = f"measured in {estimate.n_measured} restores" if estimate.n_measured else "assumed: none was measured here"
     free = "no such directory" if preview.free_bytes is None else f"{emit.size(preview.free_bytes)} free"
     facts(
         [
-            ("would restore", f"{backup.id}, from storage {backup.storage}"),
-            ("state of", f"{emit.moment(backup.created_at)} UTC"),
+            *_what(preview),
             ("target", f"{preview.target} ({'replaces a file' if preview.replaces else 'new'})"),
-            ("reads", f"at most {emit.size(preview.fetch_bytes)} in {_n_objects(preview)} objects"),
+            ("reads", f"at most {emit.size(preview.fetch_bytes)} in {_n_objects(preview)} objects{_segments(preview)}"),
             ("time", f"about {emit.duration(estimate.seconds)} at {rate} ({from_where})"),
             ("space", f"{emit.size(preview.space_bytes)} needed, {free}"),
         ]
     )
     emit.say("")
-    columns = [Column(title="layer", folds=True), Column(title="objects", right=True), Column(title="stored", right=True)]
+    columns = [Column(title="layer"), Column(title="objects", right=True), Column(title="stored", right=True)]
     shown = preview.layers[-SHOWN_LAYERS:]
     if len(preview.layers) > len(shown):
         emit.say(f"{len(preview.layers)} layers, the last {len(shown)}:")
@@ -73,8 +72,20 @@ def _fields(preview: Preview) -> dict[str, object]:
     }
 
 
+def _what(preview: Preview) -> list[tuple[str, str]]:
+    backup = preview.backup
+    if preview.commit is not None:
+        return captured.facts(preview.commit, backup, what="would restore")
+    when = f"{emit.moment(backup.created_at)} UTC"
+    return [("would restore", f"{backup.id}, from storage {backup.storage}"), ("state of", when)]
+
+
+def _segments(preview: Preview) -> str:
+    return f", {preview.n_segments} of them segments ({emit.size(preview.segment_bytes)})" if preview.commit else ""
+
+
 def _n_objects(preview: Preview) -> int:
-    return sum(layer.n_objects for layer in preview.layers)
+    return sum(layer.n_objects for layer in preview.layers) + preview.n_segments
 
 
 def _show_losses(preview: Preview) -> None:

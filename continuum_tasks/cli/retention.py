@@ -88,7 +88,8 @@ def _work(runtime: Runtime, name: Pair, *, aggressive: bool, dry_run: bool) -> w
     database, storage = name
     by = user()
     policy = action.policy_of(runtime.config.retention, aggressive=aggressive)
-    request = action.Request(database=database, policy=policy, by=by)
+    window = runtime.config.retention.pitr_window_seconds
+    request = action.Request(database=database, policy=policy, by=by, pitr_window_seconds=window)
 
     def here(runtime: Runtime) -> Generator[Progress, None, action.Applied]:
         repository = runtime.repository(storage)
@@ -131,7 +132,7 @@ def _fields(name: Pair, outcome: Outcome) -> dict[str, Any]:
 
 
 def _show_one(done: action.Applied) -> None:
-    columns = [Column(title="backup", folds=True), Column(title="stored", right=True), Column(title="fate")]
+    columns = [Column(title="backup"), Column(title="stored", right=True), Column(title="fate")]
     rolled = {r.backup_id: r for r in done.roll_forward}
     rows = []
     for decision in done.decisions:
@@ -158,5 +159,10 @@ def _summary(done: action.Applied) -> str:
         parts.append(f"{len(done.roll_forward)} {would}rolled forward")
     if done.n_orphans:
         parts.append(f"{done.n_orphans} orphans ({emit.size(done.orphan_bytes)}) {would}swept")
+    segments = done.segments
+    if segments.n_segments:
+        parts.append(f"{segments.n_segments} segments ({emit.size(segments.freed_bytes)}) beyond the window {would}dropped")
+    if segments.skipped:
+        parts.append(f"segments left: {segments.skipped}")
     freed = emit.size(done.freed_bytes) if done.freed_bytes >= 0 else f"-{emit.size(-done.freed_bytes)}"
     return f"{', '.join(parts)}: {freed} {would}freed\n"

@@ -1,4 +1,4 @@
-"""Tables for people: at most 100 columns wide, nothing in them that a terminal would obey, ids never cut."""
+"""Tables for people: 100 columns wide unless ids need more, nothing in them that a terminal would obey, ids never cut."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,12 +17,13 @@ from rich.text import Text
 from continuum_tasks.cli.emit import out, printable
 
 MAX_WIDTH = 100
+_FOLDED = 20  # the least a column that folds is left with
 _STYLES = {"no": "yellow", "failed": "bold red", "suspect": "bold red", "yes": "green"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """`right`: numbers, aligned right. `folds`: may wrap when the line is too long; others never do."""
+    """`right`: numbers, aligned right. `folds`: may wrap when the line is too long; others never do, the line grows."""
 
     title: str
     right: bool = False
@@ -34,9 +36,10 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     for column in columns:
         justify = "right" if column.right else "left"
         found.add_column(column.title.upper(), justify=justify, no_wrap=not column.folds, overflow="fold")  # type: ignore[arg-type]
-    for row in rows:
-        found.add_row(*(_cell(text) for text in row))
-    _print(found)
+    cells = [[_cell(text) for text in row] for row in rows]
+    for row_cells in cells:
+        found.add_row(*row_cells)
+    _print(found, least=_least_width(columns, cells))
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
@@ -53,9 +56,17 @@ def _cell(text: str) -> Text:
     return Text(printable(text), style=_STYLES.get(text, ""))
 
 
-def _print(found: Table) -> None:
+def _least_width(columns: Sequence[Column], cells: Sequence[Sequence[Text]]) -> int:
+    """Return the width below which something would be cut that may not be."""
+    widest = [max((row[n].cell_len for row in cells), default=0) for n in range(len(columns))]
+    wanted = (max(cell_len(column.title), most) for column, most in zip(columns, widest, strict=True))
+    return sum(2 + (min(most, _FOLDED) if column.folds else most) for column, most in zip(columns, wanted, strict=True))
+
+
+def _print(found: Table, *, least: int = 0) -> None:
+    # An id broken in two can be neither copied nor cut out by a script: a line that is too long is the smaller harm.
     terminal = sys.stdout.isatty()
-    width = min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 25)).columns) if terminal else MAX_WIDTH
+    width = max(least, min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 25)).columns) if terminal else MAX_WIDTH)
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=terminal, markup=False, highlight=False, emoji=False)
     console.print(found)

@@ -16,7 +16,7 @@ from continuum_tasks.cli.asked import config, shared
 )
 @shared
 def up(flower_port: int | None) -> None:
-    """Run the broker (unless one is configured), the worker pools, the timetable and Flower until Ctrl-C.
+    """Run the broker (unless one is configured), capture, the worker pools, the timetable and Flower until Ctrl-C.
 
     This process becomes the stack, so a supervisor that started it also stops it.
     """

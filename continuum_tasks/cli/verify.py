@@ -64,7 +64,7 @@ def verify(backup_ids: tuple[BackupId, ...], since: datetime | None, level: str,
       continuum backup verify --since 30d
     """
     if bool(backup_ids) == (since is not None):
-        raise UsageError("name backups by ID, or a time with --since, not both", hint="`continuum backup list` shows the ids")
+        raise UsageError("name backups by ID, or else a time with --since", hint="`continuum backup list` shows the ids")
     how = work.manner(local)
     with opened() as runtime:
         if since is not None:
@@ -170,7 +170,7 @@ def _end(outcomes: Sequence[Outcome]) -> None:
     if asked().as_json:
         emit.document([_fields(outcome) for outcome in outcomes])
     else:
-        columns = [Column(title="backup", folds=True), *(Column(title=name) for name in ("level", "verdict", "took"))]
+        columns = [Column(title="backup"), *(Column(title=name) for name in ("level", "verdict", "took"))]
         table([*columns, Column(title="found", folds=True)], [_row(outcome) for outcome in outcomes])
     failures = [outcome.end.exit_code for outcome in outcomes if isinstance(outcome.end, ContinuumError)]
     raise click.exceptions.Exit(failures[0] if failures else 0)

@@ -205,7 +205,7 @@ def bucket() -> Kind[str]:
 def prefix() -> Kind[str]:
     """Key parts under which everything is kept, without a slash at either end."""
     part = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+"
-    allowed = "parts of letters, digits, '.', '_' and '-' with '/' between them, at most 256 characters, or empty"
+    allowed = "parts of letters, digits, '.', '_' and '-' with '/' between them, at most 256 characters"
     return or_empty(matching(rf"(?=.{{1,256}}$){part}(?:/{part})*", allowed))
 
 

@@ -23,15 +23,16 @@ IDLE = timedelta(minutes=10)  # what rests is measured that often
 class Capture:
     """What this host knows of the capture of a database that is to be captured. Sizes in bytes, `_us` since 1970.
 
-    `state` is its own word, empty when it never ran; `running`: every commit is captured now; `journal`: it is in
-    rollback-journal mode, and backed up when it changes; `fenced`: another writer has its timeline. Its process was last
-    alive at `heard_at`. Of commits 1 to `commit`, the ones up to `durable_commit`, seen at `durable_us`, are in `storage`;
-    there was none after `commit` until `watched_until_us`. `base_after`: no backup stands behind that resumed commit yet.
-    `shipped_bytes` and `n_requests` are what the storage was sent since the process began.
+    `state` is its own word, empty when it never ran, `trouble` what fails although it runs; `running`: every commit is captured
+    now; `journal`: it is in rollback-journal mode, and backed up when it changes; `fenced`: another writer has its timeline.
+    Its process was last alive at `heard_at`. Of commits 1 to `commit`, the ones up to `durable_commit`, seen at `durable_us`,
+    are in `storage`; there was none after `commit` until `watched_until_us`. `base_after`: no backup stands behind that resumed
+    commit yet. `shipped_bytes` and `n_requests` are what the storage was sent since the process began.
     """
 
     state: str = ""
     detail: str = ""
+    trouble: str = ""
     running: bool = False
     journal: bool = False
     fenced: bool = False
@@ -148,7 +149,7 @@ def _down(subject: str, capture: Capture, *, late: bool, now: datetime) -> Findi
         text = f"its process has said nothing{ago}"
         hint = "does its disk hang? its own log is logs/capture.log in state_dir; start `continuum up` again"
     else:
-        text = f"{capture.state}: {capture.detail}" if capture.detail else capture.state
+        text = capture.state if capture.detail in ("", capture.state) else f"{capture.state}: {capture.detail}"
         hint = "is `continuum up` running? `continuum backup capture status` says more"
     behind = "; commits since are only in the database" if capture.commit else ""
     return Finding(severity=severity, subject=subject, text=f"{text}{behind}", hint=hint)
@@ -160,8 +161,10 @@ def _up(subject: str, capture: Capture, *, now: datetime) -> Finding:
     n_behind = capture.commit - capture.durable_commit
     if capture.is_behind(now):
         age = show_seconds((now - instant(capture.durable_us)).total_seconds())
-        text = f"{n_behind:,} commits of the last {age} wait on this host: {capture.detail or 'the storage is behind'}"
+        text = f"{n_behind:,} commits of the last {age} wait on this host: {capture.trouble or 'the storage is behind'}"
         return warning(subject, text, f"is storage {capture.storage} reachable? `continuum backup test-storage`")
+    if capture.trouble:
+        return warning(subject, f"it runs, but {capture.trouble}", "`continuum backup capture status` says more")
     lags = f"lag p50 {capture.lag_p50_seconds:.1f} s, p95 {capture.lag_p95_seconds:.1f} s"
     return ok(subject, f"every commit up to {capture.commit:,}, {lags}, log {show_bytes(capture.wal_bytes)}")
 

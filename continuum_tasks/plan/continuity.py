@@ -8,6 +8,7 @@ from enum import StrEnum
 from continuum_tasks.model import Mark
 
 NO_SALTS = "0" * 16
+MAX_BEHIND_SECONDS = 60.0
 
 
 class Verdict(StrEnum):
@@ -30,7 +31,10 @@ class Stood:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What is there now. `said` is the checksum that the log has for the mark's frame, None when it has no such frame."""
+    """What is there now. `said` is the checksum that the log has for the mark's frame, None when it has no such frame.
+
+    `behind_seconds`: how far the clock is behind the time of the last commit.
+    """
 
     salts: str
     max_frame: int
@@ -38,6 +42,7 @@ class Found:
     source: str
     stamp: str
     said: tuple[int, int] | None
+    behind_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +65,21 @@ def judge(stood: Stood | None, found: Found) -> Judgement:
     if stood.page_size != found.page_size:
         reason = f"the page size changed from {stood.page_size} to {found.page_size} bytes"
         return Judgement(verdict=Verdict.NEW_TIMELINE, reason=reason)
+    if found.behind_seconds > MAX_BEHIND_SECONDS:
+        reason = f"the clock was set back by {found.behind_seconds:.0f} s"
+        return Judgement(verdict=Verdict.NEW_TIMELINE, reason=reason)
+    if stood.mark.salts == NO_SALTS:
+        return _after_none(stood, found)
     if stood.mark.salts != found.salts:
         return Judgement(verdict=Verdict.HOLE, reason="the log was begun anew while nobody held it")
-    if not found.max_frame and found.salts == NO_SALTS and stood.stamp != found.stamp:
-        reason = "the log was removed and the database file written while nobody held it"
-        return Judgement(verdict=Verdict.HOLE, reason=reason)
     if found.max_frame < stood.mark.frame or (stood.mark.frame and found.said != stood.mark.checksum):
         reason = f"the log lost its end: frame {stood.mark.frame} was captured, and is not there as it was"
         return Judgement(verdict=Verdict.NEW_TIMELINE, reason=reason)
     return Judgement(verdict=Verdict.GO_ON, reason="the log is the one that was captured")
+
+
+def _after_none(stood: Stood, found: Found) -> Judgement:
+    """Judge a log after one that was never written: it is the next one when nothing was copied back into the file since."""
+    if stood.stamp == found.stamp:
+        return Judgement(verdict=Verdict.GO_ON, reason="the log is the first since capture stopped")
+    return Judgement(verdict=Verdict.HOLE, reason="the database file was written while nobody held its log")

@@ -28,15 +28,15 @@ MAGIC = b"\x89CTMS\r\n\x1a"
 MAX_SEGMENT_BYTES = 1 << 30
 MAX_COMMITS = 1 << 18
 MAX_TEXT_BYTES = 1 << 20
-# 180 s of the sample writer at 10 commits/s (59,000 pages of 4 KiB, 242 MB), zstd 1 / zstd 3. In commit order a segment of
-# one second took 0.35 of its raw bytes at any block size, and merging changed nothing. Sorted by page number, so that the
-# versions of a page are neighbours, with blocks of
-#   64 KiB   one second 73.2 / 72.3 MB
-#   256 KiB  one second 71.0 / 68.6 MB   ten seconds 43.7 / 42.0 MB   all merged 17.0 / 16.3 MB
-#   1 MiB    one second 71.4 / 67.0 MB   ten seconds 43.3 / 41.2 MB   all merged 16.0 / 15.0 MB   (zstd 6: 14.4 MB)
-# Litestream's format, which keeps only the newest page of each second: 88.4 MB. Sorting within groups of 4, 16, 32 and 64 MiB
-# instead of the whole segment: 57.6, 40.8, 32.0, 24.7 MB, so the whole is sorted. Compressing runs at 790 / 510 MB/s for one
-# second, at 1,500 / 1,300 merged. 4 MiB would make reading one page dearer, and holds no more versions of one.
+# Measured on what the sample writer commits at 10 a second (33 pages of 4 KiB each), blocks only, zstd 1 / zstd 3.
+# 60 s, 81 MB, pages in commit order: blocks of 256 KiB 32 / 31 MB, of 1 MiB 29 / 25 MB; merged, of 16 MiB 27 / 19 MB.
+# 180 s, 242 MB, sorted by page number, so that the versions of a page are neighbours; blocks of
+#   64 KiB   segments of 1 s 73.2 / 72.3 MB
+#   256 KiB  segments of 1 s 71.0 / 68.6 MB   of 10 s 43.7 / 42.0 MB   one of all 17.0 / 16.3 MB
+#   1 MiB    segments of 1 s 71.4 / 67.0 MB   of 10 s 43.3 / 41.2 MB   one of all 16.0 / 15.0 MB (zstd 6: 14.4 MB)
+# Litestream's format, LZ4 page by page, only the newest of each second: 88.4 MB. The index adds 1.1 MB. Sorting within groups
+# of 4, 16, 32 or 64 MiB took 57.6, 40.8, 32.0 or 24.7 MB for all: so the whole segment is sorted. A block of 1 MiB holds 16
+# versions of a page of 64 KiB, one of 256 KiB only four. Codec alone: 790 / 510 MB/s for 1 s, 1,500 / 1,300 for all.
 BLOCK_BYTES = 1 << 20
 
 _END = b"CTMSEND"

@@ -4,31 +4,75 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 from continuum_tasks.layer.draft import ChunkOptions
 from continuum_tasks.layer.format import ObjectContext
-from continuum_tasks.segment.format import MAX_COMMITS, MAX_SEGMENT_BYTES, MAX_TEXT_BYTES, encode_texts, stored_order
+from continuum_tasks.model import Cipher, Codec
+from continuum_tasks.segment.format import (
+    BLOCK_BYTES,
+    MAX_COMMITS,
+    MAX_SEGMENT_BYTES,
+    MAX_TEXT_BYTES,
+    encode_texts,
+    stored_order,
+)
 from continuum_tasks.segment.head import SealedSegment, SegmentDraft, SegmentHead
-from continuum_tasks.segment.reader import OpenedSegment
+from continuum_tasks.segment.reader import OpenedSegment, open_segment
 from continuum_tasks.segment.rules import check_follows
 from continuum_tasks.segment.writer import check_writable, seal_segment
+
+OPEN_BYTES = 128 << 20
 
 
 def merge(segments: Sequence[OpenedSegment], *, context: ObjectContext, options: ChunkOptions) -> SealedSegment:
     """Seal the commits of adjoining segments, all in memory, as one segment.
 
-    Beside them and the new object this takes one open block of each. Raises ObjectDamaged when they do not adjoin or one of
-    them is damaged, RuntimeError for more than one segment can hold (`n_mergeable` tells beforehand).
+    Beside them and the new object this takes one open block of each, and no more than 128 MiB of those: of many segments, some
+    at a time are first merged for this purpose alone. Raises ObjectDamaged when they do not adjoin or one of them is damaged,
+    RuntimeError for more than one segment can hold (`n_mergeable` tells beforehand).
     """
     for one, two in pairwise(segments):
         check_follows(one.head, two.head)
     draft = _draft(segments)
     check_writable(draft, options)
+    return _merge(draft, _fewer(segments, context, options), context=context, options=options)
+
+
+def _merge(
+    draft: SegmentDraft, segments: Sequence[OpenedSegment], *, context: ObjectContext, options: ChunkOptions
+) -> SealedSegment:
     digests = b"".join([segment.index.digests for segment in segments])
     sealed = seal_segment(draft, _pages(segments, draft.pgnos), digests, context=context, options=options)
     assert sealed.head.after == segments[-1].head.after  # both chains were proven, and the one begins where the other ends
     return sealed
+
+
+def _fewer(segments: Sequence[OpenedSegment], context: ObjectContext, options: ChunkOptions) -> Sequence[OpenedSegment]:
+    """Return the same commits in segments of which one block each can be open at the same time.
+
+    What is made here stays in memory and is read once, so it is not encrypted, and compressed as fast as can be.
+    """
+    groups = list(_groups(segments))
+    if len(groups) <= 1:
+        return segments
+    passing = replace(options, cipher=Cipher.NONE, data_key=None, codec=Codec.ZSTD, level=1)
+    made = (_merge(_draft(group), group, context=context, options=passing) for group in groups)
+    return [open_segment(one.data, context=context, data_key=None, name="merged in memory") for one in made]
+
+
+def _groups(segments: Sequence[OpenedSegment]) -> Iterator[list[OpenedSegment]]:
+    group: list[OpenedSegment] = []
+    room = OPEN_BYTES
+    for segment in segments:
+        n_bytes = min(BLOCK_BYTES, len(segment.index.pgnos) * segment.head.page_size)
+        if n_bytes > room and group:
+            yield group
+            group, room = [], OPEN_BYTES
+        group.append(segment)
+        room -= n_bytes
+    yield group
 
 
 def n_mergeable(heads: Sequence[SegmentHead]) -> int:

@@ -11,14 +11,15 @@ import apsw
 
 from continuum_tasks.errors import SourceBusy, SourceRefused
 from continuum_tasks.sqlite.check import counts
+from continuum_tasks.sqlite.patience import wait_for_locks
 
-BUSY_MILLISECONDS = 5_000
+BUSY_SECONDS = 5.0
 
 
 def row_counts(path: Path) -> tuple[tuple[str, int], ...]:
     """Return (table, rows) of one state, of the tables that `check.row_counts` counts. Raises SourceBusy, SourceRefused."""
     found: tuple[tuple[str, int], ...] = ()
-    with _opened(path) as connection, connection:
+    with opened(path) as connection, connection:
         found += counts(connection)
     return found
 
@@ -26,7 +27,7 @@ def row_counts(path: Path) -> tuple[tuple[str, int], ...]:
 def quick_check(path: Path) -> tuple[str, ...]:
     """Return what SQLite's quick_check finds in the newest commit, empty when nothing. Raises SourceBusy, SourceRefused."""
     found: tuple[str, ...] = ()
-    with _opened(path) as connection:
+    with opened(path) as connection:
         try:
             found = tuple(str(row[0]) for row in connection.execute("PRAGMA quick_check(20)"))
         except apsw.CorruptError as err:
@@ -35,11 +36,12 @@ def quick_check(path: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[apsw.Connection]:
+def opened(path: Path) -> Iterator[apsw.Connection]:
+    """Open a live database read-only for a moment. Raises SourceBusy, SourceRefused, also for what is run inside."""
     try:
         connection = apsw.Connection(f"file:{quote(str(path))}?mode=ro", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
         try:
-            connection.set_busy_timeout(BUSY_MILLISECONDS)
+            wait_for_locks(connection, BUSY_SECONDS)
             yield connection
         finally:
             connection.close()

@@ -13,7 +13,8 @@ import apsw
 from continuum_tasks.errors import SourceBusy, SourceRefused
 from continuum_tasks.sqlite import check
 from continuum_tasks.sqlite.inspect import inspect, wal_bytes
-from continuum_tasks.sqlite.live import BUSY_MILLISECONDS
+from continuum_tasks.sqlite.live import BUSY_SECONDS
+from continuum_tasks.sqlite.patience import wait_for_locks
 from continuum_tasks.sqlite.shape import Shape, listed, quoted, same, shape, tables
 
 
@@ -104,7 +105,7 @@ def _opened(uri: str, path: Path) -> Iterator[apsw.Connection]:
     try:
         connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
         try:
-            connection.set_busy_timeout(BUSY_MILLISECONDS)
+            wait_for_locks(connection, BUSY_SECONDS)
             yield connection
         finally:
             connection.close()

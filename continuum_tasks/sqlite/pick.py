@@ -77,7 +77,8 @@ def _look(copy: Path, table: str) -> tuple[Shape, str]:
         if found is None:
             plain = [name for name, kind in tables(connection, "main").items() if kind == "table"]
             kinds = {name.lower(): kind for name, kind in tables(connection, "main").items()}
-            what = f"is a {kinds[table.lower()]}" if table.lower() in kinds else "is not there"
+            kind = kinds.get(table.lower(), "")
+            what = f"is a {kind}{'' if kind == 'view' else ' table'}" if kind else "is not there"
             raise UsageError(f"--table {table[:80]!r}: {what} in the backup", hint=f"tables: {', '.join(plain)[:1000]}")
         return found, str(connection.execute("PRAGMA encoding").get)
     finally:

@@ -20,6 +20,7 @@ from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.header import SAMPLE_BYTES, Header, parse_header
 from continuum_tasks.sqlite.holders import describe, holders, others
 from continuum_tasks.sqlite.inspect import Source, wal_bytes
+from continuum_tasks.sqlite.patience import wait_for_locks
 from continuum_tasks.sqlite.staging import check_space, private_directory
 
 # 16 MiB a step: 1 GiB takes as long as in one step (1.8 s), 1 MiB steps take twice that; a step lasts about 25 ms.
@@ -43,7 +44,10 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """A private copy. `journal_mode` is the source's (`wal` or `delete`); `damaged` says why it is not a good copy."""
+    """A private copy. `journal_mode` is the source's (`wal` or `delete`); `damaged` says why it is not a good copy.
+
+    `digests`: the file has only the pages that changed, and this one the digests of all of them, 16 bytes each.
+    """
 
     path: Path
     page_size: int
@@ -52,6 +56,7 @@ class Staged:
     journal_mode: str
     sqlite_version: str
     damaged: tuple[str, ...]
+    digests: Path | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,7 +127,7 @@ def _read_transaction(source: Source, limits: StageLimits) -> Iterator[apsw.Conn
     left_wal = wal_bytes(source.path) > 0
     connection = apsw.Connection(os.fspath(source.path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        connection.set_busy_timeout(int(limits.busy_timeout_seconds * 1000))
+        wait_for_locks(connection, limits.busy_timeout_seconds)
         # As the last one out we would checkpoint: the user's commits stay where the user's own process left them.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(left_wal))
         connection.execute("BEGIN")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from datetime import timedelta
 from typing import Any
@@ -11,7 +10,6 @@ from celery import Task, shared_task
 
 from continuum_tasks import __version__
 from continuum_tasks.actions import report, report_file, usage
-from continuum_tasks.errors import StorageError
 from continuum_tasks.page.document import document
 from continuum_tasks.tasks import routing
 from continuum_tasks.tasks.shell import runtime_of
@@ -27,8 +25,7 @@ _log = logging.getLogger(__name__)
 def write_report(self: Task[Any, Any]) -> str:
     """Write the week's page to `<state_dir>/reports/YYYY-Www.html` and return its path. Doing it twice writes it anew."""
     runtime = runtime_of(self)
-    with contextlib.suppress(StorageError):  # a page on what is known is worth more than none
-        runtime.index_all()
+    runtime.index_all()  # a page on what is known is worth more than none
     made = report.run("week", config=runtime.config, site=runtime.site, jobs=runtime.jobs)
     directory = runtime.config.state_dir / REPORTS
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,8 +40,10 @@ def write_report(self: Task[Any, Any]) -> str:
 def measure_storages(self: Task[Any, Any]) -> None:
     """Keep how much each storage holds and has free: what expires leaves the catalog, these measurements stay for a while."""
     runtime = runtime_of(self)
-    runtime.index_all()
+    unread = runtime.index_all()
     usage.run(runtime.config.storages, runtime.catalog.backups(), site=runtime.site)
     now, metrics = runtime.site.clock.now(), runtime.site.metrics
     metrics.thin(since=now - 2 * KEEP_MINUTES_FOR, before=now - KEEP_MINUTES_FOR)
     metrics.forget(now - KEEP_MEASUREMENTS_FOR)
+    if unread:
+        raise unread[0]

@@ -9,7 +9,8 @@ from typing import Any
 from celery import Task, shared_task
 
 from continuum_tasks.actions import restore
-from continuum_tasks.model import BackupId, Progress
+from continuum_tasks.actions.commits import CommitRef
+from continuum_tasks.model import BackupId, Progress, TimelineId
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks.routing import RESTORE_BACKUP
 from continuum_tasks.tasks.shell import Bench, perform
@@ -31,8 +32,14 @@ def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, restore.Re
         overwrite=bool(args["overwrite"]),
         verify=bool(args["verify"]),
         region=str(args.get("region", "")),  # a row queued before the option was there has none
+        commit=_commit(args),
     )
     storage = str(args["storage"])
     there = runtime.in_region(request.region, storage=storage)
     fan = there.fan() if request.region else bench.fan  # transfer workers would ask in the region of storage.conf
     return restore.run(request, repository=there.repository(storage), site=runtime.site, fan=fan, still_mine=bench.still_mine)
+
+
+def _commit(args: dict[str, Any]) -> CommitRef | None:
+    number = int(args.get("commit", 0))
+    return CommitRef(timeline=TimelineId(str(args["timeline"])), number=number) if number else None

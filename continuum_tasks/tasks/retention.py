@@ -13,6 +13,7 @@ from continuum_tasks.actions import expire
 from continuum_tasks.actions.audited import TIMETABLE
 from continuum_tasks.jobs import Job, JobState
 from continuum_tasks.model import Progress
+from continuum_tasks.plan.chain import made_on
 from continuum_tasks.plan.retention import slot
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks.routing import APPLY_RETENTION, LOW_PRIORITY, RETENTION_DUE
@@ -34,15 +35,18 @@ def retention_due(self: Task[Any, Any]) -> None:
     """Queue each database's run of the day in each storage that holds backups of it.
 
     Its row is the record: a beat that comes twice finds it, a missed one is made up for, and only a run that failed is
-    queued again, once an hour.
+    queued again, once an hour. Raises the first error of a storage that was never read and cannot be, after the others had
+    their turn.
     """
     runtime = runtime_of(self)
-    runtime.index_all()
+    unread = runtime.index_all()
     now = runtime.site.clock.now()
     for database, storage in pairs(runtime):
         job = _row(runtime, database, storage, now=now)
         if job.state is JobState.QUEUED and job.rung_at is None and ring_row(self.app, runtime.config, job):
             runtime.jobs.mark_rung([job.id], now=now)
+    if unread:
+        raise unread[0]
 
 
 def pairs(runtime: Runtime, *, database: str = "", storage: str = "") -> list[tuple[str, str]]:
@@ -50,7 +54,7 @@ def pairs(runtime: Runtime, *, database: str = "", storage: str = "") -> list[tu
 
     What another host backs up is that host's to expire.
     """
-    held = {(b.database, b.storage) for b in runtime.catalog.backups()}
+    held = {(b.database, b.storage) for b in made_on(runtime.config.host, runtime.catalog.backups())}
     databases = [d.name for d in runtime.config.databases if database in ("", d.name)]
     storages = [s.name for s in runtime.config.storages if storage in ("", s.name)]
     return [(d, s) for d in databases for s in storages if (d, s) in held]
@@ -73,7 +77,8 @@ def _add(runtime: Runtime, name: str, args: dict[str, Any], *, now: datetime) ->
 def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, expire.Applied]:
     args = bench.job.args
     policy = expire.policy_of(runtime.config.retention, aggressive=bool(args["aggressive"]))
-    request = expire.Request(database=str(args["database"]), policy=policy, by=str(args["by"]))
+    window = runtime.config.retention.pitr_window_seconds
+    request = expire.Request(database=str(args["database"]), policy=policy, by=str(args["by"]), pitr_window_seconds=window)
     repository = runtime.repository(str(args["storage"]))
     done = yield from expire.run(request, repository=repository, site=runtime.site, fan=bench.fan, still_mine=bench.still_mine)
     if done.stopped:

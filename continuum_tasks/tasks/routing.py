@@ -24,6 +24,7 @@ TEST_RESTORE = "continuum.test_restore"
 RPO_WATCHDOG = "continuum.rpo_watchdog"
 APPLY_RETENTION = "continuum.apply_retention"
 RETENTION_DUE = "continuum.retention_due"
+COMPACT_SEGMENTS = "continuum.compact_segments"
 WRITE_REPORT = "continuum.write_report"
 MEASURE_STORAGES = "continuum.measure_storages"
 
@@ -77,6 +78,7 @@ def route(task: str, *, host: str) -> Route:
         RPO_WATCHDOG: (control_queue(host), BACKUP_PRIORITY),
         APPLY_RETENTION: (control_queue(host), LOW_PRIORITY),
         RETENTION_DUE: (control_queue(host), LOW_PRIORITY),
+        COMPACT_SEGMENTS: (control_queue(host), LOW_PRIORITY),
         WRITE_REPORT: (control_queue(host), LOW_PRIORITY),
         MEASURE_STORAGES: (control_queue(host), LOW_PRIORITY),
     }

@@ -178,7 +178,8 @@ def _arguments(runtime: Runtime, database: DatabaseConfig, due: schedule.Due) ->
 
 
 def _picked(runtime: Runtime, database: DatabaseConfig) -> Backup:
-    points = usable(runtime.catalog.backups(storage=database.storage, database=database.name))
+    backups = runtime.catalog.backups(storage=database.storage, database=database.name)
+    points = usable(made_on(runtime.config.host, backups))
     drills = runtime.catalog.drills(database.storage)
     return pick(points, drills, n=1, chance=random.Random(runtime.site.random_bytes(8)))[0]  # noqa: S311 - chance, no secret
 

@@ -19,7 +19,7 @@ from redis import RedisError
 from continuum_tasks.actions import deeds
 from continuum_tasks.actions.fan_out import ByRows, Fan
 from continuum_tasks.config import Config, load_config
-from continuum_tasks.errors import BrokerUnreachable, ContinuumError, StaleClaim
+from continuum_tasks.errors import BrokerUnreachable, ConfigError, ContinuumError, StaleClaim
 from continuum_tasks.jobs import Job
 from continuum_tasks.manifest import to_json
 from continuum_tasks.model import Progress
@@ -197,7 +197,11 @@ def runtime_of(task: Task[Any, Any]) -> Runtime:
 @cache
 def _opened(pid: int, directory: Path, stamp: tuple[int, ...]) -> Runtime:
     stack = contextlib.ExitStack()  # lives as long as the process
-    return stack.enter_context(open_runtime(load_config(directory)))
+    runtime = stack.enter_context(open_runtime(load_config(directory)))
+    if runtime.state_trouble:  # a command may do without its records; here nothing would ever be claimed again
+        stack.close()
+        raise ConfigError(runtime.state_trouble, hint="workers need state_dir: free space there, or check its owner")
+    return runtime
 
 
 def _stamp(directory: Path) -> tuple[int, ...]:

@@ -53,7 +53,7 @@ class Witness:
 
 def beside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a function of this module in the other process and return its result."""
-    return _pool().submit(function, *args, **kwargs).result(timeout=120)
+    return _pool().submit(function, *args, **kwargs).result(timeout=600)
 
 
 def witness(path: Path) -> Witness:

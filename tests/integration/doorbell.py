@@ -16,7 +16,7 @@ from workers.settings import this_config
 # Every test with a long task would otherwise wait for minutes.
 app.conf.broker_transport_options = {
     **app.conf.broker_transport_options,
-    "visibility_timeout": 4,
+    "visibility_timeout": 6,
     "unacked_restore_interval": 1,
 }
 

@@ -47,8 +47,8 @@ def a_job(job_id: str, *, priority: int) -> Job:
     )
 
 
-def until(claim: Callable[[], bool], *, seconds: float = 90.0) -> bool:
-    """Wait for something to become true; False when it did not in time."""
+def until(claim: Callable[[], bool], *, seconds: float = 60.0) -> bool:
+    """Wait for something to become true; False when it did not in time: the limit is for what never comes."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if claim():
@@ -107,7 +107,7 @@ class Stack:
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
-def start_stack(config: Config, *options: str, seconds: float = 120.0) -> Stack:
+def start_stack(config: Config, *options: str, seconds: float = 180.0) -> Stack:
     """Start `continuum up` as a process of its own and read its lines until it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-m", "workers.stack", "--config-dir", str(config.directory), *options],
@@ -142,7 +142,7 @@ def stack(config: Config, *options: str) -> Iterator[Stack]:
         if running.process.poll() is None:
             running.process.terminate()
         try:
-            running.process.communicate(timeout=180)
+            running.process.communicate(timeout=90)
         except subprocess.TimeoutExpired:
             running.process.kill()
             running.process.communicate()
@@ -165,7 +165,7 @@ def worker(config: Config, *options: str, app: str = "tests.integration.doorbell
         if process.poll() is None:
             process.terminate()
         try:
-            process.wait(timeout=180)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

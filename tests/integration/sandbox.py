@@ -70,7 +70,7 @@ def make(
         f"chunk_bytes = {o.chunk_bytes}\ncompression_algorithm = {o.codec}\nlease_seconds = 5\n\n"
         "[workers]\nagent = 1\ntransfer = 2\n\n"
         f"[database:main]\npath = {database or directory / 'data' / 'memory.db'}\ncheck = {o.check}\n"
-        f"busy_timeout = {o.busy_seconds}s\nbusy_window = {o.busy_seconds}s\n"
+        f"busy_timeout = {o.busy_seconds}s\nbusy_window = 60s\n"  # how long a small copy takes is the machine's affair
         "full_every = never\nincremental_every = never\nverify_every = never\n"
     )
     (directory / "storage.conf").write_text(f"[storage:local]\ntype = local\npath = {where}\n")

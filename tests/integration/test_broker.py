@@ -108,7 +108,7 @@ def test_a_server_that_may_evict_is_refused_with_the_remedy(config: Config, poli
             check_broker(broker_url(config))
         assert "maxmemory-policy noeviction" in caught.value.hint
         with worker(config) as process:
-            assert process.wait(timeout=180) == BrokerUnsafe.exit_code
+            assert process.wait(timeout=60) == BrokerUnsafe.exit_code
         assert live_pools(config) == {}
 
 
@@ -189,12 +189,12 @@ def test_a_restore_rung_last_runs_before_the_waiting_backups(config: Config, job
 
 
 def test_a_task_that_outlives_the_visibility_timeout_is_delivered_once(config: Config) -> None:
-    """The visibility timeout is 4 s here and the task takes 11: without the refresher it ran three times."""
+    """The visibility timeout is 6 s here and the task takes 16: without the refresher it ran three times."""
     with server(config), worker(config, "-c", "3"):
-        client_app(config).send_task("test.plain", args=["long-11"], queue=QUEUE)
-        assert until(lambda: "end long-11" in ran(config))
+        client_app(config).send_task("test.plain", args=["long-16"], queue=QUEUE)
+        assert until(lambda: "end long-16" in ran(config))
         time.sleep(1)
-    assert ran(config) == ["begin long-11", "end long-11"]
+    assert ran(config) == ["begin long-16", "end long-16"]
 
 
 def test_a_worker_that_is_asked_to_stop_lets_a_short_task_end(config: Config, jobs: Jobs) -> None:
@@ -203,7 +203,7 @@ def test_a_worker_that_is_asked_to_stop_lets_a_short_task_end(config: Config, jo
         ring_row(config, "a")
         assert until(lambda: ran(config) == ["begin a 1"])
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=180)
+        process.wait(timeout=60)
     assert ran(config) == ["begin a 1", "end a 1"]
     assert live_pools(config) == {}
 
@@ -225,7 +225,7 @@ def test_a_queue_survives_a_worker_that_meets_a_restarted_broker(config: Config,
             assert process.poll() is None
         finally:
             process.terminate()
-            process.wait(timeout=180)
+            process.wait(timeout=60)
             again.kill()
             again.wait()
     assert len([x for x in ran(config) if x.startswith("begin")]) == 6
@@ -235,5 +235,5 @@ def test_importing_the_worker_app_reads_and_opens_nothing(tmp_path: Path) -> Non
     code = "import workers.app, sys, os; sys.exit(len([f for f in os.listdir('/proc/self/fd') if int(f) > 3]))"
     missing = {"CONTINUUM_CONFIG_DIR": str(tmp_path / "nowhere")}
     config = write_config_files(tmp_path / "c")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**environment(config), **missing}, timeout=180)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**environment(config), **missing}, timeout=120)
     assert done.returncode == 0

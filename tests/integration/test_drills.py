@@ -30,7 +30,7 @@ class Host:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "continuum_tasks.cli", *words]
         return subprocess.run(
-            command, cwd=self.directory, env=environment(self.config), capture_output=True, text=True, timeout=180
+            command, cwd=self.directory, env=environment(self.config), capture_output=True, text=True, timeout=300
         )
 
     def log(self) -> list[str]:
@@ -70,7 +70,7 @@ def test_what_is_due_is_drilled_once_by_the_verify_pool_and_the_watchdog_measure
             app.send_task(SCHEDULE_DUE, queue=control_queue("h1"), ignore_result=True)
         app.send_task(RPO_WATCHDOG, queue=control_queue("h1"), ignore_result=True)
 
-    assert until(lambda: len(host.log()) == 1, seconds=180)
+    assert until(lambda: len(host.log()) == 1, seconds=90)
 
     assert ": SUCCESS backup-full-" in host.log()[0]
     metrics = open_metrics(host.config.state_dir / "metadata.db")

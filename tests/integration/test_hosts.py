@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from continuum_tasks import runtime as runtime_module
+from continuum_tasks.actions import expire
+from continuum_tasks.actions.health import protections
 from continuum_tasks.actions.reserve import PREFIX, reserve
+from continuum_tasks.catalog import Catalog, open_catalog
 from continuum_tasks.cli import shelf
-from continuum_tasks.errors import StorageUnreachable, UsageError
+from continuum_tasks.config import RetentionSettings
+from continuum_tasks.errors import ConfigError, NoSpace, StorageUnreachable, UsageError
 from continuum_tasks.layer import format as layer_format
 from continuum_tasks.model import BackupId, Strategy
+from continuum_tasks.runtime import finish
+from continuum_tasks.tasks.retention import pairs
+from continuum_tasks.tasks.shell import runtime_of
 from tests.integration import beside, sandbox
 from tests.integration.sandbox import Options, Sandbox
 
@@ -104,6 +115,44 @@ def test_an_emergency_restore_needs_no_state_directory(one: Sandbox, tmp_path: P
     assert rows(tmp_path / "back.db") == [(1,)]
 
 
+def test_an_emergency_restore_needs_no_room_for_its_records(
+    one: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk an empty metadata.db can still be made, and its tables cannot."""
+    made = sandbox.back_up(one, "full")
+    blank = sandbox.another_host(one, tmp_path / "blank", Options(host="h3"))
+
+    def full(path: Path) -> Catalog:
+        if path.is_relative_to(blank.config.state_dir):
+            raise NoSpace(f"{path}: no space left")
+        return open_catalog(path)
+
+    monkeypatch.setattr(runtime_module, "open_catalog", full)
+    sandbox.restore_to(blank, made.id, tmp_path / "back.db")
+    assert rows(tmp_path / "back.db") == [(1,)]
+    with blank.runtime() as runtime:
+        assert runtime.state_trouble.endswith("metadata.db: no space left")
+
+
+def test_a_backup_that_exists_never_fails_for_want_of_a_cache(one: Sandbox) -> None:
+    """Its manifest is put by then; without the digests kept here the next one reads them from the storage."""
+    one.config.state_dir.mkdir()
+    (one.config.state_dir / "digests").write_text("no room for a directory")
+    full = sandbox.back_up(one, "full")
+    beside.beside(beside.script, one.database, "INSERT INTO t VALUES (2)")
+    assert sandbox.back_up(one, "incremental").parent_id == full.id
+
+
+def test_a_worker_does_nothing_without_its_records_and_goes_on_once_they_are_there(one: Sandbox) -> None:
+    """Kept for the life of the process, records that are thrown away would know of no job for ever."""
+    task: Any = SimpleNamespace(app=SimpleNamespace(conf={"continuum_config_directory": str(one.directory)}))
+    one.config.state_dir.write_text("a file where the directory belongs")
+    with pytest.raises(ConfigError, match="cannot be"):
+        runtime_of(task)
+    one.config.state_dir.unlink()
+    assert runtime_of(task).state_trouble == ""
+
+
 def test_a_full_leaves_out_the_chunk_that_would_be_empty(one: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock page lies at 1 GiB; here it is moved to 256 KiB, and a chunk is one page, so that a small database has one."""
     monkeypatch.setattr(layer_format, "LOCK_OFFSET", 4 * 65536)
@@ -114,3 +163,37 @@ def test_a_full_leaves_out_the_chunk_that_would_be_empty(one: Sandbox, monkeypat
     beside.beside(beside.script, one.database, "CREATE TABLE t(v)", blobs, page_size=65536)
     made = sandbox.back_up(one, "full")
     assert made.layer_size_bytes == (made.n_pages - 1) * 65536 > 5 * 65536
+
+
+def test_retention_of_one_host_neither_counts_nor_expires_what_another_keeps(one: Sandbox, two: Sandbox) -> None:
+    """Both call their database `main`: the newer backups of one are no reason for the other's to go."""
+    first = sandbox.back_up(one, "full")
+    others = [sandbox.back_up(two, "full") for _ in range(4)]
+    later = datetime.now(UTC) + timedelta(days=60)
+
+    with two.runtime() as runtime:
+        site = replace(runtime.site, clock=replace(runtime.site.clock, now=lambda: later))
+        policy = expire.policy_of(RetentionSettings(min_backups=1, only_verified=False), aggressive=True)
+        request = expire.Request(database="main", policy=policy, by="test")
+        looked = finish(expire.preview(request, repository=runtime.repository(), site=site))
+    with one.runtime() as runtime:
+        sandbox.listed(one)
+        assert pairs(runtime) == [("main", "local")]
+
+    assert {decision.backup_id for decision in looked.decisions} == {made.id for made in others}
+    assert first.id not in {decision.backup_id for decision in looked.decisions}
+
+
+def test_a_fresh_backup_of_another_host_hides_no_silence_of_this_one(one: Sandbox, two: Sandbox, tmp_path: Path) -> None:
+    mine = sandbox.back_up(one, "full")
+    newer = sandbox.back_up(two, "full")
+    blank = sandbox.another_host(one, tmp_path / "blank", Options(host="h3"))
+
+    found = {}
+    for host in (one, blank):
+        with host.runtime() as runtime:
+            sandbox.listed(host)
+            (judged,) = protections(runtime.config, runtime.catalog.backups())
+            found[runtime.config.host] = {backup.id for backup in judged.backups}
+
+    assert found == {"h1": {mine.id}, "h3": {mine.id, newer.id}}

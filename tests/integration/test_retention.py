@@ -62,7 +62,7 @@ class Host:
         environment |= {"CONTINUUM_CONFIG_DIR": str(self.root / "etc"), "CONTINUUM_HOST": "h1", "CONTINUUM_LOCAL": "1"}
         environment |= {"PYTHONPATH": str(ROOT), "CONTINUUM_FAILPOINTS": failpoint}
         command = [sys.executable, "-m", "continuum_tasks.cli", "backup", *words, "--format", "json"]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180)
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert code is None or done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return json.loads(done.stdout) if done.stdout else done.returncode
 
@@ -209,7 +209,7 @@ def test_a_backup_that_is_held_while_a_run_is_at_work_stays_with_its_chain(host:
     with host.runtime() as runtime:
         repository = runtime.repository()
         policy = expire.policy_of(runtime.config.retention, aggressive=False)
-        request = expire.Request(database="memory", policy=policy, by="test")
+        request = expire.Request(database="memory", policy=policy, by="test", pitr_window_seconds=7 * 86_400)
         run = expire.run(request, repository=repository, site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
         assert next(run).phase == "plan"
         assert next(run).phase == "expire"  # the old increment is gone; its full is next
@@ -267,7 +267,7 @@ def test_a_clock_that_jumped_stops_expiry(host: Host) -> None:
         policy = expire.policy_of(runtime.config.retention, aggressive=True)
         done = finish(
             expire.run(
-                expire.Request(database="memory", policy=policy, by="test"),
+                expire.Request(database="memory", policy=policy, by="test", pitr_window_seconds=7 * 86_400),
                 repository=runtime.repository(),
                 site=replace(runtime.site, clock=clock),
                 fan=runtime.fan(),

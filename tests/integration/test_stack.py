@@ -36,8 +36,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Config, 
         yield config, started
 
 
-def gone(processes: list[psutil.Process], *, seconds: float) -> bool:
-    return until(lambda: not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], seconds=seconds)
+def gone(processes: list[psutil.Process]) -> bool:
+    return until(lambda: not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE])
 
 
 def command_lines(processes: list[psutil.Process]) -> dict[int, str]:
@@ -62,7 +62,8 @@ def test_every_component_says_a_line_and_ready_comes_last(running: tuple[Config,
     _, started = running
     names = [line.partition(":")[0] for line in started.lines]
     assert names[0] == "broker" and names[-1] == "ready"
-    assert sorted(names[1:-1]) == ["agent", "beat", "control", "flower", "transfer", "verify"]
+    assert sorted(names[1:-1]) == ["agent", "beat", "capture", "control", "flower", "transfer", "verify"]
+    assert "capture: nothing to capture" in started.lines
 
 
 def test_every_pool_and_beat_reports_with_the_queue_it_serves(running: tuple[Config, Stack]) -> None:
@@ -169,10 +170,10 @@ def test_a_stop_signal_ends_everything_and_leaves_nothing(config: Config, sent: 
     with stack(config) as started:
         family = started.family()
         started.process.send_signal(sent)
-        out, _ = started.process.communicate(timeout=180)
+        out, _ = started.process.communicate(timeout=90)
         assert started.process.returncode == 0
         assert out.splitlines()[-1] == "stopped" and "killed" not in out
-        assert gone(family, seconds=5)
+        assert gone(family)
     assert not Path(embedded(config.state_dir).socket_record.read_text()).exists()
     assert live_pools(config) == {}
 
@@ -182,7 +183,7 @@ def test_a_killed_stack_leaves_no_process_and_the_next_one_starts(config: Config
         family = started.family()
         assert len(family) >= 11
         started.process.kill()
-        assert gone(family, seconds=30)
+        assert gone(family)
     with stack(config) as again:
         assert again.lines[-1] == "ready"
 

@@ -225,7 +225,7 @@ def writing(database: Path, log: Path, *, rate: float, seed: int) -> Iterator[No
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=180)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
 
 
@@ -263,7 +263,7 @@ def check_replayed(sandbox: Sandbox, start: Path, brackets: list[Bracket], *, se
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
 @pytest.mark.parametrize("journal", JOURNALS)
 def test_a_backup_beside_a_writer_is_the_state_after_one_of_its_commits(tmp_path: Path, journal: str, page_size: int) -> None:
-    sandbox = make(tmp_path / "c")
+    sandbox = make(tmp_path / "c", Options(busy_seconds=30))  # the writer is at it all the time, and waits as long as we copy
     seed = page_size
     size_bytes = max(1 << 19, page_size * 64)
     beside(b.sample, sandbox.database, Shape(journal=journal, page_size=page_size), size_bytes=size_bytes, seed=seed)

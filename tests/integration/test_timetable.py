@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 
 from continuum_tasks.config import load_config
+from continuum_tasks.errors import StorageError
 from continuum_tasks.jobs import Job, JobState
 from continuum_tasks.model import Backup
 from continuum_tasks.plan.schedule import Due, Duty
@@ -186,3 +187,22 @@ def test_hosts_with_different_storages_of_one_name_do_not_verify_for_each_other(
     with open_runtime(replace(load_config(one.directory), host="h2")) as other:
         queue = routing.route(routing.VERIFY_BACKUP, host=other.config.host).queue
     assert queue not in {found.name for found in settings.queues(one.config.host)}
+
+
+def test_a_storage_that_never_answered_keeps_neither_retention_nor_measurement_of_the_others_from_their_turn(
+    one: Sandbox, made: Backup, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a second storage was declared with a wrong password, and the disk of the first fills up."""
+    conf = one.directory / "storage.conf"
+    away = "[storage:away]\ntype = s3\nbucket = nobody\nendpoint = http://127.0.0.1:1\nregion = us-east-1\n"
+    conf.write_text(f"{conf.read_text()}\n{away}\n[storages]\ndefault = local\n")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+
+    for task in (routing.RETENTION_DUE, routing.MEASURE_STORAGES):
+        with pytest.raises(StorageError, match="away"):
+            deliver(one, task)
+
+    assert [(job.kind, job.args["storage"]) for job in runtime.jobs.unfinished()] == [("apply_retention", "local")]
+    measured = {sample.labels["storage"]: sample.value for sample in runtime.site.metrics.series("storage_used_bytes")}
+    assert measured["local"] == made.stored_size_bytes

@@ -35,7 +35,7 @@ def test_our_blocks_bring_rows_back_into_the_database_that_the_service_writes(ho
     assert len(gone) > 10
     host.sql("DELETE FROM messages WHERE id <= 40 AND id NOT IN (SELECT message_id FROM decisions)")
     host.sql("UPDATE messages SET content = 'edited since' WHERE id = 90")
-    look, recover, _whole = blocks(OURS, SCENARIO)
+    look, recover, _exact, _whole = blocks(OURS, SCENARIO)
     with host.shell() as shell:
         assert shell.paste(with_time(look, backed_up)).failed == ()
         n_commits = last_commit(host)
@@ -57,7 +57,7 @@ def test_our_blocks_bring_rows_back_into_the_database_that_the_service_writes(ho
 def test_our_blocks_for_the_whole_database_go_back_to_before_the_deletion(host: Machine, backed_up: datetime) -> None:
     tables = host.sql("SELECT count(*) FROM sqlite_master")
     host.sql("DROP TABLE concept_evolution")
-    _look, _recover, whole = blocks(OURS, SCENARIO)
+    _look, _recover, _exact, whole = blocks(OURS, SCENARIO)
     with host.shell() as shell:
         shell.paste(f'DELETION_TIME="{backed_up.isoformat()}"')
         pasted = shell.paste(whole.text)

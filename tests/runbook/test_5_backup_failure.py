@@ -99,7 +99,7 @@ def test_a_worker_killed_as_the_original_says_loses_no_backup(host: Machine) -> 
     with host.shell() as shell:
         pasted = shell.paste(block.text.replace("<PID>", str(worker.pid)))
         assert pasted.failed == (), pasted
-    gone, _ = psutil.wait_procs([worker], timeout=90)
+    gone, _ = psutil.wait_procs([worker], timeout=60)
     assert gone == [worker]
     host.run("backup", "verify", host.create("full"))
 

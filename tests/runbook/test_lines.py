@@ -17,6 +17,8 @@ VALUES = {
     "$DELETION_TIME": "2025-12-06T14:30:00Z",
     "$INFECTION_TIME": "2025-12-06T12:00:00Z",
     "$TABLE": "messages",
+    "$LAST_GOOD": "48209",
+    "$((LAST_GOOD + 1))": "48210",
     "$SCRATCH": "/var/tmp/clean.abc",
 }
 NOT_YET = "making a second key, re-encrypting and archiving come later"

@@ -135,6 +135,14 @@ def test_the_first_failure_is_raised_as_what_it_was(jobs: Jobs) -> None:
         list(fan(jobs, lambda job: None).run("double", numbers(1, -1, 2)))
 
 
+def test_the_units_of_a_run_that_failed_are_left_to_nobody(jobs: Jobs) -> None:
+    """A worker that claimed one later would look for a staged copy that is gone."""
+    with pytest.raises(ObjectDamaged):
+        list(fan(jobs, lambda job: None).run("double", numbers(-1, 1, 2)))
+    assert {job.state for job in jobs.children("p")} == {JobState.FAILED}
+    assert jobs.due(now() + timedelta(hours=1)) == (jobs.get("p"),)
+
+
 def test_what_fits_one_chunk_never_fans_out(jobs: Jobs) -> None:
     def refuse(job: Job) -> None:
         raise AssertionError(job)

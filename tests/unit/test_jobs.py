@@ -278,7 +278,7 @@ def test_of_eight_processes_exactly_one_wins_a_claim(tmp_path: Path) -> None:
         answers = [racer.stdout.readline().strip() for racer in racers if racer.stdout is not None]
     finally:
         for racer in racers:
-            racer.communicate(timeout=180)
+            racer.communicate(timeout=120)
     assert sorted(answers) == ["lost"] * 7 + ["won 1"]
     jobs.close()
 
@@ -298,7 +298,7 @@ def test_eight_processes_may_open_a_missing_file_at_once(tmp_path: Path) -> None
     writers = [python(code, str(path), NOW.isoformat(), str(n)) for n in range(8)]
     time.sleep(0.5)
     for writer in writers:
-        writer.communicate("\n", timeout=180)
+        writer.communicate("\n", timeout=120)
     assert [w.returncode for w in writers] == [0] * 8
     jobs = open_jobs(path)
     assert len(jobs.unfinished()) == 160
@@ -390,7 +390,7 @@ def test_sidecars_that_another_process_still_has_open_do_not_leak_into_the_new_f
         path.unlink()
         jobs = open_jobs(path)
         jobs.add("k", {}, id="mine", now=NOW)
-        out, _ = other.communicate("\n", timeout=180)
+        out, _ = other.communicate("\n", timeout=120)
     assert out == "['mine']\n"
     assert {j.id for j in jobs.unfinished()} == {"mine", "theirs"}
     jobs.close()
@@ -449,7 +449,7 @@ def test_a_pool_whose_process_was_killed_is_not_alive_and_its_successor_is_not_r
         from continuum_tasks.jobs import open_jobs
         open_jobs(Path(sys.argv[1])).beat("agent", "q", host="h", now=datetime.fromisoformat(sys.argv[2]))
     """
-    python(code, str(path), NOW.isoformat()).communicate(timeout=180)
+    python(code, str(path), NOW.isoformat()).communicate(timeout=120)
     jobs = open_jobs(path)
     assert [p.alive for p in jobs.pools(NOW)] == [False]
     jobs.leave("agent", host="h")  # this process is not the one that reported
@@ -555,5 +555,5 @@ def test_what_is_stored_is_plain_json(jobs: Jobs, tmp_path: Path) -> None:
         import apsw, sys
         print(apsw.Connection(sys.argv[1]).execute("SELECT args FROM jobs").fetchone()[0])
     """
-    out, _ = python(code, str(tmp_path / "metadata.db")).communicate(timeout=180)
+    out, _ = python(code, str(tmp_path / "metadata.db")).communicate(timeout=120)
     assert json.loads(out) == {"a": 1}

@@ -79,8 +79,9 @@ def test_a_chain_with_a_link_gone_names_it(repository: Repository, storage: Memo
     for one in chain():
         repository.put_manifest(one)
     storage.delete(key_of(chain()[gone]))
-    with pytest.raises(BackupNotFound, match=f"backup {chain()[gone].backup.id}"):
+    with pytest.raises(BackupNotFound, match=f"backup {chain()[gone].backup.id}: object {key_of(chain()[gone])} is") as info:
         repository.read_chain(chain()[-1].backup.id)
+    assert "list --storage here`" in info.value.hint
 
 
 def test_a_link_of_another_repository_or_page_size_does_not_continue_the_chain(repository: Repository) -> None:

@@ -79,9 +79,9 @@ def test_the_end_of_a_long_file_costs_no_more_than_that_of_a_short_one(tmp_path:
         file.truncate(64 * 1024**3)  # a hole: reading it all would take ten seconds and more
         file.seek(0, os.SEEK_END)
         file.write(b"\n" + b"".join(b"line %d\n" % number for number in range(5000)))
-    begun = time.monotonic()
+    begun = time.process_time()  # the wall's would be about what else the machine does
     assert read(path, n=3) == [b"line 4997", b"line 4998", b"line 4999"]
-    assert time.monotonic() - begun < 8
+    assert time.process_time() - begun < 1
 
 
 def test_a_line_without_end_comes_in_pieces(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from workers import pools, settings
 TASKS = (
     *(routing.CREATE_BACKUP, routing.RESTORE_BACKUP, routing.VERIFY_BACKUP, routing.SEAL_CHUNK, routing.FETCH_CHUNK),
     *(routing.RECONCILE, routing.SCHEDULE_DUE, routing.HEALTH_CHECK),
-    *(routing.WRITE_REPORT, routing.MEASURE_STORAGES),
+    *(routing.WRITE_REPORT, routing.MEASURE_STORAGES, routing.COMPACT_SEGMENTS),
     *(routing.APPLY_RETENTION, routing.RETENTION_DUE),
     *(routing.RUN_DRILL, routing.TEST_RESTORE, routing.RPO_WATCHDOG),
 )
@@ -146,6 +146,11 @@ def test_a_pool_command_names_its_queue_and_no_url(config: Config) -> None:
         assert words[words.index("-n") + 1] == f"{pool.name}@h1"
         assert {"--without-gossip", "--without-mingle", "fair", "prefork"} <= set(words)
         assert not [word for word in words if "redis" in word]
+
+
+def test_capture_is_a_process_of_its_own_and_asks_for_no_broker() -> None:
+    words = pools.capture_command()
+    assert words[1:] == ("-m", "workers.capture") and pools.CAPTURE not in {"agent", "transfer", "verify", "control"}
 
 
 def test_a_pool_runs_with_the_given_configuration_and_a_remapped_sigterm(config: Config) -> None:

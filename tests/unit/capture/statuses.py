@@ -23,6 +23,7 @@ def status(at: datetime, **changes: Any) -> Status:
         database="memory",
         state=State.RUNNING,
         detail="",
+        trouble="",
         worker=WORKER,
         storage="local",
         timeline=TIMELINE,

@@ -17,7 +17,7 @@ from tests.unit.capture.statuses import WORKER, status, tell
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("seconds", "until"), [(5, 5), (15, 15), (16, 0), (-10, 0)])
+@pytest.mark.parametrize(("seconds", "until"), [(5, 5), (20, 20), (21, 0), (-10, 0)])
 def test_a_heartbeat_counts_only_while_the_database_itself_is_looked_at(tmp_path: Path, seconds: int, until: int) -> None:
     """A look that fails, as with a full disk, leaves the process alive: what it has not read must not count as watched."""
     tell(tmp_path, status(AT), heard_at=AT + timedelta(seconds=seconds))

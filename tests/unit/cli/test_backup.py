@@ -65,6 +65,18 @@ def test_tables_fit_100_columns_and_never_cut_an_id(call: Call, site: Path, full
     assert full in call("backup", "list").out
 
 
+def test_an_id_stays_in_one_piece_however_many_columns_stand_beside_it(call: Call, site: Path, full: str) -> None:
+    """`list | awk '{print $1}'` and a double click both take what stands on one line."""
+    conf = site / "etc/backup.conf"
+    conf.write_text(f"{conf.read_text()}\n[database:another-database]\npath = {site / 'copy.db'}\nstorage = local\n")
+    (site / "copy.db").write_bytes((site / "memory.db").read_bytes())
+    done = call("backup", "create", "--strategy", "full", "--database", "another-database", "--format", "json")
+    named = done.json["backup_id"]
+    shown = call("backup", "list").out.splitlines()
+    assert [line.split()[0] for line in shown[2:]] == [named, full]
+    assert named in call("backup", "verify", named, "--level", "objects").out
+
+
 def test_list_limits_and_filters(call: Call, site: Path, full: str) -> None:
     second = create(call, "incremental")
     call("backup", "verify", full)

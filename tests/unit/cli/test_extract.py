@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -32,15 +33,20 @@ def test_deleted_rows_come_back_while_the_service_writes(call: Call, site: Path,
     gone = {table: rows(live, f"SELECT * FROM {table} WHERE id <= 15 ORDER BY id") for table in tables}
     run(live, f"PRAGMA journal_mode = {mode}; " + "".join(f"DELETE FROM {table} WHERE id <= 15;" for table in tables))
     log = site / "commits.jsonl"
-    words = ["write", str(live), "--rate", "60", "--seconds", "6", "--commits-log", str(log)]
+    words = ["write", str(live), "--rate", "60", "--forever", "--commits-log", str(log)]
     with subprocess.Popen([sys.executable, "-m", "continuum_tasks.sample", *words], stdout=subprocess.PIPE) as service:
-        while not log.exists() or not log.read_text():
-            time.sleep(0.05)
-        for table in tables:
-            done = call("backup", "extract", full, "--table", table, "--into", "memory.db", "--format", "json")
-            assert done.code == 0, done.err
-            assert done.json["written"]["n_inserted"] == len(gone[table]) == 15
-        assert service.poll() is None
+        try:
+            while not log.exists() or not log.read_text():
+                time.sleep(0.05)
+            for table in tables:
+                done = call("backup", "extract", full, "--table", table, "--into", "memory.db", "--format", "json")
+                assert done.code == 0, done.err
+                assert done.json["written"]["n_inserted"] == len(gone[table]) == 15
+            while log.read_text().count("\n") <= 20:
+                assert service.poll() is None
+                time.sleep(0.05)
+        finally:
+            service.send_signal(signal.SIGTERM)
         out, _ = service.communicate()
     commits = [json.loads(line) for line in log.read_text().splitlines()]
     assert service.returncode == 0 and json.loads(out)["n_commits"] == len(commits) > 20

@@ -111,7 +111,7 @@ def test_following_shows_what_comes_over_a_rotation_and_ends_with_130(call: Call
             assert event() == "event 5"
         finally:
             process.send_signal(signal.SIGINT)
-        rest, said = process.communicate(timeout=180)
+        rest, said = process.communicate(timeout=120)
     assert (process.returncode, rest) == (130, b""), said
 
 

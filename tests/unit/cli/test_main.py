@@ -161,6 +161,13 @@ def test_completion_offers_the_commands_without_importing_them() -> None:
     assert sorted(done.stdout.split()) == [f"plain,{name}" for name in ("reindex", "release", "report", "restore")]
 
 
+def test_output_that_does_not_fit_is_said_so_and_is_no_defect_of_ours(site: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*PYTHON, "backup", "list"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "error: standard output: no space left on device\nhint: " in done.stderr and "Traceback" not in done.stderr
+
+
 def test_sigterm_unwinds_and_exits_143(site: Path) -> None:
     environment = {**os.environ, "CONTINUUM_FAILPOINTS": "create.staged=sleep:30"}
     process = subprocess.Popen(
@@ -170,6 +177,6 @@ def test_sigterm_unwinds_and_exits_143(site: Path) -> None:
     assert "stage" in process.stderr.readline()
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=180)
+    process.communicate(timeout=120)
     assert process.returncode == 143
     assert not list((site / "etc/tmp").glob("*/*"))

@@ -83,7 +83,7 @@ def test_a_captured_database_says_up_to_when_and_what_is_late() -> None:
         (OK, "database memory", "every commit up to 3 s ago can be restored, target 5 min"),
         (OK, "capture of memory", "every commit up to 4,711, lag p50 0.6 s, p95 1.0 s, log 3.0 MiB"),
     ]
-    behind = capture(commit=5000, durable_us=us(minutes=6), spool_segments=5, detail="not shipped: no connection")
+    behind = capture(commit=5000, durable_us=us(minutes=6), spool_segments=5, trouble="not shipped: no connection")
     late, waits, *_ = protection_findings(protection(behind), now=NOW)
     assert (late.severity, late.text) == (CRITICAL, "every commit up to 6 min ago can be restored, target 5 min")
     assert (waits.severity, waits.text) == (
@@ -99,6 +99,7 @@ def test_a_captured_database_says_up_to_when_and_what_is_late() -> None:
         ({"state": "", "running": False, "heard_at": None, "commit": 0}, "continuous = yes, but it never ran on this host"),
         ({"state": "stopped", "running": False, "detail": "its process is gone"}, "stopped: its process is gone"),
         ({"state": "waiting", "running": False}, "waiting; commits since are only in the database"),
+        ({"state": "stopped", "running": False, "detail": "stopped"}, "stopped; commits since"),
         ({"heard_at": ago(minutes=5)}, "its process has said nothing for 5 min"),
         ({"heard_at": None}, "its process has said nothing"),
         ({"running": False, "journal": True, "state": "journal", "heard_at": ago(days=1)}, "said nothing for 1 d"),
@@ -129,6 +130,11 @@ def test_a_rollback_journal_database_is_told_what_it_lacks() -> None:
 def test_a_capture_whose_first_segment_is_on_its_way_is_well() -> None:
     (found,) = findings(durable_us=0, durable_commit=0)
     assert found.severity is OK
+
+
+def test_what_fails_although_it_runs_is_a_warning() -> None:
+    found = bad(trouble="`continuum backup` failed: no key")
+    assert (found.severity, found.text) == (WARNING, "it runs, but `continuum backup` failed: no key")
 
 
 def test_a_long_log_and_a_full_spool_are_warnings() -> None:

@@ -26,6 +26,7 @@ def test_a_database_that_was_never_captured_begins_a_timeline() -> None:
         (replace(FOUND, source="1:3"), Verdict.NEW_TIMELINE, "replaced"),
         (replace(FOUND, page_size=1024), Verdict.NEW_TIMELINE, "from 4096 to 1024"),
         (replace(FOUND, salts="1011223344556677"), Verdict.HOLE, "begun anew"),
+        (replace(FOUND, behind_seconds=7200.0), Verdict.NEW_TIMELINE, "set back by 7200 s"),
         (replace(FOUND, max_frame=9), Verdict.NEW_TIMELINE, "frame 10"),
         (replace(FOUND, said=(1, 3)), Verdict.NEW_TIMELINE, "frame 10"),
         (replace(FOUND, said=None), Verdict.NEW_TIMELINE, "frame 10"),
@@ -47,4 +48,6 @@ def test_a_log_without_a_name_is_the_same_only_while_the_database_file_was_not_w
     stood = replace(STOOD, mark=Mark(salts=NO_SALTS, frame=0, checksum=(0, 0)))
     found = replace(FOUND, salts=NO_SALTS, max_frame=0, said=None)
     assert judge(stood, found).verdict is Verdict.GO_ON
+    assert judge(stood, replace(found, salts="0011223344556677", max_frame=9, said=(4, 4))).verdict is Verdict.GO_ON
+    assert judge(stood, replace(found, salts="0011223344556677", max_frame=9, stamp="8192:6")).verdict is Verdict.HOLE
     assert judge(stood, replace(found, stamp="8192:6")).verdict is Verdict.HOLE

@@ -38,9 +38,9 @@ def begin_writer(path: Path, log: Path) -> subprocess.Popen[str]:
     arguments = ["write", str(path), "--forever", "--rate", "200", "--commits-log", str(log)]
     process = subprocess.Popen([sys.executable, "-m", "continuum_tasks.sample", *arguments], stdout=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not (log.exists() and log.read_text().count("\n") >= 20):
-            assert time.monotonic() < deadline, "the writer made no 20 commits in 30 s"
+            assert time.monotonic() < deadline, "the writer made no 20 commits in 120 s"
             time.sleep(0.02)
     except BaseException:
         process.kill()
@@ -161,7 +161,7 @@ def test_sigterm_ends_it_with_a_report_and_a_log_that_equals_the_database(sample
     process = begin_writer(sample, log)
 
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=180)
+    out, _ = process.communicate(timeout=120)
 
     report = json.loads(out.splitlines()[-1])
     assert process.returncode == 0
@@ -175,7 +175,7 @@ def test_after_sigkill_the_log_lacks_at_most_the_last_commit(sample: Path, tmp_p
     process = begin_writer(sample, log)
 
     process.kill()
-    process.communicate(timeout=180)
+    process.communicate(timeout=120)
 
     sequences = logged(log)
     assert sequences == list(range(before + 1, before + 1 + len(sequences)))

@@ -60,6 +60,15 @@ def test_what_is_no_plain_table_is_refused_and_the_tables_are_named(copy: Path, 
     assert "notes" in caught.value.hint
 
 
+def test_what_it_is_instead_is_said(copy: Path) -> None:
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("CREATE VIRTUAL TABLE found USING fts5 (body)")
+
+    for table, said in (("seen", "is a view in"), ("found", "is a virtual table in"), ("found_data", "is a shadow table in")):
+        with pytest.raises(UsageError, match=said):
+            take(copy, table=table)
+
+
 HOSTILE = (
     "load_extension('/tmp/x.so')",
     "1 IN (SELECT load_extension('x'))",

@@ -1,0 +1,55 @@
+"""continuum backup create --strategy continuous: have every commit captured from now on."""
+
+from __future__ import annotations
+
+from continuum_tasks.actions import captures, continuous
+from continuum_tasks.capture.place import microseconds
+from continuum_tasks.capture.status import State, Status, read_heartbeat
+from continuum_tasks.cli import capture, emit, work
+from continuum_tasks.cli.asked import asked, config, opened
+from continuum_tasks.cli.table import facts
+from continuum_tasks.config import DatabaseConfig
+
+
+def start(database: str, *, wait: bool) -> None:
+    """Switch the capture of a database on and, if asked to, wait until it is captured.
+
+    Raises SourceError, ConfigError, NoWorker, JobFailed.
+    """
+    with opened() as runtime:
+        found, site = runtime.config.database(database), runtime.site
+        done = continuous.switch_on(capture.switch(found), site=site)
+        for text in done.changed.warnings:
+            emit.warn(text)
+        if done.fence:
+            emit.remark(f"database {found.name}: {done.fence}; it begins a new timeline of its own here")
+        if not done.source.wal:
+            emit.remark(_journal(found))
+        if wait:
+            waiting = continuous.await_capture(found.name, capture.patience(), site=site)
+            _show(found, work.run_here(waiting, title=f"capture of {found.name}"), done, now_us=microseconds(site.clock.now()))
+            return
+        silent = captures.silence(read_heartbeat(site.state_dir), now_us=microseconds(site.clock.now()))
+    if silent:
+        emit.warn(f"{silent}: {continuous.REMEDY}")
+    if asked().as_json:
+        emit.document({"database": found.name, "changed": done.changed.written, "fence": done.fence or None})
+    else:
+        emit.say(f"database {found.name}: switched on{'' if done.changed.written else ' already'}")
+
+
+def _show(database: DatabaseConfig, status: Status, done: continuous.SwitchedOn, *, now_us: int) -> None:
+    if asked().as_json:
+        (one,) = captures.look(config(), [database.name], now_us=now_us)
+        emit.document({**capture.fields(one), "changed": done.changed.written, "fence": done.fence or None})
+    elif status.state is State.JOURNAL:
+        facts([("database", database.name), ("state", f"{status.state}: {status.detail}")])
+    else:
+        facts([("database", database.name), ("state", "running: every commit is captured"), *capture.lines(status)])
+
+
+def _journal(database: DatabaseConfig) -> str:
+    return (
+        f"database {database.name} is in rollback-journal mode: a backup of its changed pages is made when it changes,"
+        f" at most one in 15 s; `continuum backup enable-wal {database.name}` switches it, and every commit is captured"
+    )

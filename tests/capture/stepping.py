@@ -1,0 +1,38 @@
+"""`workers.capture` with a wall clock that a test can move, by the seconds in the file `clock-offset` beside backup.conf."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from continuum_tasks.capture.agent import Agent
+from continuum_tasks.capture.watch import Wanted
+from continuum_tasks.config import load_config
+from continuum_tasks.runtime import open_runtime
+from continuum_tasks.sqlite.snapshot import Clock
+from workers.capture import place_of
+from workers.pools import environment
+
+
+def run(directory: Path) -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def now() -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=float((directory / "clock-offset").read_text()))
+
+    with open_runtime(load_config(directory)) as runtime:
+        database = runtime.config.database("")
+        wanted: Sequence[Wanted] = [Wanted(database=database.name, storage=database.storage, path=database.path.resolve())]
+        place = replace(place_of(runtime), clock=Clock(now=now, monotonic=time.monotonic))
+        Agent(lambda: wanted, place=place, environment=environment(directory, os.environ)).run(stop.is_set)
+
+
+if __name__ == "__main__":
+    run(Path(os.environ["CONTINUUM_CONFIG_DIR"]))

@@ -1,0 +1,301 @@
+"""Capture with real processes: `continuum up`, commands, a killed broker, a cloned host, and Celery's remote control."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import psutil
+import pytest
+
+from continuum_tasks.capture.place import CAPTURE
+from continuum_tasks.capture.standing import STANDING
+from continuum_tasks.capture.status import State, Status, read_heartbeat, read_status
+from continuum_tasks.config import Config, load_config
+from continuum_tasks.process import pid_of
+from tests.integration.processes import ROOT, Stack, environment, live_pools, stack, until
+from tests.integration.sandbox import Sandbox, listed, make, objects
+from tests.integration.test_cli import Done, command
+
+PATIENT = 60.0  # seconds until a claim must hold: a machine that does ten other things needs many of them
+
+
+@dataclass(slots=True, kw_only=True)
+class Writer:
+    """A service that commits now and then, one row each time."""
+
+    path: Path
+    n_rows: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=30)) as connection:
+            while not self.stopped.wait(0.02):
+                connection.execute("INSERT INTO notes (text) VALUES (?)", (f"note {self.n_rows}",))
+                self.n_rows += 1
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Writer]:
+    writer = Writer(path=path)
+    thread = threading.Thread(target=writer.run)
+    thread.start()
+    try:
+        yield writer
+    finally:
+        writer.stopped.set()
+        thread.join()
+
+
+def a_host(directory: Path, *, wal: bool = True, continuous: bool = True) -> Sandbox:
+    made = make(directory)
+    with closing(sqlite3.connect(made.database)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {'wal' if wal else 'delete'}")
+        connection.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)")
+        connection.commit()
+    if continuous:
+        path = made.directory / "backup.conf"
+        path.write_text(path.read_text().replace("[database:main]\n", "[database:main]\ncontinuous = yes\n"))
+    return replace(made, config=load_config(made.directory))
+
+
+def status(sandbox: Sandbox) -> Status | None:
+    return read_status(sandbox.config.state_dir, "main")
+
+
+def settled(sandbox: Sandbox) -> bool:
+    """Everything that was committed is in the storage, and a backup stands behind the first commit."""
+    found = status(sandbox)
+    return found is not None and found.state is State.RUNNING and not found.base_after and _is_durable(found)
+
+
+def _is_durable(found: Status) -> bool:
+    return 0 < found.commit == found.durable_commit and not found.spool_segments
+
+
+def segments(sandbox: Sandbox) -> list[str]:
+    return list(objects(sandbox, "segments/main/"))
+
+
+@contextmanager
+def capturing(config: Config) -> Iterator[subprocess.Popen[str]]:
+    """Run `continuum backup capture run` until the context ends."""
+    words = [sys.executable, "-m", "continuum_tasks.cli", "backup", "capture", "run", "--config-dir", str(config.directory)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=_plain(config))
+    try:
+        assert until(lambda: _captures(config, process.pid), seconds=PATIENT), process.communicate(timeout=5)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=PATIENT)
+        finally:
+            process.kill()
+
+
+def _captures(config: Config, pid: int) -> bool:
+    found = read_heartbeat(config.state_dir)
+    return found is not None and pid_of(found.worker) == pid
+
+
+def _plain(config: Config) -> dict[str, str]:
+    return {name: value for name, value in environment(config).items() if name != "CONTINUUM_CONFIG_DIR"}
+
+
+def broker_of(running: Stack) -> psutil.Process | None:
+    for process in running.family():
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE and process.name().endswith("-server"):
+                return process
+    return None
+
+
+def inspected(config: Config) -> dict[str, Any]:
+    """Return what the agent answers to Celery's remote control."""
+    words = ["-A", "workers.app", "inspect", "--timeout", "20", "--destination", "agent@h1", "--json", "capture"]
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", *words], cwd=ROOT, env=environment(config), capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)["agent@h1"]
+    return found
+
+
+def ok(done: Done) -> Done:
+    assert done.code == 0, done.err
+    return done
+
+
+def test_up_captures_while_a_service_commits_and_the_broker_dies(tmp_path: Path) -> None:
+    """The whole way: ready, captured, the broker killed and back, remote control, stopped and started by the command line."""
+    sandbox = a_host(tmp_path / "host")
+    with stack(sandbox.config) as running:
+        assert "capture: 1 database" in running.lines
+        assert until(lambda: settled(sandbox), seconds=PATIENT), status(sandbox)
+        before, server = status(sandbox), broker_of(running)
+        assert before is not None and before.commit == 1 and server is not None
+        with writing(sandbox.database) as writer:
+            assert until(lambda: _durable(sandbox) > 1, seconds=PATIENT), status(sandbox)
+            server.suspend()  # away for as long as we like: it answers nobody, and nothing restarts it
+            n_rows = writer.n_rows
+            assert until(lambda: _durable(sandbox) > 1 + n_rows + 10, seconds=PATIENT), status(sandbox)
+            server.kill()
+            assert until(lambda: broker_of(running) not in (None, server), seconds=PATIENT)
+        assert until(lambda: _durable(sandbox) == 1 + writer.n_rows, seconds=PATIENT), (writer.n_rows, status(sandbox))
+        after = status(sandbox)
+        assert after is not None
+        assert (after.timeline, after.n_holes, after.worker) == (before.timeline, 0, before.worker)
+        assert until(lambda: "agent" in live_pools(sandbox.config), seconds=PATIENT)
+        answer = inspected(sandbox.config)["main"]
+        assert (answer["state"], answer["wanted"], answer["troubles"]) == ("running", True, [])
+        assert answer["commit"] == answer["durable_commit"] == after.commit and answer["lag_p50_seconds"] >= 0
+        assert 0 <= answer["rpo_seconds"] < PATIENT
+        stopped = ok(command(sandbox, "backup", "capture", "stop"))
+        assert "no longer captured" in stopped.out and f"{after.commit} on {after.timeline}" in stopped.out
+        found = status(sandbox)
+        assert found is not None and (found.state, found.n_pins) == (State.STOPPED, 0)
+
+
+def _durable(sandbox: Sandbox) -> int:
+    found = status(sandbox)
+    return 0 if found is None else found.durable_commit
+
+
+def test_a_process_of_its_own_begins_stops_and_begins_again_on_the_same_timeline(tmp_path: Path) -> None:
+    sandbox = a_host(tmp_path / "host", continuous=False)
+    with capturing(sandbox.config):
+        begun = ok(command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json")).json
+        assert (begun["state"], begun["commit"], begun["base_after"], begun["changed"]) == ("running", 1, 0, True)
+        shown = ok(command(sandbox, "backup", "capture", "status"))
+        assert begun["timeline"] in shown.out
+        assert ok(command(sandbox, "backup", "capture", "stop", "--format", "json")).json["state"] == "stopped"
+        again = ok(command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json")).json
+        assert (again["timeline"], again["n_holes"], again["changed"]) == (begun["timeline"], 0, True)
+        second = command(sandbox, "backup", "capture", "run")
+        assert second.code == 10 and "another process captures here" in second.err
+    gone = command(sandbox, "backup", "capture", "status", "--format", "json")
+    assert gone.code == 1 and gone.json[0]["state"] == "stopped" and gone.json[0]["durable_commit"] == gone.json[0]["commit"]
+
+
+def test_a_journal_database_is_captured_once_it_is_switched_to_wal_mode(tmp_path: Path) -> None:
+    sandbox = a_host(tmp_path / "host", wal=False)
+    with capturing(sandbox.config):
+        done = ok(command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json"))
+        assert done.json["state"] == "journal" and "continuum backup enable-wal main" in done.err
+        assert until(lambda: bool(listed(sandbox)), seconds=PATIENT)
+        ok(command(sandbox, "backup", "enable-wal", "main", "--yes"))
+        assert until(lambda: settled(sandbox), seconds=PATIENT), status(sandbox)
+        with closing(sqlite3.connect(sandbox.database)) as connection:
+            connection.execute("INSERT INTO notes (text) VALUES ('captured')")
+            connection.commit()
+            assert until(lambda: _durable(sandbox) == 2, seconds=PATIENT), status(sandbox)
+
+
+def test_a_cloned_host_is_fenced_off_until_it_begins_a_timeline_of_its_own(tmp_path: Path) -> None:
+    """The clone has the name, keys, state and database of the first host, to the inode, and both write to one storage."""
+    first = a_host(tmp_path / "first")
+    with capturing(first.config):
+        assert until(lambda: settled(first), seconds=PATIENT), status(first)
+    clone = _clone(first, tmp_path / "clone")
+    with capturing(first.config):
+        assert until(lambda: _is_running(first), seconds=PATIENT)
+        with capturing(clone.config):
+            assert until(lambda: _is_running(clone) and _durable(clone) == 1, seconds=PATIENT), status(clone)
+            _write(first, "on the first host")
+            assert until(lambda: _durable(first) == 2, seconds=PATIENT), status(first)
+            _write(clone, "on the clone")
+            assert until(lambda: _state(clone) is State.FENCED, seconds=PATIENT), status(clone)
+            said = command(clone, "backup", "capture", "status")
+            assert said.code == 1 and "fenced: segment 2" in said.err and "which this host did not write" in said.err
+            begun = ok(command(clone, "backup", "create", "--strategy", "continuous", "--format", "json")).json
+            assert "did not write" in begun["fence"] and begun["state"] == "running" and begun["troubles"] == []
+            mine, theirs = begun["timeline"], status(first)
+            assert theirs is not None and theirs.state is State.RUNNING and theirs.timeline != mine
+            assert {key.split("/")[2] for key in segments(first)} == {mine, theirs.timeline}
+
+
+def test_a_clone_that_comes_later_is_fenced_off_before_it_ships_anything(tmp_path: Path) -> None:
+    """Compaction may have taken away the very segment whose name would have been taken."""
+    first = a_host(tmp_path / "first")
+    with capturing(first.config):
+        assert until(lambda: settled(first), seconds=PATIENT), status(first)
+    clone = _clone(first, tmp_path / "clone")
+    with capturing(first.config):
+        assert until(lambda: _is_running(first), seconds=PATIENT)
+        _write(first, "on the first host")
+        assert until(lambda: _durable(first) == 2, seconds=PATIENT), status(first)
+    with capturing(clone.config):
+        assert until(lambda: _state(clone) is State.FENCED, seconds=PATIENT), status(clone)
+    assert len(segments(first)) == 2
+
+
+def _clone(sandbox: Sandbox, directory: Path) -> Sandbox:
+    copytree(sandbox.directory, directory, ignore=lambda *_: ["store"])
+    for name in ("backup.conf", "storage.conf"):
+        text = (directory / name).read_text()
+        (directory / name).write_text(text.replace(str(sandbox.directory / "data"), str(directory / "data")))
+    cloned = replace(sandbox, config=load_config(directory))
+    standing = cloned.config.state_dir / CAPTURE / "main" / STANDING
+    found = cloned.database.stat()  # a copied disk has the numbers of the first one
+    standing.write_text(json.dumps({**json.loads(standing.read_text()), "source": f"{found.st_dev}:{found.st_ino}"}))
+    return cloned
+
+
+def _write(sandbox: Sandbox, text: str) -> None:
+    with closing(sqlite3.connect(sandbox.database)) as connection:
+        connection.execute("INSERT INTO notes (text) VALUES (?)", (text,))
+        connection.commit()
+
+
+def _state(sandbox: Sandbox) -> State | None:
+    found = status(sandbox)
+    return None if found is None else found.state
+
+
+def _is_running(sandbox: Sandbox) -> bool:
+    return _state(sandbox) is State.RUNNING
+
+
+def test_capture_begins_while_a_configured_broker_is_away(tmp_path: Path) -> None:
+    sandbox = a_host(tmp_path / "host")
+    path = sandbox.directory / "backup.conf"
+    path.write_text(path.read_text() + "\n[broker]\nurl = redis://127.0.0.1:1/0\n")
+    config = load_config(sandbox.directory)
+    words = [sys.executable, "-m", "workers.stack", "--config-dir", str(config.directory)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment(config))
+    try:
+        assert process.stdout is not None and "does not answer; commits are captured" in process.stdout.readline()
+        assert until(lambda: settled(sandbox), seconds=PATIENT), status(sandbox)
+    finally:
+        process.terminate()
+        out, _ = process.communicate(timeout=PATIENT)
+    assert process.returncode == 0 and out.splitlines()[-1] == "stopped"
+
+
+@pytest.mark.parametrize("words", [["agent", "more"], ["other"]])
+def test_the_pools_command_knows_capture_and_names_it(tmp_path: Path, words: list[str]) -> None:
+    config = make(tmp_path / "host").config
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.pools", *words], cwd=ROOT, env=environment(config), capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "|capture" in done.stderr
+
+
+def test_the_pools_command_becomes_the_process_that_captures(tmp_path: Path) -> None:
+    sandbox = a_host(tmp_path / "host")
+    words = [sys.executable, "-m", "workers.pools", "capture"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, cwd=ROOT, env=environment(sandbox.config))
+    try:
+        assert until(lambda: _captures(sandbox.config, process.pid), seconds=PATIENT)
+    finally:
+        process.terminate()
+    assert process.wait(timeout=PATIENT) == 0

@@ -1,0 +1,86 @@
+"""Many databases in one process: what is wrong with one keeps no other from being captured."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from continuum_tasks.capture import watch
+from continuum_tasks.capture.agent import Agent
+from continuum_tasks.capture.release import ask_to_look
+from continuum_tasks.capture.standing import STANDING
+from continuum_tasks.capture.status import State, read_heartbeat, read_status
+from continuum_tasks.capture.watch import Wanted
+from continuum_tasks.errors import ConfigError
+from tests.unit.capture.conftest import Setting
+from tests.unit.capture.service import Service, make
+from workers.capture import _Wanted
+
+Eventually = Callable[[Callable[[], bool]], None]
+
+
+@contextmanager
+def running(setting: Setting, *wanted: Wanted) -> Iterator[None]:
+    stop = threading.Event()
+    agent = Agent(lambda: wanted, place=setting.place, environment={})
+    thread = threading.Thread(target=agent.run, args=(stop.is_set,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def a_database(name: str, path: Path) -> Wanted:
+    return Wanted(database=name, storage="here", path=path)
+
+
+def state_of(setting: Setting, name: str) -> State | None:
+    found = read_status(setting.place.directory.parent, name)
+    return None if found is None else found.state
+
+
+def test_one_whose_standing_is_damaged_keeps_no_other_from_being_captured(
+    setting: Setting, service: Service, eventually: Eventually, tmp_path: Path
+) -> None:
+    make(tmp_path / "other.db")
+    (setting.place.directory / "damaged").mkdir(parents=True)
+    (setting.place.directory / "damaged" / STANDING).write_text("{")
+    wanted = (a_database("damaged", tmp_path / "other.db"), a_database("memory", setting.path))
+    with running(setting, *wanted):
+        eventually(lambda: state_of(setting, "memory") is State.RUNNING)
+        assert read_heartbeat(setting.place.directory.parent) is not None and state_of(setting, "damaged") is None
+    assert state_of(setting, "memory") is State.STOPPED
+
+
+def test_one_whose_directory_is_not_there_waits_and_the_others_are_captured(
+    setting: Setting, service: Service, eventually: Eventually, tmp_path: Path
+) -> None:
+    wanted = (a_database("gone", tmp_path / "nowhere" / "gone.db"), a_database("memory", setting.path))
+    with running(setting, *wanted):
+        eventually(lambda: state_of(setting, "memory") is State.RUNNING)
+        eventually(lambda: state_of(setting, "gone") is State.WAITING)
+
+
+def test_one_that_is_switched_to_wal_mode_is_captured_at_once_when_it_is_said(
+    setting: Setting, service: Service, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "JOURNAL_PAUSE_SECONDS", 3600.0)
+    service.run("PRAGMA journal_mode = delete")
+    with running(setting, a_database("memory", setting.path)):
+        eventually(lambda: state_of(setting, "memory") is State.JOURNAL)
+        service.run("PRAGMA journal_mode = wal")
+        ask_to_look(setting.place.directory.parent, "memory")
+        eventually(lambda: state_of(setting, "memory") is State.RUNNING)
+
+
+def test_a_configuration_that_is_away_for_a_moment_is_an_error_that_capture_knows(tmp_path: Path) -> None:
+    """The agent goes on with what it captures: anything else would end it, and with it every pin."""
+    wanted: Callable[[], Sequence[Wanted]] = _Wanted(tmp_path)
+    with pytest.raises(ConfigError, match=r"backup\.conf"):
+        wanted()

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from continuum_tasks.capture.courier import Courier
+from continuum_tasks.capture.follower import Follower
+from continuum_tasks.capture.leftover import leftovers
+from continuum_tasks.errors import Fenced, StorageUnreachable
+from continuum_tasks.storage.memory import MemoryStorage
+from continuum_tasks.storage.protocol import Buffer
+from tests.unit.capture.conftest import Setting
+from tests.unit.capture.service import Service, make
+from tests.unit.capture.test_follower import begun, insert
+
+
+class Away(MemoryStorage):
+    """A storage that can be away."""
+
+    away = False
+
+    def put(self, key: str, data: Buffer, *, only_new: bool = False) -> None:
+        if self.away:
+            raise StorageUnreachable("away")
+        super().put(key, data, only_new=only_new)
+
+
+def segments(storage: MemoryStorage) -> list[str]:
+    return [info.key.rsplit("/", 1)[1] for info in storage.list("segments/")]
+
+
+def test_segments_are_shipped_in_order_behind_their_timelines_document(setting: Setting, service: Service) -> None:
+    follower = begun(setting)
+    courier = Courier(follower, place=setting.place)
+    insert(service, 2)
+    follower.rotate()
+    courier.ship()
+    assert segments(setting.storage) == ["r-0000000001.segment", "r-0000000002.segment"]
+    assert len(list(setting.storage.list("timelines/memory/"))) == 1
+    assert courier.shipped.n_bytes == sum(info.size_bytes for info in setting.storage.list("segments/"))
+    assert courier.durable_commit == 3 and courier.shipped.lag(0.5) >= 0
+    spool = follower.spool()
+    assert spool is not None and spool.waiting() == []
+
+
+def test_what_cannot_be_shipped_waits_and_is_shipped_later(setting: Setting, service: Service) -> None:
+    storage = Away()
+    repository = setting.place.repository("here")
+    repository.storage = storage
+    follower = begun(setting)
+    courier = Courier(follower, place=setting.place)
+    storage.away = True
+    for _ in range(3):
+        insert(service, 1)
+        follower.rotate()
+    with ThreadPoolExecutor(1) as executor:
+        courier.step(executor)
+    with ThreadPoolExecutor(1) as executor:
+        courier.step(executor)
+    assert courier.trouble == "not shipped: away" and segments(storage) == []
+    storage.away = False
+    courier.ship()
+    assert len(segments(storage)) == 4 and courier.durable_commit == 4
+
+
+def test_a_second_writer_is_fenced_off(setting: Setting, service: Service, tmp_path: Path) -> None:
+    """A cloned host has the same standing and another database."""
+    follower = begun(setting)
+    courier = Courier(follower, place=setting.place)
+    courier.ship()
+    follower.change(published=True)
+    clone = Follower(
+        "memory", "here", setting.path, pins=setting.pins, place=replace(setting.place, directory=tmp_path / "clone")
+    )
+    (clone.directory / "standing.json").write_bytes((follower.directory / "standing.json").read_bytes())
+    clone = Follower(
+        "memory", "here", setting.path, pins=setting.pins, place=replace(setting.place, directory=tmp_path / "clone")
+    )
+    clone.begin(watched_until_us=0)
+    insert(service, 1)
+    follower.rotate()
+    clone.rotate()
+    courier.ship()
+    with pytest.raises(Fenced):
+        Courier(clone, place=setting.place).ship()
+    assert len(segments(setting.storage)) == 2
+
+
+def test_what_an_ended_timeline_left_is_shipped_too(setting: Setting, service: Service, tmp_path: Path) -> None:
+    follower = begun(setting)
+    insert(service, 2)
+    follower.rotate()
+    assert follower.standing is not None
+    old = follower.standing.timeline.id
+    service.process.kill()
+    make(tmp_path / "other.db")
+    for suffix in ("-wal", "-shm"):
+        setting.path.with_name(f"memory.db{suffix}").unlink()
+    (tmp_path / "other.db").rename(setting.path)
+    follower.begin(watched_until_us=0)
+    assert [left.timeline.id for left in leftovers(follower.directory)] == [old]
+    courier = Courier(follower, place=setting.place)
+    courier.ship()
+    assert len(list(setting.storage.list(f"segments/memory/{old}/"))) == 2
+    assert len(list(setting.storage.list("timelines/memory/"))) == 2
+    assert leftovers(follower.directory) == [] and courier.durable_commit == 1

@@ -1,0 +1,46 @@
+"""What workers answer when Celery's remote control asks: `celery -A workers.app inspect capture`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from celery.worker.control import inspect_command
+
+from continuum_tasks.actions import captures
+from continuum_tasks.actions.captures import Captured
+from continuum_tasks.capture.place import microseconds
+from continuum_tasks.capture.status import State
+from continuum_tasks.config import load_config
+from continuum_tasks.errors import ContinuumError
+from workers.settings import this_config
+
+
+def connect() -> None:
+    """Have every worker of this process's app answer."""
+    inspect_command(name="capture")(capture)
+
+
+def capture(_state: Any, **_: Any) -> dict[str, Any]:
+    """Show how the capture of this host's databases stands: state, lag and RPO of each, by name."""
+    try:
+        config = load_config(this_config().directory)  # as it is now: databases are switched on and off while we run
+        found = captures.look(config, (), now_us=microseconds(datetime.now(UTC)))
+    except ContinuumError as err:
+        return {"error": err.message}
+    return {one.database: _fields(one) for one in found}
+
+
+def _fields(one: Captured) -> dict[str, Any]:
+    status = one.status
+    return {
+        "state": State.STOPPED.value if status is None else status.state.value,
+        "wanted": one.wanted,
+        "troubles": list(one.troubles),
+        "timeline": None if status is None else status.timeline,
+        "commit": None if status is None else status.commit,
+        "durable_commit": None if status is None else status.durable_commit,
+        "lag_p50_seconds": None if status is None else status.lag_p50_seconds,
+        "lag_p95_seconds": None if status is None else status.lag_p95_seconds,
+        "rpo_seconds": one.rpo_seconds,
+    }
