@@ -15,12 +15,14 @@ from typing import TypeVar
 
 import apsw
 
-from continuum_tasks.actions import reindex
+from continuum_tasks.actions import asked, measure, reindex
+from continuum_tasks.actions.capturing import capture_of
 from continuum_tasks.actions.site import Site
 from continuum_tasks.config import Config, DatabaseConfig, StorageConfig
 from continuum_tasks.errors import ContinuumError, ObjectMissing, StorageDenied, StorageUnreachable
 from continuum_tasks.jobs import Failure, Job, Jobs, Pool
 from continuum_tasks.keyring import Keyring
+from continuum_tasks.metrics import Sample
 from continuum_tasks.model import Backup, Cipher, Status, Strategy
 from continuum_tasks.plan import health as plan
 from continuum_tasks.plan.chain import made_on
@@ -45,7 +47,8 @@ T = TypeVar("T")
 class Surroundings:
     """What is looked at. `check_broker` raises BrokerError; `queues` is what each pool of this host should serve.
 
-    A pool with an empty queue, as beat, is known by its name.
+    A pool with an empty queue, as beat, is known by its name. A storage that answered within `ask_after` and gave no sign of
+    trouble since is not asked.
     """
 
     config: Config
@@ -55,6 +58,7 @@ class Surroundings:
     repository: Callable[[str], Repository]
     check_broker: Callable[[], None]
     queues: Mapping[str, str]
+    ask_after: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +74,13 @@ class Report:
 def run(around: Surroundings) -> Report:
     """Look at everything backups and restores depend on; only reads. Raises ConfigError, IntegrityError for metadata.db."""
     now = around.site.clock.now()
-    storages = _storages(around)
+    resting = _resting(around)
+    storages = _storages(around, resting)
     answering = {storage.name for storage in storages if storage.trouble is None}
     backups = around.site.catalog.backups()  # only now: a lost catalog has been read again from the storages
-    rehearsed = [_rehearsed(protection, around.site) for protection in protections(around.config, backups)]
-    found = [_proven(protection, around, answering, now=now) for protection in rehearsed]
+    rehearsed = [_rehearsed(one, around.site) for one in protections(around.config, backups, site=around.site)]
+    found = [_proven(one, around, answering, now=now) if _is_asked(one, resting, now) else one for one in rehearsed]
+    _note_answers(storages, found, around, now=now)
     databases = tuple(_database(database, around.site, checked=False) for database in around.config.databases)
     facts = plan.Facts(
         databases=databases,
@@ -93,9 +99,9 @@ def run_service(around: Surroundings) -> Report:
     """Look at the databases as the service sees them: each opens, passes quick_check, has space and a recent backup."""
     now = around.site.clock.now()
     if not all(around.site.catalog.is_indexed(storage.name) for storage in around.config.storages):
-        _storages(around)
+        _storages(around, {})
     databases = tuple(_database(database, around.site, checked=True) for database in around.config.databases)
-    found = protections(around.config, around.site.catalog.backups())
+    found = protections(around.config, around.site.catalog.backups(), site=around.site)
     return _report(found, plan.service_findings(databases, found, now=now), now=now)
 
 
@@ -114,8 +120,8 @@ def _rehearsed(protection: Protection, site: Site) -> Protection:
     return replace(protection, rehearsal=max(records, key=lambda record: record.at, default=None))
 
 
-def protections(config: Config, backups: Sequence[Backup]) -> list[Protection]:
-    """Return what is known of each declared database: its rhythm, and its backups in the declared storages.
+def protections(config: Config, backups: Sequence[Backup], *, site: Site) -> list[Protection]:
+    """Return what is known of each declared database: its rhythm, its backups in the declared storages, its capture.
 
     Those that this host made; one that has made none, as after a disaster, lives on what another left.
     """
@@ -123,8 +129,14 @@ def protections(config: Config, backups: Sequence[Backup]) -> list[Protection]:
     found = []
     for database in config.databases:
         there = [b for b in backups if b.database == database.name and b.storage in declared]
-        mine = tuple(made_on(config.host, there) or there)
-        found.append(Protection(database=database.name, storage=database.storage, rhythm=database.rhythm, backups=mine))
+        known = Protection(
+            database=database.name,
+            storage=database.storage,
+            rhythm=database.rhythm,
+            backups=tuple(made_on(config.host, there) or there),
+            capture=capture_of(database, config=config, site=site),
+        )
+        found.append(known)
     return found
 
 
@@ -140,10 +152,36 @@ def _proven(protection: Protection, around: Surroundings, answering: set[str], *
     return replace(protection, trouble=_answer(manifest, last.storage) if isinstance(manifest, ContinuumError | None) else None)
 
 
-def _storages(around: Surroundings) -> list[plan.StorageFacts]:
-    """Ask every declared storage at once, so that one that hangs costs no more than `STORAGE_SECONDS` in all."""
+def _resting(around: Surroundings) -> dict[str, Sample]:
+    if not around.ask_after:
+        return {}
+    known = protections(around.config, around.site.catalog.backups(), site=around.site)
+    return asked.lately(around.config.storages, known, site=around.site, jobs=around.jobs, within=around.ask_after)
+
+
+def _is_asked(protection: Protection, resting: Mapping[str, Sample], now: datetime) -> bool:
+    last = last_backup(protection, now=now).backup
+    return last is None or last.storage not in resting
+
+
+def _note_answers(
+    storages: Sequence[plan.StorageFacts], found: Sequence[Protection], around: Surroundings, *, now: datetime
+) -> None:
+    """Keep which storages were asked and are well: those, and what rests there, need not be looked at again soon."""
+    lasts = [last_backup(protection, now=now) for protection in found]
+    bad = {last.backup.storage for last in lasts if last.backup is not None and not last.readable}
+    for storage in storages:
+        if storage.trouble is None and storage.answered_at is None and storage.name not in bad:
+            measure.answered(storage.name, storage.latency_seconds, site=around.site)
+
+
+def _storages(around: Surroundings, resting: Mapping[str, Sample]) -> list[plan.StorageFacts]:
+    """Ask every declared storage that does not rest at once, so that one that hangs costs `STORAGE_SECONDS` in all."""
     known = Counter(backup.storage for backup in around.site.catalog.backups())
-    waits = [_ask(lambda name=storage.name: _look(name, around)) for storage in around.config.storages]  # type: ignore[misc]
+    waits = [
+        _ask(lambda name=storage.name: _look(name, around, resting.get(name)))  # type: ignore[misc]
+        for storage in around.config.storages
+    ]
     deadline = around.site.clock.monotonic() + STORAGE_SECONDS
     found = []
     for storage, wait in zip(around.config.storages, waits, strict=True):
@@ -152,6 +190,8 @@ def _storages(around: Surroundings) -> list[plan.StorageFacts]:
         facts = plan.StorageFacts(name=storage.name, used=used)
         if isinstance(answer, _Looked):
             facts = replace(facts, latency_seconds=answer.latency_seconds, free_bytes=answer.free_bytes)
+            if storage.name in resting:
+                facts = replace(facts, answered_at=resting[storage.name].at)
             facts = replace(facts, trouble=_index(storage.name, known[storage.name], around, empty=answer.empty))
         else:
             facts = replace(facts, trouble=_answer(answer, storage.name))
@@ -166,7 +206,9 @@ class _Looked:
     empty: bool
 
 
-def _look(name: str, around: Surroundings) -> _Looked:
+def _look(name: str, around: Surroundings, last: Sample | None) -> _Looked:
+    if last is not None:
+        return _Looked(latency_seconds=last.value, free_bytes=_free_bytes(around.config.storage(name)), empty=False)
     repository = around.repository(name)
     begun = around.site.clock.monotonic()
     try:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
+from continuum_tasks.actions.asked import LATENCY
 from continuum_tasks.actions.site import Site
 from continuum_tasks.errors import ContinuumError
+from continuum_tasks.metrics import Sample
 from continuum_tasks.model import Backup, DrillRecord, Status
+from continuum_tasks.plan.capturing import measured
+from continuum_tasks.plan.protection import LastBackup, Protection
 
 
 def backup(made: Backup, seconds: float, *, site: Site) -> None:
@@ -47,6 +51,27 @@ def storage(name: str, *, used_bytes: int, free_bytes: int | None, site: Site) -
     """Keep how much a storage holds, and has free where that shows."""
     free = {} if free_bytes is None else {"storage_free_bytes": float(free_bytes)}
     _keep({"storage_used_bytes": float(used_bytes), **free}, {"storage": name}, site=site, at=site.clock.now())
+
+
+def answered(name: str, latency_seconds: float, *, site: Site) -> None:
+    """Keep that a storage answered, and how fast."""
+    _keep({LATENCY: latency_seconds}, {"storage": name}, site=site, at=site.clock.now())
+
+
+def watched(found: Iterable[tuple[Protection, LastBackup]], *, site: Site, at: datetime) -> None:
+    """Keep how old recovery points are, and how captures do."""
+    samples = [sample for protection, last in found for sample in _watched(protection, last, at=at)]
+    with contextlib.suppress(ContinuumError):
+        site.metrics.record_all(samples)
+
+
+def _watched(protection: Protection, last: LastBackup, *, at: datetime) -> Iterator[Sample]:
+    if last.backup is not None:
+        labels = {"database": last.database, "storage": last.backup.storage}
+        yield Sample(name="backup_rpo_seconds", at=at, value=last.age_seconds, labels=labels)
+    for name, quantile, value in () if protection.capture is None else measured(protection.capture, now=at):
+        labels = {"database": protection.database} | ({"quantile": quantile} if quantile else {})
+        yield Sample(name=name, at=at, value=value, labels=labels)
 
 
 def _of(backup: Backup) -> dict[str, str]:

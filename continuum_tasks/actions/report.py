@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from continuum_tasks import audit
-from continuum_tasks.actions import usage
+from continuum_tasks.actions import capture_rows, usage
 from continuum_tasks.actions.site import Site
 from continuum_tasks.config import Config
 from continuum_tasks.jobs import Failure, Jobs
@@ -37,13 +37,16 @@ def run(period: str, *, config: Config, site: Site, jobs: Jobs) -> plan.Report:
         drills=tuple(drill for storage in config.storages for drill in site.catalog.drills(storage.name)),
         decisions=decisions,
         storages=usage.run(config.storages, backups, site=site),
+        captures=tuple(capture_rows.run(config, site=site, since=span.since)),
     )
     made = plan.build(rows, span, host=site.host)
     return replace(made, attention=(*attention(made), *unread))
 
 
 def _declared(config: Config) -> tuple[plan.Declared, ...]:
-    return tuple(plan.Declared(name=d.name, target_seconds=target_seconds(d.rhythm)) for d in config.databases)
+    return tuple(
+        plan.Declared(name=d.name, target_seconds=target_seconds(d.rhythm, continuous=d.continuous)) for d in config.databases
+    )
 
 
 def _expired(backups: Sequence[Backup], site: Site, *, since: datetime) -> Iterator[plan.Run]:

@@ -1,7 +1,8 @@
-"""Measure how far back a restore of each database would go now: from the catalog alone, so that it can be done each minute."""
+"""Measure how far back a restore of each database would go now: from files of this host, so that it can be done each minute."""
 
 from __future__ import annotations
 
+from continuum_tasks.actions import measure
 from continuum_tasks.actions.health import protections
 from continuum_tasks.actions.site import Site
 from continuum_tasks.config import Config
@@ -9,11 +10,9 @@ from continuum_tasks.plan.protection import LastBackup, last_backup
 
 
 def run(config: Config, *, site: Site) -> tuple[LastBackup, ...]:
-    """Return the last usable backup of each database against its target, and keep the ages as `backup_rpo_seconds`."""
+    """Return the recovery point of each database against its target; keep the ages, and what its capture says of itself."""
     now = site.clock.now()
-    found = tuple(last_backup(one, now=now) for one in protections(config, site.catalog.backups()))
-    for last in found:
-        if last.backup is not None:
-            labels = {"database": last.database, "storage": last.backup.storage}
-            site.metrics.record("backup_rpo_seconds", last.age_seconds, at=now, labels=labels)
+    known = protections(config, site.catalog.backups(), site=site)
+    found = tuple(last_backup(one, now=now) for one in known)
+    measure.watched(zip(known, found, strict=True), site=site, at=now)
     return found

@@ -24,6 +24,7 @@ class Shipped:
     """What was shipped since this process began. Written by the thread that ships, read by the one that captures."""
 
     commit: int = 0
+    observed_us: int = 0
     n_segments: int = 0
     n_bytes: int = 0
     n_requests: int = 0
@@ -57,7 +58,17 @@ class Courier:
     def durable_commit(self) -> int:
         """Return the last commit that is in the storage, 0 when that is not known yet."""
         found = self._follower.standing
-        return found.commit if found is not None and not self._waits(found) else self.shipped.commit
+        if found is None or self._waits(found):
+            return self.shipped.commit if self._is_of(found) else 0
+        return found.commit
+
+    @property
+    def durable_us(self) -> int:
+        """Return when `durable_commit` was seen (microseconds since 1970), 0 when that is not known yet."""
+        found = self._follower.standing
+        if found is None or self._waits(found):
+            return self.shipped.observed_us if self._is_of(found) else 0
+        return found.observed_us
 
     def step(self, executor: Executor) -> None:
         """Ship what waits, if nothing is at it. Raises Fenced when another writer has written on this timeline."""
@@ -130,6 +141,10 @@ class Courier:
             )
         self._checked = found.timeline.id
 
+    def _is_of(self, found: Standing | None) -> bool:
+        """Tell whether what was shipped last was of this timeline."""
+        return found is None or found.timeline.id == self._done[0]
+
     def _waits(self, found: Standing) -> bool:
         return found.seq > self._shipped_of(found) or not found.published
 
@@ -143,7 +158,7 @@ class Courier:
         if sealed is not None:
             now = self._place.clock.monotonic()
             self.shipped.lags_seconds.extend(now - at for at in sealed.seen_at)
-            self.shipped.commit = sealed.last_commit
+            self.shipped.commit, self.shipped.observed_us = sealed.last_commit, sealed.observed_us
         self._done = (found.timeline.id, seq)
         self.shipped.n_segments += 1
         self.shipped.n_bytes += n_bytes

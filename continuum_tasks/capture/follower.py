@@ -8,11 +8,12 @@ wholly captured can be begun anew. No gap is possible, whichever slot SQLite giv
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from continuum_tasks.capture import firstpage, leftover, walfile
+from continuum_tasks.capture import firstpage, holes, leftover, walfile
 from continuum_tasks.capture import standing as standings
 from continuum_tasks.capture.base import Base, BaseCopy
 from continuum_tasks.capture.beginning import Beginning, data_key, new_standing, seal
@@ -22,9 +23,10 @@ from continuum_tasks.capture.pins import WAL, Pins
 from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.spool import Spool
 from continuum_tasks.capture.standing import Standing
-from continuum_tasks.errors import NoSpace, SourceBusy
+from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy
 from continuum_tasks.model import Commit, Mark
 from continuum_tasks.plan.continuity import MAX_BEHIND_SECONDS, Found, Judgement, Stood, Verdict, judge
+from continuum_tasks.plan.holes import Hole
 from continuum_tasks.wal.format import FRAME_HEADER_BYTES, Checksum, IndexHeader
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # as much as SQLite's own automatic checkpoint lets a log of 4 KiB pages grow to
@@ -40,9 +42,10 @@ class Lost(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """A segment that waits to be shipped: its last commit, and when some of its commits were seen (monotonic seconds)."""
+    """A segment that waits to be shipped: its last commit and when that was seen; when some were, in monotonic seconds."""
 
     last_commit: int
+    observed_us: int
     seen_at: tuple[float, ...]
 
 
@@ -186,7 +189,7 @@ class Follower:
         if self._pending.first_page is not None:
             firstpage.write(self.directory, self._pending.first_page)
         seen_at = tuple(self._seen_at[:: max(1, len(self._seen_at) // N_SAMPLES)])
-        self.sealed[then.seq] = Sealed(last_commit=then.commit, seen_at=seen_at)
+        self.sealed[then.seq] = Sealed(last_commit=then.commit, observed_us=then.observed_us, seen_at=seen_at)
         self.standing, self._pending, self._seen_at = then, Pending(), []
 
     def change(self, **fields: object) -> None:
@@ -209,6 +212,7 @@ class Follower:
         index = self._index()
         found = self._found(index)
         judgement = judge(self._stood(), found)
+        stopped, since_us = self.standing, watched_until_us
         self._looked, self.looked_us = self._place.clock.monotonic(), self._place.now_us()
         if self.standing is not None and judgement.verdict is not Verdict.NEW_TIMELINE:
             self.looked_us = max(self.looked_us, self.standing.observed_us)
@@ -225,6 +229,8 @@ class Follower:
         self._mark = self.standing.mark
         if judgement.verdict is not Verdict.GO_ON:
             self._resume(watched_until_us, reason=judgement.reason)
+            if stopped is not None and stopped.commit:
+                self._note(max(since_us, stopped.observed_us), reason=judgement.reason)
         elif index.max_frame > self._mark.frame:
             self._mark = replace(self._mark, salts=index.salts.hex())
             # With this very index: a pin in slot 0 lets the log be begun anew, and what is not read by then is a hole.
@@ -288,6 +294,20 @@ class Follower:
         self._mark = Mark(salts=index.salts.hex(), frame=index.max_frame, checksum=checksum)
         self.looked_us, self._looked = observed_us, self._place.clock.monotonic()
         self.flush()
+
+    def _note(self, from_us: int, *, reason: str) -> None:
+        """Note the hole before the last commit for who asks this host; the segment says it for good."""
+        assert self.standing is not None
+        found = self.standing
+        hole = Hole(
+            timeline=found.timeline.id,
+            commit=found.commit,
+            from_us=min(from_us, found.observed_us),
+            to_us=found.observed_us,
+            reason=reason,
+        )
+        with contextlib.suppress(ContinuumError):
+            holes.note(self.directory, hole)
 
     def _index(self) -> IndexHeader:
         return walfile.read_index(self.source, pause=self._place.pause)

@@ -16,6 +16,7 @@ from continuum_tasks.process import holder_died
 T = TypeVar("T")
 STATUS = "status.json"
 HEARTBEAT = "agent.json"
+FOLLOWED_US = 20_000_000  # one that is followed is looked at each 10 s, and says so within 5
 
 
 class State(StrEnum):
@@ -34,10 +35,11 @@ class Status:
     """The capture of one database. Times in microseconds since 1970, sizes in bytes, lags in seconds.
 
     `detail` says why it is in this state, `trouble` what fails although it runs, empty when nothing does.
-    `commit` is the last one captured, `durable_commit` the last one in the storage; a lag is from when a commit was seen until
-    it was in the storage. `watched_until_us`: there was no commit after `commit` until then. `settled_monotonic_ns` is this
-    machine's monotonic clock when the last look began: what was committed before it is in `commit`. `base_after` is a commit
-    that cannot be restored before a backup that stands behind it is made, 0 when there is none.
+    `commit` is the last one captured, `durable_commit` the last one in the storage, seen at `durable_us`; a lag is from when a
+    commit was seen until it was in the storage. `watched_until_us`: there was no commit after `commit` until then.
+    `settled_monotonic_ns` is this machine's monotonic clock when the last look began: what was committed before it is in
+    `commit`. `base_after` is a commit that cannot be restored before a backup that stands behind it is made, 0 when there is
+    none.
     """
 
     database: str
@@ -66,6 +68,7 @@ class Status:
     n_requests: int
     source: str
     updated_us: int
+    durable_us: int = 0
 
     @property
     def protects(self) -> bool:
@@ -94,17 +97,19 @@ def write_heartbeat(directory: Path, heartbeat: Heartbeat) -> None:
 def read_status(state_dir: Path, database: str) -> Status | None:
     """Return what the capture of a database last said, None when it never ran here.
 
-    One whose process is gone is `stopped`; one that runs has watched until its process's last heartbeat.
+    One whose process is gone is `stopped`; one that runs has watched until its process's last heartbeat, unless its looks fail.
     """
     status: Status | None = _read(state_dir / CAPTURE / database / STATUS, Status)
     if status is None:
         return None
     if status.state is not State.STOPPED and holder_died(status.worker):
         return replace(status, state=State.STOPPED, detail="its process is gone", n_pins=0)
-    heartbeat: Heartbeat | None = _read(state_dir / CAPTURE / HEARTBEAT, Heartbeat)
-    if heartbeat is not None and heartbeat.worker == status.worker and status.state is State.RUNNING:
-        return replace(status, watched_until_us=max(status.watched_until_us, heartbeat.at_us))
-    return status
+    heartbeat = read_heartbeat(state_dir)
+    if heartbeat is None or heartbeat.worker != status.worker or status.state is not State.RUNNING:
+        return status
+    if heartbeat.at_us - status.watched_until_us > FOLLOWED_US:
+        return status
+    return replace(status, watched_until_us=max(status.watched_until_us, heartbeat.at_us))
 
 
 def read_heartbeat(state_dir: Path) -> Heartbeat | None:

@@ -110,11 +110,11 @@ class Watch:
         if self._follower.holds:
             try:
                 self._follower.rotate()
+                self._watched_until_us = max(self._watched_until_us, self._follower.looked_us)
                 if not self._courier.busy:
                     self._courier.ship()
             except (ContinuumError, Lost, PinsLost, TransactionTooLarge) as err:
                 detail = f"{detail}; {err}"
-            self._watched_until_us = max(self._watched_until_us, self._follower.looked_us)
         self._needs.close()
         if self._follower.base.busy:
             self._follower.base.close()
@@ -163,9 +163,8 @@ class Watch:
                 settled_ns = time.monotonic_ns()
                 self._follower.rotate()
                 self._rotated_at, self._uncaptured = now, False
-            if not self._follower.pending_bytes:
-                self._settled_ns = settled_ns
-            self._watched_until_us = self._follower.looked_us
+            if not self._follower.pending_bytes:  # what waits to be made durable is in no commit that others know of yet
+                self._settled_ns, self._watched_until_us = settled_ns, self._follower.looked_us
             self._trouble = ""
         except Lost as err:
             self._lapse(str(err), 0.0)
@@ -284,4 +283,5 @@ class Watch:
             n_requests=shipped.n_requests,
             source="" if found is None else found.source,
             updated_us=self._place.now_us(),
+            durable_us=self._courier.durable_us,
         )

@@ -128,7 +128,10 @@ def fields(one: Captured) -> dict[str, object]:
         *("lag_p95_seconds", "wal_bytes", "wal_alarm", "spool_bytes", "spool_segments", "n_pins", "n_holes", "base_after"),
         *("shipped_bytes", "n_requests", "source", "settled_monotonic_ns", "worker"),
     )
-    times = {"observed_at": "observed_us", "watched_until": "watched_until_us", "updated_at": "updated_us"}
+    times = {
+        **{"observed_at": "observed_us", "durable_at": "durable_us"},
+        **{"watched_until": "watched_until_us", "updated_at": "updated_us"},
+    }
     return {
         "database": one.database,
         "wanted": one.wanted,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import click
 
 from continuum_tasks.actions import health
@@ -54,7 +56,7 @@ def backup_health() -> int:
         report = health.run(surroundings(runtime))
     if not asked().as_json:
         for last in report.last_backups:
-            emit.say(_line(last))
+            emit.say(_line(last, now=report.at))
     return _show(report)
 
 
@@ -67,13 +69,18 @@ def _show(report: health.Report) -> int:
     return rank(report.severity)
 
 
-def _line(last: LastBackup) -> str:
+def _line(last: LastBackup, *, now: datetime) -> str:
     if last.backup is None:
         return f"Last backup of {last.database}: none that is usable"
     backup = last.backup
     target = f"target {show_seconds(last.target_seconds)}" if last.target_seconds else "no schedule"
     state = "LATE" if last.late else "ok" if last.readable else "NOT READABLE NOW"
-    age = f"{show_seconds(last.age_seconds)} ago, at {emit.moment(backup.created_at)} UTC"
+    since = max(0.0, (now - backup.created_at).total_seconds())
+    age = f"{show_seconds(int(since))} ago, at {emit.moment(backup.created_at)} UTC"
+    if last.captured_until is not None:
+        made = f"Last backup of {last.database}: {age}: {backup.id} in storage {backup.storage}"
+        point = f"{show_seconds(last.age_seconds)} ago, at {emit.moment(last.captured_until)} UTC"
+        return f"{made}\nRecovery point of {last.database}: every commit up to {point} ({target}: {state})"
     return f"Last backup of {last.database}: {age}: {backup.id} in storage {backup.storage} ({target}: {state})"
 
 

@@ -17,13 +17,16 @@ from continuum_tasks.cli.table import Column, facts, table
 from continuum_tasks.cli.usage import fields as usage_fields
 from continuum_tasks.cli.usage import growth, index
 from continuum_tasks.manifest import to_json
+from continuum_tasks.page.capture import share
 from continuum_tasks.page.document import document
 from continuum_tasks.plan import summary
+from continuum_tasks.plan.captured import Captured, Missed
 from continuum_tasks.plan.report import DatabaseReport, Report
 from continuum_tasks.plan.trend import sparkline
 from continuum_tasks.plan.usage import StorageUsage
 
 TREND_WIDTH = 28
+LAG_TREND_WIDTH = 14
 MAX_LINES = 10
 
 
@@ -97,6 +100,7 @@ def _show(made: Report) -> None:
     columns = [Column(title="database", folds=True), *(Column(title=t, right=True) for t in ("made", "failed", "suspect"))]
     columns += [*(Column(title=title, right=True) for title in ("worst age", "gaps", "chains proven"))]
     table([*columns, Column(title="age of the recovery point")], [_database(database) for database in made.databases])
+    _captures(made)
     emit.say("")
     storages = [Column(title="storage", folds=True), *(Column(title=t, right=True) for t in ("stored", "growth/day"))]
     table([*storages, Column(title="full"), Column(title="level")], [_storage(storage) for storage in made.storages])
@@ -136,6 +140,28 @@ def _database(database: DatabaseReport) -> list[str]:
     ]
 
 
+def _captures(made: Report) -> None:
+    found = [(database.name, database.capture) for database in made.databases if database.capture is not None]
+    if found:
+        emit.say("")
+        titles = ("covered", "holes", "lag p50", "lag p95", "log peak", "stored", "requests")
+        columns = [Column(title="captured", folds=True), *(Column(title=title, right=True) for title in titles)]
+        table([*columns, Column(title="lag p95")], [_capture(name, capture) for name, capture in found])
+
+
+def _capture(name: str, capture: Captured) -> list[str]:
+    lags = (capture.lag_p50_seconds, capture.lag_p95_seconds)
+    return [
+        name,
+        share(capture.share),
+        str(len(capture.holes)),
+        *("" if lag is None else emit.duration(lag) for lag in lags),
+        *(emit.size(n_bytes) for n_bytes in (capture.wal_peak_bytes, capture.stored_bytes)),
+        f"{capture.n_requests:,}",
+        sparkline([p95 for _, p95 in capture.slice_lags], width=LAG_TREND_WIDTH),
+    ]
+
+
 def _storage(storage: StorageUsage) -> list[str]:
     full = "" if storage.fills_at is None else f"{storage.fills_at:%Y-%m-%d}"
     level = sparkline([point.n_bytes for point in storage.points], width=TREND_WIDTH)
@@ -152,8 +178,17 @@ def _lists(made: Report) -> None:
         [emit.moment(d.at), f"{d.action} {group.subject}", f"{d.outcome}: {d.detail}".rstrip(": ")]
         for group, d in ((group, group.last) for group in summary.decided(made.decisions))
     ]
-    for title, rows in (("failed", failed), ("suspect", suspect), ("retention", decided)):
+    holes = [
+        [emit.moment(hole.begins_at), f"{database.name}, for {emit.duration(_seconds(hole))}", hole.reason]
+        for database in made.databases
+        for hole in (database.capture.holes if database.capture is not None else ())
+    ]
+    for title, rows in (("failed", failed), ("hole in", holes), ("suspect", suspect), ("retention", decided)):
         _list(title, rows)
+
+
+def _seconds(hole: Missed) -> float:
+    return (hole.ends_at - hole.begins_at).total_seconds()
 
 
 def _list(title: str, rows: Sequence[Sequence[str]]) -> None:

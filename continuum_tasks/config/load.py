@@ -167,7 +167,7 @@ def _databases(
 
 def _check_target(section: Section, database: DatabaseConfig) -> None:
     every, target = database.incremental_every_seconds, database.rpo_target_seconds
-    if every and every >= target:
+    if every and every >= target and not database.continuous:  # captured commits keep the target, whatever the increments do
         entry = section.entries.get("rpo_target") or section.entries["incremental_every"]
         raise ConfigError(
             f"{entry.place}: {section.title} incremental_every = {show_duration(every)} cannot keep"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from continuum_tasks.page import sections
+from continuum_tasks.page import capture, sections
 from continuum_tasks.page.markup import Html, tag
 from continuum_tasks.page.parts import UNKNOWN, count, moment, seconds, size
 from continuum_tasks.page.style import CSS
@@ -28,7 +28,7 @@ def document(report: Report, *, version: str) -> str:
         tag("style", None, Html(CSS)),
     )
     shown = (
-        *(sections.backups, sections.exposure, sections.drills, sections.verification),
+        *(sections.backups, sections.exposure, capture.section_of, sections.drills, sections.verification),
         *(sections.storage, sections.retention, sections.anomalies),
     )
     made = f"Made by continuum {version} on {report.host} at {moment(report.period.until)} UTC. All times are UTC."

@@ -11,9 +11,20 @@ WIDTH, LEFT, RIGHT, TOP, BOTTOM = 920.0, 64.0, 8.0, 8.0, 22.0
 
 # Ages worth a line on a logarithmic axis, in seconds.
 AGES = (
-    *((10, "10 s"), (60, "1 min"), (300, "5 min"), (900, "15 min"), (3_600, "1 h"), (4 * 3_600, "4 h"), (12 * 3_600, "12 h")),
+    *(
+        (1, "1 s"),
+        (10, "10 s"),
+        (60, "1 min"),
+        (300, "5 min"),
+        (900, "15 min"),
+        (3_600, "1 h"),
+        (4 * 3_600, "4 h"),
+        (12 * 3_600, "12 h"),
+    ),
     *((86_400, "1 d"), (3 * 86_400, "3 d"), (7 * 86_400, "7 d"), (30 * 86_400, "30 d"), (365 * 86_400, "1 y")),
 )
+# The same for how long commits took to the storage.
+LAGS = ((0.03, "30 ms"), (0.1, "0.1 s"), (0.3, "0.3 s"), (1, "1 s"), (3, "3 s"), (10, "10 s"), (60, "1 min"), (600, "10 min"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +78,13 @@ class Horizontal:
         return ticks
 
 
-def ages(values: Sequence[float]) -> tuple[float, float, list[Tick]]:
-    """Return bounds and ticks of a logarithmic axis for ages in seconds; the bounds hold every value above 10 s."""
+def ages(values: Sequence[float], marks: Sequence[tuple[float, str]] = AGES) -> tuple[float, float, list[Tick]]:
+    """Return bounds and ticks of a logarithmic axis for ages in seconds; they hold every value above the first mark."""
     highest = max(values, default=0.0)
-    lowest = max(10.0, min(values, default=60.0))
-    low_index = max(i for i, (age, _) in enumerate(AGES[:-1]) if age <= lowest)
-    high_index = next((i for i, (age, _) in enumerate(AGES) if age >= highest and i > low_index), len(AGES) - 1)
-    chosen = AGES[low_index : high_index + 1]
+    lowest = max(marks[0][0], min(values, default=60.0))
+    low_index = max(i for i, (age, _) in enumerate(marks[:-1]) if age <= lowest)
+    high_index = next((i for i, (age, _) in enumerate(marks) if age >= highest and i > low_index), len(marks) - 1)
+    chosen = marks[low_index : high_index + 1]
     return float(chosen[0][0]), float(chosen[-1][0]), [Tick(value=float(age), label=label) for age, label in chosen]
 
 

@@ -70,7 +70,7 @@ def exposure(report: Report) -> Html:
     """The recovery point's age over time and its gaps, per database."""
     words = (
         "How much would have been lost if the database had been restored at that moment: the age of the newest usable backup, "
-        "its greatest value in each slice of time, on a logarithmic scale."
+        "or of the last captured commit that was in the storage. Shown is the greatest in each slice of time, logarithmic."
     )
     return section(
         "rpo",

@@ -54,6 +54,7 @@ svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fi
 svg text.value{fill:var(--ink);font-weight:600}
 .key{display:inline-block;margin-right:16px;font-size:13px;color:var(--soft)}
 .key i{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:5px}
+.key i.area{background:var(--fill)}.key i.ok{background:var(--ok)}
 .key i.good{background:var(--good)}.key i.warn{background:var(--warn)}.key i.bad{background:var(--bad)}
 .key i.target{height:0;width:16px;border-top:2px dashed var(--ink);border-radius:0;vertical-align:middle}
 footer{color:var(--soft);font-size:13px;margin-top:20px}

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from typing import TypeAlias
 
 from continuum_tasks.page import scale
 from continuum_tasks.page.markup import Html, join, tag
 from continuum_tasks.page.scale import LEFT, RIGHT, TOP, WIDTH, Horizontal, Tick, Vertical
+
+Pair: TypeAlias = tuple[float | None, float | None]
 
 LABEL_HEIGHT = 15.0
 LEAST_HEIGHT = 3.0  # one failed run among a hundred good ones must be seen
@@ -61,6 +64,40 @@ def ages(title: Title, values: Sequence[float | None], *, target: float, period:
     return _chart(title, axis, [_levels(ticks, axis), *bars, *line, _times(period, axis)])
 
 
+def lags(title: Title, values: Sequence[Pair], *, period: Horizontal, notes: Sequence[str]) -> Html:
+    """Draw two durations per slice of the period on a logarithmic axis, the lesser in front of the greater."""
+    low, high, ticks = scale.ages([value for pair in values for value in pair if value is not None], scale.LAGS)
+    axis = Vertical(height=150.0, low=low, high=high, logarithmic=True)
+    width = (WIDTH - LEFT - RIGHT) / max(1, len(values))
+    drawn = []
+    for i, pair in enumerate(values):
+        boxes = [
+            _slice(kind, LEFT + i * width, width, top=axis.y(value), base=axis.y(low))
+            for kind, value in zip(("good", "area"), pair, strict=True)
+            if value is not None
+        ]
+        if boxes:
+            drawn.append(tag("g", None, tag("title", None, notes[i]), *reversed(boxes)))
+    return _chart(title, axis, [_levels(ticks, axis), *drawn, _times(period, axis)])
+
+
+def strip(title: Title, kinds: Sequence[str], *, period: Horizontal, notes: Sequence[str]) -> Html:
+    """Draw one state per slice of the period as a band of colours; an empty one leaves a blank."""
+    axis = Vertical(height=52.0, low=0.0, high=1.0)
+    width = (WIDTH - LEFT - RIGHT) / max(1, len(kinds))
+    drawn = [
+        tag(
+            "g",
+            None,
+            tag("title", None, notes[i]),
+            _slice(kind, LEFT + i * width, width, top=axis.y(1.0), base=axis.y(0.0)),
+        )
+        for i, kind in enumerate(kinds)
+        if kind
+    ]
+    return _chart(title, axis, [*drawn, _times(period, axis)])
+
+
 def columns(title: Title, bars: Sequence[tuple[str, float, str]], *, labels: Sequence[str], notes: Sequence[str]) -> Html:
     """Draw durations side by side, one column each: (class, seconds, the words above it), labelled below."""
     end, ticks = scale.seconds(1.15 * max((value for _, value, _ in bars), default=0.0))
@@ -102,6 +139,12 @@ def proportion(title: Title, parts: Sequence[tuple[str, float, str]]) -> Html:
         for (kind, _, note), (begin, end) in zip(parts, pairwise(ends), strict=True)
     ]
     return _svg(title, boxes, view="0 0 100 8", kind="proportion")
+
+
+def _slice(kind: str, x: float, width: float, *, top: float, base: float) -> Html:
+    """Build one slice of a row without gaps; what is almost nothing is still seen."""
+    top = min(top, base - 1)
+    return tag("rect", {"class": f"{kind} slice", "x": x, "y": top, "width": width + 0.1, "height": base - top})
 
 
 def _stack(bar: Stack, x: float, width: float, *, axis: Vertical) -> Html:

@@ -11,6 +11,7 @@ from continuum_tasks.plan.usage import StorageUsage
 
 FILLS_SOON = timedelta(days=30)
 SLOWER = 0.25
+CAPTURED_SHARE = 0.999  # a minute and a half a day: restarts
 DRILL_EVERY = timedelta(days=35)  # the monthly drill, and a few days
 
 
@@ -47,12 +48,28 @@ def _database(database: DatabaseReport, *, until: datetime) -> Iterator[Finding]
             f"{_n(len(closed), 'gap')} in its recovery points, {over} over the target in all, worst age {show_seconds(worst)}"
         )
         yield warning(subject, text, "compare with the failed backups, and with the times the host was down")
+    yield from _captured(subject, database)
     last = database.coverage.last_verified_at
     if last is None:
         yield warning(subject, "none of its backups is verified", "continuum backup verify-all --since 7d")
     elif until - last > timedelta(days=7):
         text = f"its last verified backup was proven {show_seconds((until - last).total_seconds())} ago"
         yield warning(subject, text, "continuum backup verify-all --since 7d")
+
+
+def _captured(subject: str, database: DatabaseReport) -> Iterator[Finding]:
+    capture = database.capture
+    if capture is None:
+        return
+    if capture.holes:
+        last = capture.holes[0]
+        edges = f"{last.begins_at:%Y-%m-%d %H:%M:%S} and {last.ends_at:%Y-%m-%d %H:%M:%S} UTC"
+        text = f"{_n(len(capture.holes), 'hole')} in what was captured, the last between {edges}: {last.reason}"
+        yield warning(subject, text, f"continuum backup history --database {database.name}")
+    if capture.share < CAPTURED_SHARE:
+        missed = show_seconds(capture.missed_seconds)
+        text = f"for {missed} its commits were not captured or not in the storage ({100 * capture.share:.2f} % covered)"
+        yield warning(subject, text, "was continuum up running, and the storage in reach? continuum backup capture status")
 
 
 def _failures(report: Report) -> Iterator[Finding]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+
+SAME_POINT = timedelta(seconds=90)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +18,15 @@ class RecoveryPoint:
 
     created_at: datetime
     available_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """A stretch in which the recovery point followed the present, never older than `age_seconds`."""
+
+    begins_at: datetime
+    ends_at: datetime
+    age_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +61,24 @@ class Exposure:
     ages: tuple[float | None, ...]
 
 
-def exposure(
-    points: Iterable[RecoveryPoint], *, target_seconds: int, since: datetime, until: datetime, n_slices: int
-) -> Exposure:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """What one could go back to: single states, and stretches, in order and apart, in which any commit could be had."""
+
+    made: Iterable[RecoveryPoint]
+    followed: Sequence[Followed] = ()
+
+
+def exposure(points: Points, *, target_seconds: int, since: datetime, until: datetime, n_slices: int) -> Exposure:
     """Follow the age of the newest recovery point from `since` to `until`."""
-    there = [point for point in points if point.available_at <= until]
-    first = min((point.available_at for point in there), default=since)
-    steps = _steps(there, since=max(since, first), until=until)
-    gaps = tuple(gap for step in steps for gap in _gap(step, target_seconds, last=step is steps[-1]))
+    ends = [
+        RecoveryPoint(created_at=one.ends_at - timedelta(seconds=one.age_seconds), available_at=one.ends_at)
+        for one in points.followed
+    ]
+    there = [point for point in (*points.made, *ends) if point.available_at <= until]
+    first = min((*(point.available_at for point in there), *(one.begins_at for one in points.followed)), default=since)
+    steps = _overlaid(_steps(there, since=max(since, first), until=until), points.followed)
+    gaps = _joined(gap for step in steps for gap in _gap(step, target_seconds, last=step is steps[-1]))
     known = [step.oldest for step in steps if step.oldest is not None]
     return Exposure(
         target_seconds=target_seconds,
@@ -70,15 +92,22 @@ def exposure(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
-    """A stretch in which the newest recovery point was the same one."""
+    """A stretch in which the newest recovery point was the same one, or was never older than `age_seconds`."""
 
     begins_at: datetime
     ends_at: datetime
     created_at: datetime | None
+    age_seconds: float | None = None
 
     @property
     def oldest(self) -> float | None:
-        return None if self.created_at is None else max(0.0, (self.ends_at - self.created_at).total_seconds())
+        return self.age(self.ends_at)
+
+    def age(self, at: datetime) -> float | None:
+        """Return how old the recovery point was then at most."""
+        if self.created_at is None or self.age_seconds is not None:
+            return self.age_seconds
+        return max(0.0, (at - self.created_at).total_seconds())
 
 
 def _steps(points: Iterable[RecoveryPoint], *, since: datetime, until: datetime) -> list[_Step]:
@@ -94,8 +123,49 @@ def _steps(points: Iterable[RecoveryPoint], *, since: datetime, until: datetime)
     return [_Step(begins_at=at, ends_at=end, created_at=created) for (at, created), end in zip(cuts, ends, strict=True)]
 
 
+def _overlaid(steps: Sequence[_Step], followed: Sequence[Followed]) -> list[_Step]:
+    """Put the stretches in the place of what the steps, which follow each other, say of that time."""
+    made, left = list[_Step](), deque(followed)
+    for step in steps:
+        at = step.begins_at
+        while left and left[0].begins_at < step.ends_at:
+            begins, ends = max(at, left[0].begins_at), min(left[0].ends_at, step.ends_at)
+            if at < begins:
+                made.append(replace(step, begins_at=at, ends_at=begins))
+            if begins < ends:
+                made.append(_Step(begins_at=begins, ends_at=ends, created_at=None, age_seconds=left[0].age_seconds))
+            at = max(at, ends)
+            if left[0].ends_at > step.ends_at:
+                break
+            left.popleft()
+        if at < step.ends_at or at == step.begins_at:
+            made.append(replace(step, begins_at=at))
+    return made
+
+
+def _joined(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
+    """Make one of gaps that touch: what is measured each minute would be a gap each minute."""
+    made: list[Gap] = []
+    for gap in gaps:
+        if made and made[-1].until == gap.begins_at and _is_same_point(made[-1], gap):
+            age = max(made[-1].age_seconds or 0.0, gap.age_seconds or 0.0)
+            made[-1] = replace(made[-1], until=gap.until, open=gap.open, age_seconds=age)
+        else:
+            made.append(gap)
+    return tuple(made)
+
+
+def _is_same_point(one: Gap, following: Gap) -> bool:
+    return one.since is not None and following.since is not None and abs(following.since - one.since) < SAME_POINT
+
+
 def _gap(step: _Step, target_seconds: int, *, last: bool) -> Iterable[Gap]:
     if not target_seconds:
+        return
+    if step.age_seconds is not None:
+        if step.age_seconds > target_seconds:
+            since = step.ends_at - timedelta(seconds=step.age_seconds)
+            yield Gap(begins_at=step.begins_at, until=step.ends_at, since=since, open=last, age_seconds=step.age_seconds)
         return
     begins = step.begins_at
     if step.created_at is not None:
@@ -114,5 +184,5 @@ def _ages(steps: Sequence[_Step], *, since: datetime, until: datetime, n: int) -
 def _greatest(steps: Sequence[_Step], starts: Sequence[datetime], begins: datetime, ends: datetime) -> float | None:
     """Return the greatest age in a slice: at the end of each step in it, or at the slice's own end."""
     first, last = max(0, bisect_right(starts, begins) - 1), bisect_left(starts, ends)
-    here = [(min(step.ends_at, ends), step.created_at) for step in steps[first:last]]
-    return max((max(0.0, (at - made).total_seconds()) for at, made in here if made is not None), default=None)
+    here = (step.age(min(step.ends_at, ends)) for step in steps[first:last])
+    return max((age for age in here if age is not None), default=None)

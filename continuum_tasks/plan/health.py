@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from continuum_tasks.plan.capturing import capture_findings
 from continuum_tasks.plan.finding import Finding, Severity, Trouble, critical, ok, rank, show_bytes, show_seconds, warning
 from continuum_tasks.plan.protection import LATE, Protection, age_finding, last_backup, protection_findings
 
@@ -31,7 +32,10 @@ class DatabaseFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageFacts:
-    """`used`: a database is backed up there or backups are known there; `need_bytes`: what its next fulls will take."""
+    """`used`: a database is backed up there or backups are known there; `need_bytes`: what its next fulls will take.
+
+    `answered_at`: not asked now, because it answered then and gave no sign of trouble since.
+    """
 
     name: str
     used: bool
@@ -39,6 +43,7 @@ class StorageFacts:
     free_bytes: int | None = None
     need_bytes: int = 0
     trouble: Trouble | None = None
+    answered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +109,7 @@ def backup_findings(facts: Facts, *, now: datetime) -> tuple[Finding, ...]:
         found += protection_findings(protection, now=now)
     for database in facts.databases:
         found += _source(database)
-    found += [_storage(storage) for storage in facts.storages]
+    found += [_storage(storage, now=now) for storage in facts.storages]
     found.append(_broker(facts.broker))
     found += [_pool(pool, now=now) for pool in facts.pools]
     found.append(_jobs(facts.failed_jobs))
@@ -121,8 +126,12 @@ def service_findings(
     for database in databases:
         found += _service(database)
     for protection in protections:
-        age = age_finding(last_backup(protection, now=now), protection.storage)
-        found.append(replace(age, severity=min(age.severity, Severity.WARNING, key=rank)))
+        last = last_backup(protection, now=now)
+        of_it = [age_finding(last, protection.storage)]
+        if protection.capture is not None:
+            captured = capture_findings(protection.database, protection.capture, late=last.late, now=now)
+            of_it += [finding for finding in captured if finding.severity is not Severity.OK]
+        found += [replace(one, severity=min(one.severity, Severity.WARNING, key=rank)) for one in of_it]
     return tuple(found)
 
 
@@ -171,12 +180,14 @@ def _troubled(subject: str, trouble: Trouble) -> Finding:
     return Finding(severity=severity, subject=subject, text=trouble.message, hint=trouble.hint)
 
 
-def _storage(storage: StorageFacts) -> Finding:
+def _storage(storage: StorageFacts, *, now: datetime) -> Finding:
     subject = f"storage {storage.name}"
     if storage.trouble is not None:
         severity = Severity.CRITICAL if storage.used else Severity.WARNING
         return Finding(severity=severity, subject=subject, text=storage.trouble.message, hint=storage.trouble.hint)
     text = f"reachable in {storage.latency_seconds * 1000:.0f} ms"
+    if storage.answered_at is not None:
+        text = f"{text} {show_seconds((now - storage.answered_at).total_seconds())} ago"
     if storage.free_bytes is None:
         return ok(subject, text)
     text = f"{text}, {show_bytes(storage.free_bytes)} free"

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from continuum_tasks.model import Backup, DrillRecord, Status
 from continuum_tasks.plan.anomaly import holding, is_anomalous
+from continuum_tasks.plan.capturing import Capture, capture_findings, captured_until
 from continuum_tasks.plan.chain import usable
 from continuum_tasks.plan.finding import Finding, Trouble, critical, ok, show_seconds, warning
 from continuum_tasks.plan.schedule import Rhythm
@@ -21,7 +22,7 @@ ANOMALY_SHOWN = timedelta(days=7)
 class Protection:
     """One database's backups in all storages, newest first; `trouble`: its last usable one cannot be read now.
 
-    `rehearsal` is its last drill or test restore, None when there was none.
+    `rehearsal` is its last drill or test restore, None when there was none; `capture` None = it is not to be captured.
     """
 
     database: str
@@ -30,13 +31,16 @@ class Protection:
     backups: tuple[Backup, ...]
     trouble: Trouble | None = None
     rehearsal: DrillRecord | None = None
+    capture: Capture | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastBackup:
-    """The last usable backup of one database (None = there is none); ages and targets in seconds, target 0 = no schedule.
+    """The last usable backup of one database (None = there is none), and how far back a restore would go now.
 
-    `readable` is False when its storage does not give it back now.
+    `captured_until` is the instant up to which every commit can be restored, where that is later than the backup's. The age,
+    in seconds, is that of the later one; target 0 = no schedule. `readable` is False when its storage does not give the
+    backup back now.
     """
 
     database: str
@@ -44,6 +48,12 @@ class LastBackup:
     age_seconds: int
     target_seconds: int
     readable: bool
+    captured_until: datetime | None = None
+
+    @property
+    def point_at(self) -> datetime | None:
+        """Return the recovery point: the latest state a restore would give."""
+        return self.captured_until or (None if self.backup is None else self.backup.created_at)
 
     @property
     def late(self) -> bool:
@@ -65,20 +75,28 @@ def last_backup(protection: Protection, *, now: datetime) -> LastBackup:
     points = recovery_points(protection.backups)
     past = [b for b in points if b.created_at <= now + CLOCK_TOLERANCE]
     last = next(iter(past or points), None)
+    captured = None if protection.capture is None else captured_until(protection.capture, points)
+    if captured is not None and last is not None and last.created_at >= captured:
+        captured = None
+    point = captured or (None if last is None else last.created_at)
     return LastBackup(
         database=protection.database,
         backup=last,
-        age_seconds=0 if last is None else max(0, int((now - last.created_at).total_seconds())),
-        target_seconds=target_seconds(protection.rhythm),
+        age_seconds=0 if point is None else max(0, int((now - point).total_seconds())),
+        target_seconds=target_seconds(protection.rhythm, continuous=protection.capture is not None),
         readable=last is not None and protection.trouble is None,
+        captured_until=captured,
     )
 
 
-def target_seconds(rhythm: Rhythm) -> int:
-    """Return how old the last usable backup may be: the target that is set, 0 when nothing is scheduled.
+def target_seconds(rhythm: Rhythm, *, continuous: bool) -> int:
+    """Return how old the recovery point may be: the target that is set, 0 when nothing is scheduled or captured.
 
-    Where backups are scheduled more rarely than the target, as with fulls alone, an interval and a quarter counts.
+    Where backups are scheduled more rarely than the target, as with fulls alone, and nothing is captured, an interval and a
+    quarter counts.
     """
+    if continuous:
+        return rhythm.rpo_target_seconds
     every = min((every for every in (rhythm.incremental_every_seconds, rhythm.full_every_seconds) if every), default=0)
     if not every:
         return 0
@@ -90,6 +108,8 @@ def protection_findings(protection: Protection, *, now: datetime) -> Iterator[Fi
     subject = f"database {protection.database}"
     last = last_backup(protection, now=now)
     yield age_finding(last, protection.storage)
+    if protection.capture is not None:
+        yield from capture_findings(protection.database, protection.capture, late=last.late, now=now)
     yield from _anomalies(protection, now=now)
     if last.backup is None:
         return
@@ -113,8 +133,12 @@ def age_finding(last: LastBackup, storage: str) -> Finding:
         return critical(subject, f"no usable backup in storage {storage} or any other", f"run `{create} --strategy full`")
     target = f"target {show_seconds(last.target_seconds)}" if last.target_seconds else "no schedule"
     text = f"last usable backup {last.backup.id} is {show_seconds(last.age_seconds)} old, {target}"
+    if last.captured_until is not None:
+        text = f"every commit up to {show_seconds(last.age_seconds)} ago can be restored, {target}"
     if not last.late:
         return ok(subject, text)
+    if last.captured_until is not None:
+        return critical(subject, text, "what it waits for is said about its capture; is the storage reachable?")
     return critical(subject, text, f"run `{create} --strategy incremental`; are the workers and beat alive?")
 
 

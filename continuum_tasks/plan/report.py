@@ -10,7 +10,8 @@ from statistics import median
 
 from continuum_tasks.model import Attestation, Backup, DrillRecord, Level, Status
 from continuum_tasks.plan import trend
-from continuum_tasks.plan.exposure import Exposure, RecoveryPoint, exposure
+from continuum_tasks.plan.captured import Captured, CaptureRows, captured, followed
+from continuum_tasks.plan.exposure import Exposure, Points, RecoveryPoint, exposure
 from continuum_tasks.plan.finding import Finding
 from continuum_tasks.plan.protection import recovery_points
 from continuum_tasks.plan.usage import Point, StorageUsage
@@ -109,6 +110,7 @@ class Rows:
     drills: tuple[DrillRecord, ...]
     decisions: tuple[Decision, ...]
     storages: tuple[StorageUsage, ...]
+    captures: tuple[CaptureRows, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +141,10 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseReport:
-    """One database over the period. `median_seconds` None = nothing was made; `by_strategy` counts what was made."""
+    """One database over the period. `median_seconds` None = nothing was made; `by_strategy` counts what was made.
+
+    `capture` None = its capture was not measured in the period.
+    """
 
     name: str
     declared: bool
@@ -151,6 +156,7 @@ class DatabaseReport:
     median_seconds: float | None
     exposure: Exposure
     coverage: Coverage
+    capture: Captured | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +250,8 @@ def _database(declared: Declared, rows: Rows, period: Period, *, made: Sequence[
     made_at = [*((b.created_at, b.finished_at) for b in good), *((run.created_at, run.finished_at) for run in expired)]
     points = [RecoveryPoint(created_at=created, available_at=finished) for created, finished in made_at]
     verdicts = [v.attestation for v in rows.verdicts if v.database == declared.name and period.holds(v.attestation.at)]
+    capture = next((one for one in rows.captures if one.database == declared.name), CaptureRows(database=declared.name))
+    span = {"since": period.since, "until": period.until}
     return DatabaseReport(
         name=declared.name,
         declared=any(database.name == declared.name for database in rows.databases),
@@ -254,13 +262,13 @@ def _database(declared: Declared, rows: Rows, period: Period, *, made: Sequence[
         stored_bytes=sum(run.stored_bytes for run in mine),
         median_seconds=median(run.seconds for run in mine) if mine else None,
         exposure=exposure(
-            points,
+            Points(made=points, followed=followed(capture, **span)),
             target_seconds=declared.target_seconds,
-            since=period.since,
-            until=period.until,
             n_slices=period.n_slices,
+            **span,
         ),
         coverage=_coverage(good, verdicts),
+        capture=captured(capture, n_slices=period.n_slices, **span),
     )
 
 

@@ -46,10 +46,14 @@ class Rhythm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What was done for one database in one storage: its backups newest first, and its test restores and drills."""
+    """What was done for one database in one storage: its backups newest first, and its test restores and drills.
+
+    `unchanged`: it is known that nothing was committed since the newest backup was begun, so an increment would be empty.
+    """
 
     backups: Sequence[Backup]
     rehearsals: Sequence[DrillRecord] = ()
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,7 @@ def due(history: History, rhythm: Rhythm, *, now: datetime) -> tuple[Due, ...]:
     What is stamped more than an interval ahead (the clock jumped back) does not count as done: it would stop the work, or
     repeat it at every look, until the clock gets there.
     """
-    made = _backup_due(history.backups, rhythm, now=now)
+    made = _backup_due(history, rhythm, now=now)
     verified = _weekly_verify_due(history.backups, rhythm, now=now) or _verify_due(history.backups, rhythm, now=now)
     if in_window(now) and any(one.strategy is Strategy.FULL for one in made):
         return (*made, *verified)  # the window's test restore is of the full that is about to be made
@@ -92,12 +96,15 @@ def in_window(now: datetime) -> bool:
     return now - window_before(now) < WINDOW
 
 
-def _backup_due(backups: Sequence[Backup], rhythm: Rhythm, *, now: datetime) -> tuple[Due, ...]:
+def _backup_due(history: History, rhythm: Rhythm, *, now: datetime) -> tuple[Due, ...]:
+    backups = history.backups
     fulls = [b.created_at for b in backups if b.strategy is Strategy.FULL]
     if _is_due(fulls, rhythm.full_every_seconds, now=now):
         last = _last(fulls, rhythm.full_every_seconds, now=now)
         reason = "no full yet" if last is None else f"last full at {last:%Y-%m-%d %H:%M:%S} UTC"
         return (Due(duty=Duty.BACKUP, strategy=Strategy.FULL, reason=reason),)
+    if history.unchanged:
+        return ()
     made = [b.created_at for b in backups]
     if _is_due(made, _soon(rhythm.incremental_every_seconds), now=now):
         last = _last(made, rhythm.incremental_every_seconds, now=now)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from celery import Task, shared_task
@@ -17,6 +19,7 @@ from continuum_tasks.tasks.client import broker_url, check_broker
 from continuum_tasks.tasks.shell import runtime_of
 
 BEAT = "beat"
+ASK_AFTER = timedelta(minutes=57)  # each hour, of looks every five minutes: an idle host costs a storage next to no requests
 _LEVELS = {Severity.WARNING: logging.WARNING, Severity.CRITICAL: logging.CRITICAL}
 
 _log = logging.getLogger(__name__)
@@ -25,7 +28,7 @@ _log = logging.getLogger(__name__)
 @shared_task(name=routing.HEALTH_CHECK, bind=True, ignore_result=False)
 def health_check(self: Task[Any, Any]) -> Any:
     """Look, log every finding that is not ok, and return the report as JSON."""
-    report = health.run(surroundings(runtime_of(self)))
+    report = health.run(replace(surroundings(runtime_of(self)), ask_after=ASK_AFTER))
     for finding in report.findings:
         _note(finding)
     return document(report)
@@ -71,7 +74,9 @@ def _last(last: LastBackup) -> dict[str, Any]:
         "created_at": None if backup is None else backup.created_at.isoformat(),
         "storage": None if backup is None else backup.storage,
         "verified": backup is not None and backup.verified,
-        "age_seconds": None if backup is None else last.age_seconds,
+        "captured_until": None if last.captured_until is None else last.captured_until.isoformat(),
+        "recovery_point": None if last.point_at is None else last.point_at.isoformat(),
+        "age_seconds": None if last.point_at is None else last.age_seconds,
         "target_seconds": last.target_seconds or None,
         "late": last.late,
         "readable": last.readable,

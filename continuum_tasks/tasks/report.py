@@ -16,6 +16,7 @@ from continuum_tasks.tasks.shell import runtime_of
 
 REPORTS = "reports"  # in the state directory
 KEEP_MEASUREMENTS_FOR = timedelta(days=100)  # a backup every 4 minutes adds 2,000 rows a day
+KEEP_MINUTES_FOR = timedelta(days=2)
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ def measure_storages(self: Task[Any, Any]) -> None:
     runtime = runtime_of(self)
     unread = runtime.index_all()
     usage.run(runtime.config.storages, runtime.catalog.backups(), site=runtime.site)
-    runtime.site.metrics.forget(runtime.site.clock.now() - KEEP_MEASUREMENTS_FOR)
+    now, metrics = runtime.site.clock.now(), runtime.site.metrics
+    metrics.thin(since=now - 2 * KEEP_MINUTES_FOR, before=now - KEEP_MINUTES_FOR)
+    metrics.forget(now - KEEP_MEASUREMENTS_FOR)
     if unread:
         raise unread[0]

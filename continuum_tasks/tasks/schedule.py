@@ -10,12 +10,14 @@ from typing import Any
 from celery import Task, shared_task
 
 from continuum_tasks.actions import verify
+from continuum_tasks.actions.capturing import capture_of
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import ContinuumError, ProofFailed, StorageError
 from continuum_tasks.jobs import BY_COMMAND, Job, JobOptions, JsonValue
 from continuum_tasks.manifest import to_json
 from continuum_tasks.model import Attestation, Backup, Level
 from continuum_tasks.plan import gate, schedule
+from continuum_tasks.plan.capturing import has_nothing_new
 from continuum_tasks.plan.chain import made_on, usable
 from continuum_tasks.plan.drill import pick
 from continuum_tasks.plan.schedule import Duty
@@ -120,7 +122,9 @@ def _due(runtime: Runtime, database: DatabaseConfig, now: datetime) -> tuple[sch
     backups = made_on(runtime.config.host, runtime.catalog.backups(storage=database.storage, database=database.name))
     drills = [record for record in runtime.catalog.drills(database.storage) if record.database == database.name]
     rhythm = gate.rhythm_now(database.rhythm, backups)
-    found = schedule.due(schedule.History(backups=backups, rehearsals=drills), rhythm, now=now)
+    capture = capture_of(database, config=runtime.config, site=runtime.site)
+    unchanged = capture is not None and has_nothing_new(capture, backups, now=now)
+    found = schedule.due(schedule.History(backups=backups, rehearsals=drills, unchanged=unchanged), rhythm, now=now)
     refusal = gate.recent(backups, min_interval_seconds=database.min_interval_seconds, now=now)
     refusal = refusal or gate.failing(_runs(runtime, database), now=now)
     if refusal is not None and any(due.duty is Duty.BACKUP for due in found):

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @shared_task(name=routing.RPO_WATCHDOG, bind=True, ignore_result=True)
 def rpo_watchdog(self: Task[Any, Any]) -> None:
-    """Measure the age of each database's last usable backup; above its target it is an error in the log."""
+    """Measure the age of each database's recovery point; above its target it is an error in the log."""
     look(runtime_of(self))
 
 
@@ -37,4 +37,6 @@ def breach(last: LastBackup) -> str:
     if last.backup is None:
         return f"no usable backup, rpo_target {target}: run `{create}`"
     age = show_seconds(last.age_seconds)
+    if last.captured_until is not None:
+        return f"its commits of the last {age} are not in the storage, rpo_target {target}: run `continuum backup health`"
     return f"last usable backup {last.backup.id} is {age} old, rpo_target {target}: run `{create}`"

@@ -43,3 +43,21 @@ def test_storages_are_measured_and_measurements_of_last_year_forgotten(app: Cele
     assert [sample.value for sample in metrics.series("storage_used_bytes")] == [99, 0]
     assert len(metrics.series("storage_free_bytes")) == 1
     metrics.close()
+
+
+def test_of_what_is_measured_each_minute_the_greatest_of_an_hour_stays_after_two_days(app: Celery, tmp_path: Path) -> None:
+    metrics = open_metrics(tmp_path / "state/metadata.db")
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    for days in (3, 1):
+        for minute, value in enumerate((5, 9, 7)):
+            at = hour - timedelta(days=days) + timedelta(minutes=minute)
+            for name, labels in (("a", {"database": "a"}), ("b", {"database": "b"})):
+                metrics.record("capture_wal_bytes", value + (name == "b"), at=at, labels=labels)
+            metrics.record("backup_stored_bytes", value, at=at, labels={})
+    app.tasks[report.measure_storages.name]()
+
+    assert [one.value for one in metrics.series("backup_stored_bytes")] == [5, 9, 7, 5, 9, 7]
+    kept = [(one.labels["database"], one.value) for one in metrics.series("capture_wal_bytes")]
+    assert sorted(kept) == [*(("a", v) for v in (5, 7, 9, 9)), *(("b", v) for v in (6, 8, 10, 10))]
+    assert metrics.series("capture_wal_bytes")[0].at == hour - timedelta(days=3) + timedelta(minutes=1)
+    metrics.close()

@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
+from continuum_tasks.capture.place import microseconds
 from continuum_tasks.config import DatabaseConfig, load_config
 from continuum_tasks.errors import KeyMissing, SourceMissing
 from continuum_tasks.jobs import Job
-from continuum_tasks.model import Backup, DrillRecord, Manifest, Rehearsal, SourceFacts
+from continuum_tasks.metrics import EACH_MINUTE
+from continuum_tasks.model import Backup, DrillRecord, Manifest, Position, Rehearsal, SourceFacts, TimelineId
 from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.tasks import schedule
 from continuum_tasks.tasks.watch import look
+from tests.unit.capture.statuses import TIMELINE, status, tell
 from tests.unit.plan.rows import backup
 
 SUNDAY = datetime(2026, 11, 22, 1, tzinfo=UTC)
@@ -158,6 +161,86 @@ def test_the_watchdog_measures_every_minute_and_speaks_up_when_the_target_is_mis
     assert (sample.value, sample.labels) == (minutes * 60, {"database": "memory", "storage": "local"})
     assert [r.levelname for r in caplog.records] == (["ERROR"] if late else [])
     assert ("6 min old, rpo_target 5 min" in caplog.text) is ("--priority high" in caplog.text) is late
+
+
+def captured(runtime: Runtime, *, now: datetime, commit: int = 7) -> Runtime:
+    """Return the runtime, at `now`, with one database that is captured, and its backup of two hours ago at `commit`."""
+    position = Position(timeline=TimelineId(TIMELINE), commit=commit, settled=commit)
+    record(runtime, backup(0, created_at=now - timedelta(hours=2), position=position))
+    found = only(runtime, incremental=3600)
+    databases = tuple(replace(one, continuous=True) for one in found.config.databases)
+    site = replace(found.site, clock=replace(found.site.clock, now=lambda: now))
+    return replace(found, config=replace(found.config, databases=databases), site=site)
+
+
+@pytest.mark.parametrize(
+    ("changes", "age_seconds", "words"),
+    [
+        ({}, 5, ""),
+        ({"durable_commit": 6, "durable_us": microseconds(SUNDAY - 4 * MINUTE)}, 240, ""),
+        (
+            {"durable_commit": 6, "durable_us": microseconds(SUNDAY - 6 * MINUTE)},
+            360,
+            "its commits of the last 6 min are not in the storage, rpo_target 5 min",
+        ),
+        ({"timeline": ""}, 7200, "is 2 h old, rpo_target 5 min"),
+    ],
+)
+def test_the_recovery_point_of_a_captured_database_is_up_to_when_its_commits_are_in_the_storage(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], age_seconds: int, words: str
+) -> None:
+    runtime = captured(runtime, now=SUNDAY)
+    tell(runtime.site.state_dir, status(SUNDAY - timedelta(seconds=8), **changes), heard_at=SUNDAY - timedelta(seconds=5))
+
+    look(runtime)
+
+    assert [sample.value for sample in runtime.site.metrics.series("backup_rpo_seconds")] == [age_seconds]
+    assert words in caplog.text if words else not caplog.records
+
+
+@pytest.mark.parametrize(("commit", "due"), [(7, []), (6, ["create_backup"])])
+def test_a_captured_database_owes_no_increment_while_nothing_is_committed(
+    runtime: Runtime, commit: int, due: list[str]
+) -> None:
+    runtime = captured(runtime, now=SUNDAY, commit=commit)
+    tell(runtime.site.state_dir, status(SUNDAY), heard_at=SUNDAY)
+
+    assert kinds(queue_due(runtime, now=SUNDAY)) == due
+
+
+def test_an_idle_captured_database_owes_its_fulls_and_an_increment_once_capture_is_down(runtime: Runtime) -> None:
+    runtime = captured(runtime, now=SUNDAY)
+    tell(runtime.site.state_dir, status(SUNDAY), heard_at=SUNDAY)
+    weekly = replace(runtime.config.databases[0], full_every_seconds=3600)
+
+    (job,) = schedule.queue_due(runtime, weekly, now=SUNDAY)
+    assert job.args["strategy"] == "full"
+    finish(runtime, job, at=SUNDAY)
+
+    (job,) = queue_due(runtime, now=SUNDAY + 2 * MINUTE)  # its process has said nothing since
+    assert job.args["strategy"] == "incremental"
+
+
+def test_the_watchdog_keeps_what_a_capture_says_of_itself(runtime: Runtime) -> None:
+    runtime = captured(runtime, now=SUNDAY)
+    tell(runtime.site.state_dir, status(SUNDAY), heard_at=SUNDAY)
+
+    look(runtime)
+
+    found = [(name, one.labels, one.value) for name in EACH_MINUTE for one in runtime.site.metrics.series(name)]
+    labels = {"database": "memory"}
+    assert found == [
+        ("backup_rpo_seconds", {**labels, "storage": "local"}, 0),
+        ("capture_down", labels, 0),
+        ("capture_lag_seconds", {**labels, "quantile": "0.5"}, 0.6),
+        ("capture_lag_seconds", {**labels, "quantile": "0.95"}, 1.1),
+        ("capture_wal_bytes", labels, 4096),
+        ("capture_spool_bytes", labels, 0),
+        ("capture_commits_total", labels, 7),
+        ("capture_stored_bytes", labels, 1000),
+        ("capture_requests", labels, 5),
+        ("capture_holes", labels, 0),
+    ]
 
 
 def test_a_database_without_any_backup_misses_its_target(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,11 +14,15 @@ from xml.etree import ElementTree
 import pytest
 
 from continuum_tasks.actions import measure as measure_action
+from continuum_tasks.capture import holes
+from continuum_tasks.capture.files import make_directory
+from continuum_tasks.capture.place import CAPTURE, microseconds
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import NoSpace, SourceBusy
 from continuum_tasks.jobs import open_jobs
 from continuum_tasks.metrics import Metrics, open_metrics
 from continuum_tasks.page.document import BEGIN
+from continuum_tasks.plan.holes import Hole
 from continuum_tasks.plan.trend import BLOCKS
 from continuum_tasks.runtime import open_runtime
 from continuum_tasks.sample.change import change
@@ -187,6 +191,35 @@ def test_a_report_tells_what_happened(call: Call, site: Path, full: str) -> None
     assert found["output"] is None
     text = call("backup", "report", "--day").out
     assert "h1: the day from" in text and "SourceBusy: database memory: <locked>" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_report_tells_how_much_was_captured(call: Call, site: Path, full: str) -> None:
+    metrics, now = open_metrics(site / "etc/state/metadata.db"), datetime.now(UTC)
+    values = {"capture_down": 0.0, "capture_wal_bytes": 2048.0, "backup_rpo_seconds": 2.0}
+    for minute in range(100, 0, -1):
+        at = now - timedelta(minutes=minute)
+        values |= {"capture_commits_total": 100.0 - minute, "capture_requests": 3.0 * (100 - minute)}
+        for name, value in values.items():
+            metrics.record(name, value, at=at, labels={"database": "memory"})
+        for quantile, value in (("0.5", 0.6), ("0.95", 1.1)):
+            metrics.record("capture_lag_seconds", value, at=at, labels={"database": "memory", "quantile": quantile})
+    metrics.close()
+    directory = make_directory(site / "etc/state" / CAPTURE / "memory")
+    begin_us = microseconds(now - timedelta(minutes=50))
+    hole = Hole(timeline="t", commit=5, from_us=begin_us, to_us=begin_us + 60_000_000, reason="the log was begun anew")
+    holes.note(directory, hole)
+
+    (memory,) = call("backup", "report", "--format", "json").json["databases"]
+    found = memory["capture"]
+    assert (found["n_commits"], found["n_requests"], found["wal_peak_bytes"], found["stored_bytes"]) == (99, 297, 2048, 0)
+    assert (found["lag_p50_seconds"], found["lag_p95_seconds"]) == (0.6, 1.1)
+    assert found["share"] == pytest.approx(0.99, abs=0.001)
+    assert [one["reason"] for one in found["holes"]] == ["the log was begun anew"]
+    assert found["holes"][0]["begins_at"].endswith("+00:00")
+    assert memory["exposure"]["worst_seconds"] < 60
+    text = call("backup", "report", "--day").out
+    assert "99.00 %" in text and "hole in" in text and "memory, for 1 min" in text
     assert max(map(len, text.splitlines())) <= 100
 
 

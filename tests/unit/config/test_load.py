@@ -405,6 +405,8 @@ def test_an_interval_that_cannot_keep_the_target_is_refused(tmp_path: Path) -> N
     hourly = load(tmp_path, backup=f"{BACKUP}incremental_every = 1h\nrpo_target = 90m\n").databases[0]
     assert (hourly.rhythm.incremental_every_seconds, hourly.rhythm.rpo_target_seconds) == (3600, 5400)
     assert load(tmp_path, backup=f"{BACKUP}incremental_every = never\n").databases[0].rpo_target_seconds == 300
+    captured = load(tmp_path, backup=f"{BACKUP}incremental_every = 1h\ncontinuous = yes\n").databases[0]
+    assert (captured.incremental_every_seconds, captured.rpo_target_seconds) == (3600, 300)
 
 
 def test_drills_have_a_command_and_questions_for_all_databases_or_one(tmp_path: Path) -> None:

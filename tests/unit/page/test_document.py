@@ -13,15 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from continuum_tasks.page.capture import share
 from continuum_tasks.page.document import BEGIN, document
 from continuum_tasks.plan.attention import attention
 from continuum_tasks.plan.finding import Trouble, critical
 from continuum_tasks.plan.report import Period, Report, build
-from tests.unit.plan.reports import WEEK, drill, failed, report, rows, verdict
+from tests.unit.plan.reports import WEEK, captured, drill, failed, report, rows, verdict
 from tests.unit.plan.rows import NOW, ago
 
 HOSTILE = "<script>alert(1)</script>\"'&]]>--><img src=x onerror=alert(1)>\x00\x1b[31m\ud800\u202e"
-FULL = replace(report(), attention=attention(report()))
+CAPTURED = report(captures=(captured(),))
+FULL = replace(CAPTURED, attention=attention(CAPTURED))
 EMPTY = report(databases=(), backups=(), expired=(), failed=(), verdicts=(), drills=(), decisions=(), storages=())
 
 
@@ -89,7 +91,7 @@ def test_ids_are_unique_and_what_labels_something_is_there() -> None:
 
 def test_every_chart_is_named_and_described_for_who_cannot_see_it() -> None:
     charts = tree(made(FULL)).findall(".//svg")
-    assert len(charts) == 10  # counts, 3 ages of databases less none, drills, 3 proportions, 2 levels
+    assert len(charts) == 12  # counts, 3 ages of databases less none, cover and lag, drills, 3 proportions, 2 levels
     for chart in charts:
         assert chart.get("role") == "img"
         assert (chart.findtext("title") or "").strip() and (chart.findtext("desc") or "").strip()
@@ -124,8 +126,31 @@ def test_the_page_says_the_report_s_numbers() -> None:
         "anomaly: 61 % of the pages changed",
         "older than every rule",
         "Made by continuum 1.2.3 on h1",
+        "31.94 % of the time since 2026-11-20 12:00 UTC is covered, 2 d 1 h were not",
+        "p50 0.6 s, p95 1.1 s in the median, p95 at worst 1.2 s",
+        "the log was begun anew",
     ):
         assert text in words, text
+
+
+def test_a_report_without_captures_has_no_section_on_them() -> None:
+    assert 'id="capture"' in made(FULL)
+    assert 'id="capture"' not in made(EMPTY)
+
+
+def test_a_capture_whose_lag_was_never_measured_and_that_missed_nothing_is_told_in_a_line() -> None:
+    every_minute = tuple((ago(minutes=m), 0.0) for m in range(100, 0, -1))
+    found = report(captures=(captured(down=every_minute, holes=(), lags_p50=(), lags_p95=()),))
+    page = Page(made(found))
+
+    words = " ".join(page.words)
+    assert "100 % of the time since 2026-11-23 10:20 UTC is covered; 0 holes" in words
+    assert "p95 at worst" not in words
+
+
+@pytest.mark.parametrize(("value", "words"), [(1.0, "100 %"), (0.99999, "99.99 %"), (0.9, "90.00 %"), (0.0, "0.00 %")])
+def test_a_share_is_told_as_whole_only_when_nothing_is_missing(value: float, words: str) -> None:
+    assert share(value) == words
 
 
 def test_an_empty_report_says_so_in_every_section() -> None:

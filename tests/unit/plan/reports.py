@@ -7,7 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from continuum_tasks.model import Attestation, BackupId, DrillRecord, Level, PhaseCost, Status
+from continuum_tasks.plan.captured import CaptureRows
+from continuum_tasks.plan.holes import Hole
 from continuum_tasks.plan.report import Decision, Declared, FailedRun, Period, Report, Rows, Run, Verdict, build
+from continuum_tasks.plan.timeline import microseconds
 from continuum_tasks.plan.usage import Point, StorageFacts, storage_usage
 from tests.unit.plan.rows import NOW, ago, backup, identify
 
@@ -51,6 +54,26 @@ def expired(*, at: datetime, **changes: Any) -> Run:
         stored_bytes=30,
     )
     return replace(made, **changes)
+
+
+def captured(**changes: Any) -> CaptureRows:
+    """Three days of `memory`, measured each hour, one of them down, with a hole of a minute and one long before."""
+    hours = [ago(hours=h) for h in range(72, 0, -1)]
+    at_us = microseconds(ago(hours=30))
+    hole = Hole(timeline="timeline-1", commit=900, from_us=at_us, to_us=at_us + 60_000_000, reason="the log was begun anew")
+    found = CaptureRows(
+        database="memory",
+        down=tuple((at, float(at == ago(hours=60))) for at in hours),
+        ages=tuple((at, 2.0) for at in hours),
+        lags_p50=tuple((at, 0.6) for at in hours),
+        lags_p95=tuple((at, 1.0 + n % 3 / 10) for n, at in enumerate(hours)),
+        wal_bytes=tuple((at, 1000.0 * n) for n, at in enumerate(hours)),
+        commits=tuple((at, 10.0 * n) for n, at in enumerate(hours)),
+        stored_bytes=tuple((at, 100.0 * (n % 60)) for n, at in enumerate(hours)),
+        requests=tuple((at, float(n)) for n, at in enumerate(hours)),
+        holes=(replace(hole, from_us=0, to_us=1), hole),
+    )
+    return replace(found, **changes)
 
 
 def rows(**changes: Any) -> Rows:

@@ -11,7 +11,7 @@ from continuum_tasks.plan.attention import attention
 from continuum_tasks.plan.finding import Finding, Severity, Trouble
 from continuum_tasks.plan.report import Declared
 from continuum_tasks.plan.usage import Point, StorageFacts, storage_usage
-from tests.unit.plan.reports import drill, expired, failed, report, verdict
+from tests.unit.plan.reports import captured, drill, expired, failed, report, verdict
 from tests.unit.plan.rows import NOW, ago, backup
 
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
@@ -68,6 +68,18 @@ def test_backups_that_nobody_verified_lately_are_a_warning() -> None:
     assert only(backups=never).text == "none of its backups is verified"
     long_ago = tuple(replace(b, verified_at=ago(days=8)) for b in GOOD["backups"])
     assert only(backups=long_ago).text == "its last verified backup was proven 8 d ago"
+
+
+def test_holes_and_time_that_was_not_captured_are_warnings() -> None:
+    def said(**changes: Any) -> list[str]:
+        return [one.text for one in found(captures=(captured(**changes),)) if "gap" not in one.text]
+
+    assert said() == [
+        "1 hole in what was captured, the last between 2026-11-22 06:00:00 and 2026-11-22 06:01:00 UTC: the log was begun anew",
+        "for 2 d 1 h its commits were not captured or not in the storage (31.94 % covered)",
+    ]
+    every_minute = tuple((ago(minutes=m), 0.0) for m in range(100, 0, -1))
+    assert said(down=every_minute, holes=()) == []
 
 
 def test_failed_backups_and_other_jobs_are_told_apart_and_parts_of_jobs_are_not_told() -> None:

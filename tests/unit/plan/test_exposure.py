@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuum_tasks.plan.exposure import Exposure, RecoveryPoint, exposure
+from continuum_tasks.plan.exposure import Exposure, Followed, Points, RecoveryPoint, exposure
 from tests.unit.plan.rows import NOW
 
 HOUR = timedelta(hours=1)
@@ -21,7 +21,57 @@ def point(hours_ago: float, *, took_minutes: float = 0) -> RecoveryPoint:
 
 
 def follow(*points: RecoveryPoint, target: int = 3600, n: int = 24) -> Exposure:
-    return exposure(points, target_seconds=target, since=SINCE, until=NOW, n_slices=n)
+    return exposure(Points(made=points), target_seconds=target, since=SINCE, until=NOW, n_slices=n)
+
+
+def test_while_commits_are_captured_the_age_stays_what_it_was_measured() -> None:
+    stretches = [
+        Followed(begins_at=SINCE + h * HOUR, ends_at=SINCE + (h + 1) * HOUR, age_seconds=2.0 + h) for h in (2, 3, 4, 20, 21)
+    ]
+    found = exposure(
+        Points(made=(point(25), point(10)), followed=stretches), target_seconds=3600, since=SINCE, until=NOW, n_slices=24
+    )
+
+    assert [None if age is None else round(age) for age in found.ages] == [
+        *(2 * 3600, 3 * 3600, 4, 5, 6),
+        *(6 + 3600 * n for n in range(1, 10)),
+        *(3600 * n for n in range(1, 7)),
+        *(22, 23, 23 + 3600, 23 + 2 * 3600),
+    ]
+    assert [(g.begins_at, g.until) for g in found.gaps] == [
+        (SINCE, SINCE + 2 * HOUR),
+        (SINCE + 6 * HOUR - timedelta(seconds=6), SINCE + 14 * HOUR),
+        (SINCE + 15 * HOUR, SINCE + 20 * HOUR),
+        (SINCE + 23 * HOUR - timedelta(seconds=23), NOW),
+    ]
+
+
+def test_commits_that_wait_for_the_storage_minute_after_minute_are_one_gap() -> None:
+    """The storage is away for half an hour: the recovery point stays where it was until all is shipped at once."""
+    ages = [*(10 + 60 * n for n in range(30)), 10]
+    stretches = [
+        Followed(begins_at=NOW - timedelta(minutes=31 - n), ends_at=NOW - timedelta(minutes=30 - n), age_seconds=age)
+        for n, age in enumerate(ages)
+    ]
+
+    def over(stretches: list[Followed]) -> Exposure:
+        return exposure(Points(made=(), followed=stretches), target_seconds=300, since=SINCE, until=NOW, n_slices=24)
+
+    found = over(stretches)
+    (gap,) = found.gaps
+    assert (gap.begins_at, gap.until, gap.open) == (NOW - timedelta(minutes=26), NOW - timedelta(minutes=1), False)
+    assert (gap.age_seconds, found.last_seconds, found.worst_seconds) == (ages[-2], 10, ages[-2])
+    (gap,) = over(stretches[:-1]).gaps
+    assert (gap.until, gap.open, gap.age_seconds) == (NOW, True, ages[-2] + 60)
+
+
+def test_a_stretch_that_reaches_over_the_ends_of_the_period_is_cut() -> None:
+    all_of_it = Followed(begins_at=SINCE - HOUR, ends_at=NOW + HOUR, age_seconds=3.0)
+    found = exposure(Points(made=(point(12),), followed=[all_of_it]), target_seconds=3600, since=SINCE, until=NOW, n_slices=4)
+
+    assert (found.ages, found.gaps, found.last_seconds) == ((3.0,) * 4, (), 3.0)
+    with_last = Points(made=(point(12), point(0)), followed=[all_of_it])
+    assert exposure(with_last, target_seconds=3600, since=SINCE, until=NOW, n_slices=4).last_seconds == 0
 
 
 def test_points_that_come_in_time_leave_no_gap() -> None:

@@ -206,11 +206,12 @@ def test_a_verdict_that_was_overruled_does_not_count() -> None:
 def test_the_target_is_the_one_that_is_set_unless_backups_are_scheduled_more_rarely_or_not_at_all() -> None:
     def target(full: int, incremental: int, rpo: int = 300) -> int:
         changes = {"full_every_seconds": full, "incremental_every_seconds": incremental, "rpo_target_seconds": rpo}
-        return target_seconds(replace(RHYTHM, **changes))
+        return target_seconds(replace(RHYTHM, **changes), continuous=False)
 
     assert (target(604_800, 240), target(604_800, 240, rpo=600), target(604_800, 290)) == (300, 600, 300)
     assert (target(3600, 0), target(0, 0)) == (4500, 0)
     manual = replace(RHYTHM, full_every_seconds=0, incremental_every_seconds=0)
+    assert target_seconds(manual, continuous=True) == 300
     assert protected(replace(FULL, created_at=ago(days=900)), rhythm=manual) == []
 
 
@@ -290,6 +291,14 @@ def test_a_storage_needs_room_for_the_next_fulls(free: int | None, severity: lis
     storage = StorageFacts(name="local", used=True, free_bytes=free, need_bytes=100)
 
     assert [one.severity for one in found(storages=(storage,))] == severity
+
+
+def test_a_storage_that_answered_a_while_ago_says_when() -> None:
+    storage = StorageFacts(name="s3", used=True, latency_seconds=0.03, answered_at=ago(minutes=25))
+
+    assert [one.text for one in health.backup_findings(replace(FACTS, storages=(storage,)), now=NOW)][3] == (
+        "reachable in 30 ms 25 min ago"
+    )
 
 
 def test_a_broker_that_is_away_or_evicts_is_a_warning_because_commands_work_without_it() -> None:

@@ -63,6 +63,15 @@ def test_an_increment_is_due_at_the_look_nearest_to_its_interval() -> None:
         assert owed([full, made(INCREMENTAL, ago(seconds=early) + timedelta(seconds=0.1))], rhythm) == []
 
 
+def test_where_nothing_was_committed_since_no_increment_is_due_and_all_else_is() -> None:
+    def unchanged(full: Backup) -> list[str]:
+        return kinds(due(replace(history(full, made(INCREMENTAL, ago(hours=2))), unchanged=True), RHYTHM, now=NOW))
+
+    assert unchanged(made(FULL, ago(days=1), **VERIFIED)) == []
+    assert unchanged(made(FULL, ago(days=8), **VERIFIED)) == ["full"]
+    assert unchanged(made(FULL, ago(days=3), verified_at=ago(days=2))) == ["verify"]
+
+
 @given(
     every=st.sampled_from([60, 120, 180, 240, 600]),
     lags=st.lists(st.floats(0, 14), min_size=1, max_size=5),

@@ -1,0 +1,57 @@
+"""Statuses as a capture writes them, for tests of what reads them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from continuum_tasks.capture.files import make_directory
+from continuum_tasks.capture.place import CAPTURE, microseconds
+from continuum_tasks.capture.status import Heartbeat, State, Status, write_heartbeat, write_status
+from continuum_tasks.process import worker_id
+
+TIMELINE = "timeline-20261123-100000-0000abcd"
+WORKER = worker_id("h1")  # this process: it lives
+
+
+def status(at: datetime, **changes: Any) -> Status:
+    """Return the status at an instant of a capture whose 7 commits are all in the storage."""
+    at_us = microseconds(at)
+    found = Status(
+        database="memory",
+        state=State.RUNNING,
+        detail="",
+        trouble="",
+        worker=WORKER,
+        storage="local",
+        timeline=TIMELINE,
+        commit=7,
+        observed_us=at_us - 10_000_000,
+        durable_commit=7,
+        durable_us=at_us - 10_000_000,
+        watched_until_us=at_us,
+        settled_monotonic_ns=0,
+        lag_seconds=0.7,
+        lag_p50_seconds=0.6,
+        lag_p95_seconds=1.1,
+        wal_bytes=4096,
+        wal_alarm=False,
+        spool_bytes=0,
+        spool_segments=0,
+        n_pins=1,
+        n_holes=0,
+        base_after=0,
+        shipped_bytes=1000,
+        n_requests=5,
+        source="",
+        updated_us=at_us,
+    )
+    return replace(found, **changes)
+
+
+def tell(state_dir: Path, found: Status, *, heard_at: datetime) -> None:
+    """Write a status, and that its process was alive then."""
+    write_status(make_directory(state_dir / CAPTURE / found.database), found)
+    write_heartbeat(state_dir / CAPTURE, Heartbeat(worker=found.worker, at_us=microseconds(heard_at)))

@@ -1,0 +1,142 @@
+"""What a capture tells others of this host in files: how it stands, until when it watched, and its holes."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from continuum_tasks.capture import holes
+from continuum_tasks.capture.courier import Courier
+from continuum_tasks.capture.errand import Errand
+from continuum_tasks.capture.files import make_directory
+from continuum_tasks.capture.place import CAPTURE, microseconds
+from continuum_tasks.capture.status import State, Status, read_status
+from continuum_tasks.capture.watch import Wanted, Watch
+from continuum_tasks.plan.holes import Hole
+from tests.unit.capture.conftest import Setting
+from tests.unit.capture.service import Service
+from tests.unit.capture.statuses import WORKER, status, tell
+from tests.unit.capture.test_courier import Away
+from tests.unit.capture.test_follower import begun, insert
+
+AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("seconds", "until"), [(5, 5), (20, 20), (21, 0), (-10, 0)])
+def test_a_heartbeat_counts_only_while_the_database_itself_is_looked_at(tmp_path: Path, seconds: int, until: int) -> None:
+    """A look that fails, as with a full disk, leaves the process alive: what it has not read must not count as watched."""
+    tell(tmp_path, status(AT), heard_at=AT + timedelta(seconds=seconds))
+
+    found = read_status(tmp_path, "memory")
+
+    assert found is not None
+    assert found.watched_until_us == microseconds(AT + timedelta(seconds=until))
+
+
+def test_a_capture_whose_process_is_gone_is_stopped_and_watched_no_longer_than_it_said(tmp_path: Path) -> None:
+    tell(tmp_path, status(AT, worker=f"{WORKER}0"), heard_at=AT + timedelta(seconds=5))
+
+    found = read_status(tmp_path, "memory")
+
+    assert found is not None
+    assert (found.state, found.watched_until_us) == (State.STOPPED, microseconds(AT))
+
+
+def test_holes_are_kept_in_order_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holes, "N_KEPT", 3)
+    directory = make_directory(tmp_path / CAPTURE / "memory")
+    assert holes.read_holes(tmp_path, "memory") == ()
+    for n in range(5):
+        holes.note(directory, Hole(timeline="t", commit=n, from_us=n, to_us=n + 1, reason="why"))
+
+    assert [hole.commit for hole in holes.read_holes(tmp_path, "memory")] == [2, 3, 4]
+    (directory / holes.HOLES).write_text("[{}")
+    assert holes.read_holes(tmp_path, "memory") == ()
+
+
+def test_a_hole_is_noted_with_its_edges_where_the_host_can_read_it(setting: Setting, service: Service) -> None:
+    follower = begun(setting)
+    insert(service, 3)
+    follower.rotate()
+    watched_us = follower.looked_us
+    follower.let_go()
+    assert holes.read_holes(setting.place.directory.parent, "memory") == ()
+    service.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    insert(service, 2)
+    again = setting.follower()
+    again.begin(watched_until_us=watched_us)
+
+    (hole,) = holes.read_holes(setting.place.directory.parent, "memory")
+    assert again.standing is not None
+    assert (hole.timeline, hole.commit) == (again.standing.timeline.id, 5)
+    assert (hole.from_us, hole.to_us) == (watched_us, again.standing.observed_us)
+    assert hole.reason == "the log was begun anew while nobody held it"
+
+
+def test_a_hole_that_cannot_be_noted_does_not_keep_capture_from_going_on(setting: Setting, service: Service) -> None:
+    follower = begun(setting)
+    insert(service, 1)
+    follower.rotate()
+    follower.let_go()
+    service.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    insert(service, 1)
+    (follower.directory / holes.HOLES).mkdir()
+    again = setting.follower()
+    again.begin(watched_until_us=follower.looked_us)
+    assert again.holds
+
+
+def test_when_the_last_durable_commit_was_seen_is_known_once_something_was_shipped(setting: Setting, service: Service) -> None:
+    follower = begun(setting)
+    courier = Courier(follower, place=setting.place)
+    assert (courier.durable_commit, courier.durable_us) == (0, 0)
+    courier.ship()
+    assert follower.standing is not None
+    first_us = follower.standing.observed_us
+    follower.change(published=True)
+    assert (courier.durable_commit, courier.durable_us) == (1, first_us)
+    insert(service, 2)
+    follower.rotate()
+    assert (courier.durable_commit, courier.durable_us) == (1, first_us)
+    courier.ship()
+    assert (courier.durable_commit, courier.durable_us) == (3, follower.standing.observed_us)
+
+
+def test_what_was_read_and_is_not_durable_yet_is_not_said_to_be_watched(setting: Setting, service: Service) -> None:
+    """With a full spool the looks go on: were they told, commits that only they saw would pass for captured."""
+    storage = Away()
+    setting.place.repository("here").storage = storage
+    place = replace(setting.place, capture=replace(setting.place.capture, spool_limit_bytes=0))
+    errand = Errand(place.directory / "memory", {}, monotonic=place.clock.monotonic)
+    wanted = Wanted(database="memory", storage="here", path=setting.path)
+    watch = Watch(wanted, pins=setting.pins, place=place, errand=errand)
+
+    def steps(executor: Executor) -> Status:
+        for _ in range(6):
+            time.sleep(0.3)
+            watch.touched(frozenset({setting.path.with_name("memory.db-wal")}))
+            watch.step(executor)
+        found = read_status(place.directory.parent, "memory")
+        assert found is not None
+        return found
+
+    with ThreadPoolExecutor(1) as executor:
+        steps(executor)
+        storage.away = True
+        insert(service, 1)
+        before = steps(executor)
+        insert(service, 2)
+        after = steps(executor)
+        assert (before.commit, after.commit) == (2, 2)
+        assert "more than spool_limit_bytes" in after.trouble
+        assert after.watched_until_us - before.watched_until_us < 1_000_000
+        storage.away = False
+        watch.close(detail="stopped")
+    closed = read_status(place.directory.parent, "memory")
+    assert closed is not None
+    assert (closed.commit, closed.watched_until_us) == (after.commit, after.watched_until_us)
