@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,8 +9,9 @@ from typing import Any
 
 from continuum_tasks.actions import commits
 from continuum_tasks.actions.commits import Log, Seen, Watched
+from continuum_tasks.capture.status import read_status
 from continuum_tasks.cli import emit
-from continuum_tasks.errors import BackupNotFound, StorageError
+from continuum_tasks.errors import BackupNotFound, StorageError, UsageError
 from continuum_tasks.manifest import to_json
 from continuum_tasks.model import Backup, TimelineId
 from continuum_tasks.plan import pitr
@@ -27,15 +27,11 @@ def repository_of(runtime: Runtime, database: str, storage: str) -> Repository:
 
 
 def watched(runtime: Runtime, database: str) -> Watched | None:
-    """Return what the capture of a database on this host last noted, None where none runs or ran."""
-    path = runtime.config.state_dir / "capture" / database / "status.json"
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return Watched(
-            timeline=TimelineId(fields["timeline"]), commit=int(fields["commit"]), until_us=int(fields["watched_until_us"])
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+    """Return what the capture of a database on this host knows, None where none runs or ran."""
+    status = read_status(runtime.config.state_dir, database)
+    if status is None or not status.timeline:
         return None
+    return Watched(timeline=TimelineId(status.timeline), commit=status.commit, until_us=status.watched_until_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +48,28 @@ class Asked:
         return repository_of(self.runtime, self.database, self.storage)
 
     def logs(self) -> list[Log]:
-        """Return the timelines that were asked for, newest first. Raises BackupNotFound for one that is not there."""
+        """Return the timelines that were asked for, newest first.
+
+        Without a name: this host's; a host that has none, as after a disaster, gets those of the only other one. Raises
+        BackupNotFound for one that is not there, UsageError when several others share no more than the database's name.
+        """
         found = commits.logs(self.repository, self.database)
-        if self.timeline is None:
-            return found
-        return [commits.newest(found, timeline=self.timeline, database=self.database)]
+        if self.timeline is not None:
+            return [commits.newest(found, timeline=self.timeline, database=self.database)]
+        here = self.runtime.config.host
+        own = [log for log in found if log.timeline.host == here]
+        hosts = sorted({log.timeline.host for log in found})
+        if own or len(hosts) <= 1:
+            return own or found
+        raise UsageError(
+            f"database {self.database}: hosts {', '.join(hosts)} capture one of that name there, and this is {here}",
+            hint=f"name a timeline, as --timeline {found[0].timeline.id}",
+        )
 
 
 def numbered(asked: Asked, number: int) -> Seen:
     """Find a commit by its number and say which it is. Raises BackupNotFound, StorageError, IntegrityError."""
-    found = commits.logs(asked.repository, asked.database)
-    seen = commits.by_number(found, number, timeline=asked.timeline, database=asked.database)
+    seen = commits.by_number(asked.logs(), number, timeline=asked.timeline, database=asked.database)
     emit.remark(f"--commit: {text(seen)}")
     return seen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -11,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.actions import restore
+from continuum_tasks.actions import compact, restore, synthesize
 from continuum_tasks.actions.commits import CommitRef
 from continuum_tasks.errors import BackupNotFound, ObjectDamaged, ObjectMissing
 from continuum_tasks.model import Backup
 from continuum_tasks.runtime import finish
-from tests.integration.sandbox import Options, Sandbox, back_up, make, objects
+from tests.integration.sandbox import Options, Sandbox, back_up, make, objects, verified
 from tests.recording import SECOND_US, Recorder, content, differing_pages, stand
 
 NOW_US = 1_795_600_000 * SECOND_US
@@ -154,6 +155,56 @@ def test_an_incremental_base_needs_no_more_segments_than_come_after_it(
     restored(sandbox, recorder, base, recorder.number, tmp_path / "r.db")
 
     assert content(tmp_path / "r.db") == content(recorder.state(recorder.number))
+
+
+def test_a_base_that_was_rolled_forward_stands_where_it_did(sandbox: Sandbox, recorder: Recorder, tmp_path: Path) -> None:
+    base_at(sandbox, recorder)
+    write_many(recorder, 4, seed=5)
+    base = base_at(sandbox, recorder, strategy="incremental")
+    write_many(recorder, 4, seed=6)
+    verified(sandbox, base.id)
+    with sandbox.runtime() as runtime:
+        rolled: synthesize.Synthesized = finish(
+            synthesize.run(
+                base.id, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), may_commit=lambda: None
+            )
+        )
+    assert rolled.backup.is_snapshot
+    assert rolled.backup.position == base.position
+
+    restored(sandbox, recorder, base, recorder.number, tmp_path / "r.db")
+
+    assert content(tmp_path / "r.db") == content(recorder.state(recorder.number))
+
+
+def test_segments_that_are_merged_under_a_restore_are_looked_for_again(
+    sandbox: Sandbox, recorder: Recorder, kept: tuple[Backup, Path, bytes], tmp_path: Path
+) -> None:
+    """Between the look and the reading of segments, which the assembling of the base may take long."""
+    base, target, _ = kept
+    last = recorder.number
+    recorder.run("INSERT INTO t (x) VALUES (0)", seconds=9 * 3600)
+    recorder.ship()
+    stamp(sandbox, recorder)
+    wanted = CommitRef(timeline=recorder.timeline.id, number=last)
+    request = restore.Request(backup_id=base.id, target=target, overwrite=True, verify=True, commit=wanted)
+    with sandbox.runtime() as runtime:
+        repository, site = runtime.repository(), runtime.site
+        steps = restore.run(request, repository=repository, site=site, fan=runtime.fan(), still_mine=lambda: None)
+        assert next(step.phase for step in steps if step.phase == "fetch")
+        merged: compact.Compacted = finish(
+            compact.run(compact.Request(database="main"), repository=repository, site=site, still_mine=lambda: None)
+        )
+        assert merged.merges
+        finish(steps)
+    assert content(target) == content(recorder.state(last))
+
+
+def stamp(sandbox: Sandbox, recorder: Recorder) -> None:
+    """Let the storage have got all but the newest segment when the recording began."""
+    at = recorder.captured[0].commit.observed_us / SECOND_US
+    for _, path in list(objects(sandbox, "segments/").items())[:-1]:
+        os.utime(path, (at, at))
 
 
 def test_the_commit_a_base_stands_on_takes_no_segment(sandbox: Sandbox, recorder: Recorder, tmp_path: Path) -> None:

@@ -6,15 +6,18 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from continuum_tasks.capture.status import State, Status, write_status
 from continuum_tasks.config import load_config
-from continuum_tasks.model import BackupId
+from continuum_tasks.model import BackupId, TimelineId
 from continuum_tasks.runtime import open_runtime
+from continuum_tasks.timelines import put_timeline
 from tests.recording import SECOND_US, Recorder, content, stand
 from tests.unit.cli.conftest import Call
 
@@ -141,6 +144,15 @@ def test_extract_at_a_time_is_exact_to_the_commit(call: Call, site: Path, delete
     assert [json.loads(line)["n"] for line in lines.out.splitlines()] == [2, 3, 4, 5, 6]
 
 
+def say(state_dir: Path, recorder: Recorder, *, commit: int, until_us: int) -> None:
+    """Let the capture on this host say how far it came."""
+    values = {one.name: {"str": "", "int": 0, "float": 0.0, "bool": False}.get(str(one.type)) for one in fields(Status)}
+    known = {"database": recorder.database, "state": State.STOPPED, "timeline": recorder.timeline.id, "commit": commit}
+    directory = state_dir / "capture" / recorder.database
+    directory.mkdir(parents=True, exist_ok=True)
+    write_status(directory, Status(**{**values, **known, "watched_until_us": until_us}))
+
+
 def numbers(shown: Any) -> list[int]:
     return [one["number"] for one in shown.json["commits"]]
 
@@ -207,10 +219,11 @@ def test_a_time_after_the_last_commit_is_refused_naming_the_range_unless_the_cap
     assert done.code == 8
     assert f"has commits 1 to 12, from {at(deleted, 1)[:19]}" in done.err
     assert "--commit 12" in done.err
-    status = load_config(site / "etc").state_dir / "capture" / deleted.database / "status.json"
-    status.parent.mkdir(parents=True)
     until_us = deleted.now_us + 10 * SECOND_US
-    status.write_text(json.dumps({"timeline": deleted.timeline.id, "commit": 12, "watched_until_us": until_us}))
+    say(load_config(site / "etc").state_dir, deleted, commit=13, until_us=until_us)
+    behind = call("backup", "restore", "--pitr", after, "--target", "r.db")
+    assert behind.code == 8  # a thirteenth commit was captured and is not stored yet
+    say(load_config(site / "etc").state_dir, deleted, commit=12, until_us=until_us)
     watched = call("backup", "restore", "--pitr", after, "--target", "r.db")
     assert watched.code == 0, watched.err
     assert "--pitr: commit 12 of" in watched.err
@@ -278,6 +291,19 @@ def test_an_older_timeline_is_reached_by_its_name(call: Call, site: Path, delete
     hole = call("backup", "restore", "--pitr", at(deleted, 12, seconds=2), "--target", "t.db")
     assert hole.code == 8
     assert f"the last of {deleted.timeline.id}" in hole.err and f"the first of {newer.timeline.id}" in hole.err
+
+
+def test_timelines_of_other_hosts_are_taken_only_where_it_is_clear_whose(
+    call: Call, site: Path, deleted: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTINUUM_HOST", "h2")
+    assert numbers(call("backup", "history", "--format", "json"))[0] == 12  # as after a disaster
+    other = replace(deleted.timeline, id=TimelineId("timeline-20200101-000000-00000000"), host="h3")
+    put_timeline(deleted.repository, other)
+    done = call("backup", "history")
+    assert done.code == 2
+    assert "hosts h1, h3 capture one of that name" in done.err
+    assert call("backup", "history", "--timeline", deleted.timeline.id).code == 0
 
 
 @pytest.mark.parametrize(
