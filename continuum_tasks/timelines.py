@@ -13,7 +13,7 @@ holds is what its sealed index says, and it is compared with its name when it is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from continuum_tasks.errors import Fenced, IntegrityError, ObjectDamaged, ObjectExists, ObjectMissing
@@ -76,13 +76,31 @@ def timelines(repository: Repository, database: str = "") -> Iterator[tuple[str,
 
 
 def read_timelines(repository: Repository, database: str = "") -> list[Timeline]:
-    """Return the timelines, oldest first. Raises ObjectDamaged for the first that is not sound (`timelines` passes it by)."""
+    """Return the timelines, oldest first. Raises ObjectDamaged for the first that is not sound (`timelines` passes it by).
+
+    One that names another as the one before it comes after that, also where a clock was set back in between.
+    """
     found: list[Timeline] = []
     for _, timeline in timelines(repository, database):
         if isinstance(timeline, IntegrityError):
             raise timeline
         found.append(timeline)
-    return sorted(found, key=lambda timeline: (timeline.created_at, timeline.id))
+    return in_order(found)
+
+
+def in_order(found: Sequence[Timeline]) -> list[Timeline]:
+    """Return timelines oldest first."""
+    by_id = {timeline.id: timeline for timeline in found}
+
+    def began(timeline: Timeline) -> tuple[datetime, int]:
+        at, depth, seen = timeline.created_at, 0, {timeline.id}
+        while timeline.previous in by_id and timeline.previous not in seen:
+            timeline = by_id[timeline.previous]
+            seen.add(timeline.id)
+            at, depth = max(at, timeline.created_at), depth + 1
+        return at, depth
+
+    return sorted(found, key=lambda timeline: (*began(timeline), timeline.id))
 
 
 def delete_timeline(repository: Repository, timeline: Timeline) -> int:

@@ -171,8 +171,8 @@ class Courier:
             if self._follower.standing is not None and not self._follower.standing.published:
                 self._follower.change(published=True)
             return
-        if isinstance(err, Fenced) or not isinstance(err, ContinuumError):
+        if isinstance(err, Fenced) or not isinstance(err, (ContinuumError, OSError)):
             raise err
-        self.trouble = f"not shipped: {err.message}"
+        self.trouble = f"not shipped: {err}"
         self._not_before = self._place.clock.monotonic() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)

@@ -114,8 +114,6 @@ class Follower:
             self.flush()  # it could not be made durable before: nothing more is read into memory until it is
         if self.standing is not None and self.source.identity() != self.standing.source:
             raise Lost("the database file was replaced")
-        if self._behind_seconds(self.looked_us) > MAX_BEHIND_SECONDS:
-            raise Lost("the clock was set back")
         index = self._index()
         before = self.last_commit
         observed_us, unseen_us = self._seen()
@@ -125,6 +123,9 @@ class Follower:
             self._read(index, observed_us, unseen_us)
         elif index.max_frame < self._mark.frame:
             raise Lost(f"the log ends at frame {index.max_frame}, {self._mark.frame} were captured")
+        if self._behind_seconds(observed_us) > MAX_BEHIND_SECONDS:
+            self.flush()  # these still belong here, with the last time there was
+            raise Lost("the clock was set back")
         self._looked, self.looked_us = self._place.clock.monotonic(), observed_us
         self._seen_at.extend([self._looked] * (self.last_commit - before))
         self.log_bytes = index.max_frame * (FRAME_HEADER_BYTES + index.page_size)

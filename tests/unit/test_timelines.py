@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from continuum_tasks.storage.protocol import Buffer
 from continuum_tasks.timelines import (
     delete_segment,
     delete_timeline,
+    in_order,
     list_segments,
     put_merged,
     put_segment,
@@ -76,6 +78,18 @@ def test_timelines_read_back_oldest_first(repository: Repository) -> None:
     assert read_timelines(repository) == [lines[1], lines[2], lines[0]]
     assert read_timelines(repository, "main") == [lines[1], lines[0]]
     assert read_timelines(repository, "other") == []
+
+
+def test_a_timeline_comes_after_the_one_before_it_whatever_the_clock_said(repository: Repository) -> None:
+    """The clock was an hour ahead when the first began, and was set back before the second."""
+    first = replace(timeline(repository, n=1), created_at=timeline(repository, n=1).created_at + timedelta(hours=1))
+    second = replace(timeline(repository, n=2), previous=first.id)
+    loop = [
+        replace(timeline(repository, n=3), previous=timeline(repository, n=4).id),
+        replace(timeline(repository, n=4), previous=timeline(repository, n=3).id),
+    ]
+    assert in_order([second, first]) == [first, second]
+    assert sorted(one.id for one in in_order(loop)) == sorted(one.id for one in loop)
 
 
 def test_a_timeline_is_never_written_over_another(repository: Repository) -> None:

@@ -250,6 +250,7 @@ def test_a_clock_that_is_set_back_by_much_begins_a_new_timeline(setting: Setting
     insert(service, 1)
     with pytest.raises(Lost, match="clock"):
         follower.look()
+    assert [commit.number for commit in commits(follower, setting)] == [1, 2, 3]
     follower.begin(watched_until_us=follower.looked_us)
     assert follower.standing.timeline.id != old.id and "set back by 7" in follower.standing.timeline.reason
     assert follower.standing.timeline.created_at < old.created_at
