@@ -2,7 +2,7 @@
 
 All segments from the base to the commit must be there and follow one another before anything is written. Then they are
 read newest first, so of every page one version is written, and of every segment only the blocks that are still needed
-are opened. Memory is bounded by one segment of 64 MiB, as much read ahead, and a bit per page.
+are opened. Memory is bounded by one segment (64 MiB), 16 MiB read ahead, and a bit per page.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from continuum_tasks.segment.rules import check_follows
 from continuum_tasks.timelines import read_index, read_segment
 
 N_READERS = 8  # most segments are small: over S3 latency, not bandwidth, decides how long reading them takes
-AHEAD_BYTES = 64 * 1024**2
+AHEAD_BYTES = 16 * 1024**2
 ATTEMPTS = 3  # compaction may replace segments under a restore that runs for long
 
 
