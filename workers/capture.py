@@ -67,6 +67,7 @@ def place_of(runtime: Runtime) -> Place:
         host=config.host,
         worker=worker_id(config.host),
         directory=config.state_dir / CAPTURE,
+        temp_dir=config.temp_dir,
         backup=config.backup,
         capture=config.capture,
         clock=runtime.site.clock,

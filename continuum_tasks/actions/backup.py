@@ -15,7 +15,7 @@ from pathlib import Path
 
 from continuum_tasks import __version__, failpoints
 from continuum_tasks.actions import anomalies, captured, digests, measure, position, profile
-from continuum_tasks.actions.draft import Draft, Request, check_there, choose, draft
+from continuum_tasks.actions.draft import Chosen, Draft, Request, check_there, choose, draft
 from continuum_tasks.actions.examine import Examined, examining
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.profile import timed
@@ -60,14 +60,12 @@ def run(
         monotonic = site.clock.monotonic
         source = inspect(request.database.path)
         yield Progress(phase="stage", total_bytes=source.size_bytes, note=_of_source(source))
-        chosen = choose(request, source.page_size, scratch, repository=repository, site=site)
-        taken = yield from captured.take(request, chosen, scratch, repository=repository, site=site)
+        taken = yield from captured.take(request, scratch, repository=repository, site=site)
         with _ready(taken, _Staging(source=source, request=request, scratch=scratch), repository, site, costs) as ready:
             failpoints.reach("create.staged")
             staged = ready.staged
             with timed("plan", costs, n_bytes=0, monotonic=monotonic):
-                if staged.page_size != chosen.page_size:  # VACUUM changed it in between
-                    chosen = choose(request, staged.page_size, scratch, repository=repository, site=site)
+                chosen = ready.chosen or choose(request, staged.page_size, scratch, repository=repository, site=site)
                 drafted = draft(request, staged, chosen, repository=repository, site=site)
             ending.enter_context(released(drafted.id, repository=repository))
             with taken_back(drafted, lock, repository=repository):
@@ -106,12 +104,16 @@ class _Staging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ready:
-    """A state to be stored: where it stands on a timeline, how it is examined, and what the manifest says of that."""
+    """A state to be stored: where it stands on a timeline, how it is examined, and what the manifest says of that.
+
+    `chosen` is what it builds on, where that was decided before it was put together.
+    """
 
     staged: Staged
     position: Position | None
     examine: Callable[[], Examined]
     checked: str
+    chosen: Chosen | None = None
 
 
 @contextmanager
@@ -120,15 +122,25 @@ def _ready(
 ) -> Iterator[_Ready]:
     """Give what was captured, or stage a copy of the database and have it examined meanwhile."""
     request = what.request
+    if taken is not None and taken.staged.digests is None:
+        with _examined(taken.staged, taken.position, request, site=site) as ready:
+            yield ready
+        return
     if taken is not None:
         examine = partial(captured.examined, request)
-        yield _Ready(staged=taken.staged, position=taken.position, examine=examine, checked="none")
+        yield _Ready(staged=taken.staged, position=taken.position, examine=examine, checked="none", chosen=taken.chosen)
         return
     begun = position.begin(request.database, repository.name, site=site)
     with _staged(what.source, request, what.scratch, site=site, costs=costs) as staged:
         stands = position.settle(begun, request.database, staged, site=site)
-        with examining(staged, request.database, monotonic=site.clock.monotonic) as found:
-            yield _Ready(staged=staged, position=stands, examine=found.result, checked=str(request.database.check))
+        with _examined(staged, stands, request, site=site) as ready:
+            yield ready
+
+
+@contextmanager
+def _examined(staged: Staged, stands: Position | None, request: Request, *, site: Site) -> Iterator[_Ready]:
+    with examining(staged, request.database, monotonic=site.clock.monotonic) as found:
+        yield _Ready(staged=staged, position=stands, examine=found.result, checked=str(request.database.check))
 
 
 @contextmanager

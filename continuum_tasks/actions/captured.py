@@ -16,14 +16,16 @@ import apsw
 
 from continuum_tasks.actions import position
 from continuum_tasks.actions.commits import CommitRef
-from continuum_tasks.actions.draft import Chosen, Request
+from continuum_tasks.actions.draft import Chosen, Request, choose
 from continuum_tasks.actions.examine import Examined
 from continuum_tasks.actions.fetch import EXPECTED
 from continuum_tasks.actions.replay import Replay, prepare, replay
 from continuum_tasks.actions.site import Site
+from continuum_tasks.capture import base, standing
+from continuum_tasks.capture.place import CAPTURE
 from continuum_tasks.capture.status import Status
 from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectMissing, SourceError
-from continuum_tasks.model import Backup, Position, Progress
+from continuum_tasks.model import Backup, Position, Progress, Strategy
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite import live
 from continuum_tasks.sqlite.snapshot import Staged
@@ -31,24 +33,29 @@ from continuum_tasks.sqlite.snapshot import Staged
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A state that was put together, and where it stands."""
+    """A state that was put together, or copied by capture, and where it stands; what it builds on if that is decided."""
 
     staged: Staged
+    chosen: Chosen | None
     position: Position
 
 
-def take(
-    request: Request, chosen: Chosen, scratch: Path, *, repository: Repository, site: Site
-) -> Generator[Progress, None, Taken | None]:
+def take(request: Request, scratch: Path, *, repository: Repository, site: Site) -> Generator[Progress, None, Taken | None]:
     """Put the newest captured state together; None where the database has to be read.
 
-    That is: no parent, one that stands on another timeline, a hole since, capture that does not run or is behind its storage.
+    That is: a full, no parent, one that stands on another timeline, a hole since, capture that does not run or cannot ship.
     """
-    parent, digests = chosen.choice.parent, chosen.parent_digests
-    if parent is None or digests is None or parent.position is None:
-        return None
     begun = position.begin(request.database, repository.name, site=site)
-    if begun is None or begun.timeline != parent.position.timeline:
+    begins = None if begun is None else _beginning(begun, request, site=site)
+    if begins is not None:
+        yield Progress(phase="stage", note=f"the state at commit {begins.position.commit}, as capture has copied it")
+        return begins
+    page_size = None if begun is None else _page_size(request, site=site)
+    if begun is None or page_size is None or request.strategy is Strategy.FULL:
+        return None
+    chosen = choose(request, page_size, scratch, repository=repository, site=site)
+    parent = chosen.choice.parent
+    if parent is None or parent.position is None or parent.position.timeline != begun.timeline:
         return None
     status = _durable(begun, request, site=site)
     if status is None or status.durable_commit < parent.position.settled:
@@ -57,7 +64,32 @@ def take(
     if prepared is None:
         return None
     yield Progress(phase="stage", note=f"commits up to {prepared.commit.number} as they were captured: the source is not read")
-    return (yield from _assembled(prepared, parent, digests, scratch, repository=repository))
+    return (yield from _assembled(prepared, chosen, scratch, repository=repository))
+
+
+def _beginning(begun: position.Begun, request: Request, *, site: Site) -> Taken | None:
+    """Return the copy of the state that the timeline, or what follows its last hole, begins with, while no backup is of it."""
+    directory = site.state_dir / CAPTURE / request.database.name
+    found, stands = base.read_base(directory), standing.load(directory)
+    if found is None or stands is None or found.timeline != begun.timeline or found.commit != stands.base_after:
+        return None
+    staged = Staged(
+        path=Path(found.path),
+        page_size=found.page_size,
+        n_pages=found.n_pages,
+        taken_at=datetime.fromtimestamp(found.observed_us / 1_000_000, UTC),
+        journal_mode="wal",
+        sqlite_version=apsw.sqlite_lib_version(),
+        damaged=(),
+    )
+    at = Position(timeline=found.timeline, commit=found.commit, settled=found.commit)
+    return Taken(staged=staged, chosen=None, position=at)
+
+
+def _page_size(request: Request, *, site: Site) -> int | None:
+    """Return the page size (bytes) of what is captured, None when that is not known."""
+    found = standing.load(site.state_dir / CAPTURE / request.database.name)
+    return None if found is None else found.timeline.page_size
 
 
 def examined(request: Request) -> Examined:
@@ -90,12 +122,11 @@ def _prepared(wanted: CommitRef, parent: Backup, *, repository: Repository) -> R
         return None  # a hole since, or segments that are gone: reading the database needs none of them
 
 
-def _assembled(
-    prepared: Replay, parent: Backup, digests: Path, scratch: Path, *, repository: Repository
-) -> Generator[Progress, None, Taken]:
+def _assembled(prepared: Replay, chosen: Chosen, scratch: Path, *, repository: Repository) -> Generator[Progress, None, Taken]:
+    assert chosen.parent_digests is not None
     work, target = scratch / "captured", scratch / "captured.db"
     work.mkdir(mode=0o700)
-    shutil.copyfile(digests, work / EXPECTED)
+    shutil.copyfile(chosen.parent_digests, work / EXPECTED)
     with target.open("xb"):
         target.chmod(0o600)
     if prepared.pieces:
@@ -103,7 +134,7 @@ def _assembled(
     commit = prepared.commit
     staged = Staged(
         path=target,
-        page_size=parent.page_size,
+        page_size=prepared.timeline.page_size,
         n_pages=prepared.commit.n_pages,
         taken_at=datetime.fromtimestamp(commit.observed_us / 1_000_000, UTC),
         journal_mode="wal",
@@ -112,4 +143,4 @@ def _assembled(
         digests=work / EXPECTED,
     )
     stands = Position(timeline=prepared.timeline.id, commit=commit.number, settled=commit.number)
-    return Taken(staged=staged, position=stands)
+    return Taken(staged=staged, chosen=chosen, position=stands)

@@ -12,7 +12,10 @@ from continuum_tasks.capture.status import STATUS, Heartbeat, State, Status, rea
 from continuum_tasks.config import Config, DatabaseConfig
 
 SILENT_SECONDS = 60.0  # twelve heartbeats: also a process that this one cannot see by its number, as in another container
-NEW_TIMELINE = "; `continuum backup create --strategy continuous` begins a timeline of its own for it here"
+NEW_TIMELINE = (
+    "; another host, perhaps a clone of this one, captures it: stop one of them;"
+    " here `continuum backup create --strategy continuous` begins a new timeline"
+)
 NO_PROCESS = "no process captures on this host"
 
 

@@ -8,11 +8,13 @@ wholly captured can be begun anew. No gap is possible, whichever slot SQLite giv
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from continuum_tasks.capture import firstpage, leftover, walfile
 from continuum_tasks.capture import standing as standings
+from continuum_tasks.capture.base import Base, BaseCopy
 from continuum_tasks.capture.beginning import Beginning, data_key, new_standing, seal
 from continuum_tasks.capture.files import make_directory
 from continuum_tasks.capture.pending import Pending
@@ -67,6 +69,8 @@ class Follower:
         self._pending = Pending()
         self._mark = Mark(salts="", frame=0, checksum=(0, 0))
         self._key: bytes | None = None
+        name = f"capture-{hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]}.db"
+        self.base = BaseCopy(self.directory, place.temp_dir / name)
 
     @property
     def pending_bytes(self) -> int:
@@ -109,7 +113,7 @@ class Follower:
             raise Lost("the database file was replaced")
         if self._behind_seconds(self.looked_us) > MAX_BEHIND_SECONDS:
             raise Lost("the clock was set back")
-        index = walfile.read_index(self.source, pause=self._place.pause)
+        index = self._index()
         before = self.last_commit
         observed_us, unseen_us = self._seen()
         if index.salts.hex() != self._mark.salts:  # what was in the old log is captured: a pin was held all the time
@@ -202,7 +206,7 @@ class Follower:
         self.holds, self._pending, self._seen_at = False, Pending(), []
 
     def _begin(self, watched_until_us: int) -> Judgement:
-        index = walfile.read_index(self.source, pause=self._place.pause)
+        index = self._index()
         found = self._found(index)
         judgement = judge(self._stood(), found)
         self._looked, self.looked_us = self._place.clock.monotonic(), self._place.now_us()
@@ -252,7 +256,8 @@ class Follower:
         """Begin with the state that is there now, under the pin: its page 1 and how long it is."""
         assert self.standing is not None
         page_size, self.standing = self.standing.timeline.page_size, replace(self.standing, stamp=self.source.stamp())
-        index, page = self._first_page(page_size)
+        held = self.base.hold(self.source.path, self._index)
+        index, page = self._first_page(page_size, held)
         observed_us = max(self._place.now_us(), self.standing.observed_us, watched_until_us)
         since_us = observed_us if not self.standing.commit else max(watched_until_us, self.standing.observed_us)
         commit = Commit(
@@ -266,24 +271,40 @@ class Follower:
             resumed=True,
         )
         self._pending.resume(commit, page, reason=reason)
+        if index is not held:
+            self.base.close()
+        else:
+            base = Base(
+                timeline=self.standing.timeline.id,
+                commit=commit.number,
+                path=str(self.base.path),
+                page_size=page_size,
+                n_pages=commit.n_pages,
+                observed_us=observed_us,
+            )
+            self.base.begin(base, page)
         self.n_holes += self.standing.commit > 0
         checksum = index.checksum if index.max_frame else (0, 0)
         self._mark = Mark(salts=index.salts.hex(), frame=index.max_frame, checksum=checksum)
         self.looked_us, self._looked = observed_us, self._place.clock.monotonic()
         self.flush()
 
-    def _first_page(self, page_size: int) -> tuple[IndexHeader, bytes]:
+    def _index(self) -> IndexHeader:
+        return walfile.read_index(self.source, pause=self._place.pause)
+
+    def _first_page(self, page_size: int, held: IndexHeader | None) -> tuple[IndexHeader, bytes]:
+        """Return the state to begin with, the one that is held for a copy if there is, and its page 1."""
         for _ in range(walfile.N_LOOKS):
-            index = walfile.read_index(self.source, pause=self._place.pause)
+            index = held or self._index()
             header = walfile.read_header(self.source) if index.max_frame else None
             try:
                 page = walfile.first_page(self.source, header, until=index.max_frame, page_size=page_size)
             except (ValueError, FileNotFoundError):
                 self._place.pause()
                 continue
-            again = walfile.read_index(self.source, pause=self._place.pause)
-            if again.salts == index.salts:  # the log was not begun anew while we read it
+            if self._index().salts == index.salts:  # the log was not begun anew while we read it
                 return index, page
+            held = None
         raise SourceBusy(f"{self.source.path}: page 1 cannot be read", hint="capture tries again by itself")
 
     def _read(self, index: IndexHeader, observed_us: int, unseen_us: int) -> None:

@@ -6,6 +6,7 @@ It is run as `python -m continuum_tasks.capture.pinner` and obeys one JSON objec
 
     {"do": "pin", "path": ..., "id": n}     begin a read transaction; the answer says the journal mode: only wal is held
     {"do": "drop", "id": n}                 end it
+    {"do": "copy", "to": ...}               copy what the newest pin sees to this private file
     {"do": "still", "path": ...}            take the write lock and pin: nobody commits until "go"; nothing is written
     {"do": "go"}                            let it go
     {"do": "advance", "path": ..., "from": m, "id": n}
@@ -26,6 +27,7 @@ from urllib.parse import quote
 import apsw
 
 BUSY_MILLISECONDS = 200
+_STEP_PAGES = 4096
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:
@@ -58,6 +60,8 @@ def _obey(request: dict[str, object], pins: dict[int, apsw.Connection]) -> dict[
         if connection is not None:
             connection.close()
         return {}
+    if request["do"] == "copy":
+        return _copy(pins[max(pins)], str(request["to"]))
     path = Path(str(request["path"]))
     if request["do"] == "advance":
         return _advance(path, request, pins)
@@ -78,6 +82,18 @@ def _pin(path: Path) -> tuple[apsw.Connection, str]:
     except apsw.Error:
         connection.close()
         raise
+
+
+def _copy(pinned: apsw.Connection, to: str) -> dict[str, object]:
+    copy = apsw.Connection(to, flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        copy.execute("PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF").fetchall()  # after a crash it is thrown away
+        with copy.backup("main", pinned, "main") as backup:
+            while not backup.done:
+                backup.step(_STEP_PAGES)
+    finally:
+        copy.close()
+    return {}
 
 
 def _advance(path: Path, request: dict[str, object], pins: dict[int, apsw.Connection]) -> dict[str, object]:

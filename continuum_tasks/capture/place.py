@@ -22,6 +22,7 @@ class Place:
     host: str
     worker: str
     directory: Path
+    temp_dir: Path
     backup: BackupSettings
     capture: CaptureSettings
     clock: Clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from continuum_tasks.capture.status import State, Status, read_status, write_sta
 from continuum_tasks.capture.walfile import TransactionTooLarge
 from continuum_tasks.errors import ContinuumError, Fenced, NoSpace, StorageError
 
+_log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
 SAY_SECONDS = 0.5  # between two statuses while nothing but figures changes
@@ -94,6 +96,8 @@ class Watch:
             waits.append(shipping)
         if self._needs.busy:
             waits.append(0.5)
+        if self._follower.base.busy:
+            waits.append(0.1)
         return max(0.0, min(waits))
 
     def lost_pins(self) -> None:
@@ -112,6 +116,8 @@ class Watch:
                 detail = f"{detail}; {err}"
             self._watched_until_us = max(self._watched_until_us, self._follower.looked_us)
         self._needs.close()
+        if self._follower.base.busy:
+            self._follower.base.close()
         self._let_go()
         self._state, self._detail = State.STOPPED, detail
         write_status(self._follower.directory, self._status())
@@ -203,8 +209,12 @@ class Watch:
     def _ask(self) -> None:
         found = self._follower.standing
         if found is not None and found.base_after and self._follower.holds:
-            if self._needs.base(found):
+            problem = self._follower.base.step()
+            if problem is not None:
+                _log.warning("database %s: no exact copy to begin with: %s", self.wanted.database, problem)
+            if not self._follower.base.busy and self._needs.base(found):
                 self._follower.change(base_after=0)
+                self._follower.base.close()
         elif self._state is State.RUNNING:
             self._needs.compaction(self._courier.shipped.n_segments)
 

@@ -25,7 +25,7 @@ def pin(path: Path) -> apsw.Connection:
             connection.set_busy_timeout(2000)
             connection.execute("BEGIN")
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-        except RETRIED:
+        except (*RETRIED, apsw.ReadOnlyError):  # or somebody who may write has a killed writer's journal to roll back first
             if time.monotonic() > until:
                 raise
             time.sleep(0.002)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from continuum_tasks.config import Config, load_config
+from continuum_tasks.errors import BackupNotFound
 from continuum_tasks.keyring import generate_key
 from continuum_tasks.sample import oracle
 from tests.capture import crew
@@ -126,7 +127,10 @@ class Host:
         return (self.config.directory / "capture.log").read_text()
 
     def hashes_at(self, commits: Sequence[tuple[str, int]], target: Path) -> Iterator[str]:
-        """Restore each (timeline, commit number) by the command line in one process; yield the logical hash of each."""
+        """Restore each (timeline, commit number) by the command line in one process; yield the logical hash of each.
+
+        Empty for one that is refused because no backup stands between it and the hole before it.
+        """
         words = [sys.executable, "-m", "tests.capture.restores"]
         with subprocess.Popen(
             words,
@@ -141,9 +145,10 @@ class Host:
             for timeline, number in commits:
                 process.stdin.write(f"{timeline} {number} {target}\n")
                 process.stdin.flush()
-                assert (answer := process.stdout.readline()) == "0\n", f"commit {number} of {timeline}: {answer}"
-                yield oracle.logical_hash(target).sha256
-                target.unlink()
+                answer = process.stdout.readline().strip()
+                assert answer in ("0", str(BackupNotFound.exit_code)), f"commit {number} of {timeline}: {answer}"
+                yield oracle.logical_hash(target).sha256 if answer == "0" else ""
+                target.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

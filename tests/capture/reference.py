@@ -82,9 +82,12 @@ class _Capturer:
         if head is None or head.salts != shm.salts or at >= shm.n_frames:
             return None
         size = rawwal.FRAME_HEADER + head.page_size
-        with self._wal.open("rb") as wal:
-            wal.seek(rawwal.WAL_HEADER + at * size)
-            raw = wal.read((shm.n_frames - at) * size)
+        try:
+            with self._wal.open("rb") as wal:
+                wal.seek(rawwal.WAL_HEADER + at * size)
+                raw = wal.read((shm.n_frames - at) * size)
+        except FileNotFoundError:
+            return None
         if len(raw) < (shm.n_frames - at) * size or rawwal.read_wal_head(self._wal) != head:
             return None
         frames = [rawwal.parse_frame(raw[start : start + rawwal.FRAME_HEADER]) for start in range(0, len(raw), size)]

@@ -6,13 +6,15 @@ Each is answered by the exit code: a process per restore would spend most of its
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+from pathlib import Path
 
 from continuum_tasks.cli.main import run
 
 if __name__ == "__main__":
     for line in sys.stdin:
         timeline, number, target = line.split()
-        with contextlib.redirect_stdout(sys.stderr):
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             code = run(["backup", "restore", "--commit", number, "--timeline", timeline, "--target", target, "--local"])
         print(code, flush=True)

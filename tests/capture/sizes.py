@@ -6,9 +6,9 @@ import os
 
 FULL = os.environ.get("CONTINUUM_CAPTURE_PROOF", "") == "full"
 
-STRESS_SECONDS = 60.0 if FULL else 7.0
+STRESS_SECONDS = 60.0 if FULL else 5.0
 N_SAMPLES = 200 if FULL else 15  # commits restored after each stress run
-N_COMMITS = 100_000 if FULL else 3_000  # of the long history
-N_RESTORES = 1_000 if FULL else 25  # of its commits
-LAG_SECONDS = 60.0 if FULL else 12.0
-IDLE_SECONDS = 600.0 if FULL else 12.0
+N_COMMITS = 100_000 if FULL else 2_000  # of the long history
+N_RESTORES = 1_000 if FULL else 15  # of its commits
+LAG_SECONDS = 60.0 if FULL else 8.0
+IDLE_SECONDS = 600.0 if FULL else 8.0

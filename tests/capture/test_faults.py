@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -166,14 +167,20 @@ def test_a_page_size_changed_while_the_agent_is_down_begins_a_new_timeline(host:
     assert [(one.number, one.n) for one in stored if one.timeline == timelines[1]] == [(1, 3), (2, 4), (3, 5)]
 
 
-def test_a_clock_that_steps_back_never_makes_a_commit_older_than_its_predecessor(host: Host) -> None:
-    """The process takes its clock as an argument: here it is one that follows the offset (seconds) written in a file."""
+@pytest.mark.parametrize(("step_seconds", "most_timelines"), [(-30, 1), (-3600, 3)])
+def test_a_clock_that_steps_back_never_makes_a_commit_older_than_its_predecessor_on_a_timeline(
+    host: Host, step_seconds: int, most_timelines: int
+) -> None:
+    """The process takes its clock as an argument: here it is one that follows the offset (seconds) written in a file.
+
+    A new timeline may begin when it steps far; what is in none was committed between the end of one and the start of the next.
+    """
     offset = host.config.directory / "clock-offset"
     offset.write_text("0")
     with service(host.database) as busy, host.captured(module="tests.capture.stepping") as agent:
         busy.tell("hold")
         await_captured(host, busy.commit(3))
-        offset.write_text("-3600")
+        offset.write_text(str(step_seconds))
         await_captured(host, busy.commit(3))
         agent.kill()
         agent.restart()  # what it said before must hold after a restart too
@@ -183,9 +190,17 @@ def test_a_clock_that_steps_back_never_makes_a_commit_older_than_its_predecessor
         last = busy.commit(2)
         stored = await_captured(host, last)
         agent.terminate()
-    times = [one.observed_us for one in stored]
-    assert times == sorted(times)
-    assert _numbers(stored) == [*range(last + 1)]
-    assert all(one.unseen_us >= 0 for one in stored)
+    timelines = [[one for one in stored if one.timeline == name] for name in {one.timeline for one in stored}]
+    timelines.sort(key=lambda line: line[0].n)  # by what they hold: by the clock the later one may have begun earlier
+    for line in timelines:
+        assert [one.observed_us for one in line] == sorted(one.observed_us for one in line)
+        assert _numbers(line) == [*range(line[0].n, line[-1].n + 1)]
+        assert not any(one.resumed for one in line[1:])
+        assert all(one.unseen_us >= 0 for one in line)
+    assert all(later[0].resumed and later[0].n > earlier[-1].n for earlier, later in pairwise(timelines))
+    assert timelines[0][0].n == 0
+    assert len(timelines) <= most_timelines
+    newest = timelines[-1][-1]
+    assert newest.n == last
     now = datetime.now(UTC)
-    assert now - timedelta(minutes=5) < datetime.fromtimestamp(times[-1] / 1e6, UTC) <= now  # and it finds back
+    assert now - timedelta(minutes=5) < datetime.fromtimestamp(newest.observed_us / 1e6, UTC) <= now  # and it finds back

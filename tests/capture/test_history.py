@@ -84,7 +84,8 @@ def test_the_commit_of_a_deletion_is_found_and_the_state_one_commit_earlier_rest
         await_captured(host, 26)
         agent.terminate()
 
-    listed = host.continuum(*("backup", "history", "--around", noticed.isoformat(), "--limit", 20, "--format", "json")).json()
+    words = ("backup", "history", "--around", noticed.isoformat(), "--limit", 20, "--format", "json")
+    listed = host.continuum(*words).json()["commits"]
     deletion = next(
         entry
         for entry in sorted(listed, key=lambda entry: int(entry["number"]))

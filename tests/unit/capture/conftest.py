@@ -47,7 +47,8 @@ class Setting:
     def follower(self, **capture: int) -> Follower:
         """Return a capture of the database; what was captured before is found on the disk."""
         place = replace(self.place, capture=replace(self.place.capture, **capture))
-        return Follower("memory", "here", self.path, pins=self.pins, place=place)
+        self.followers.append(Follower("memory", "here", self.path, pins=self.pins, place=place))
+        return self.followers[-1]
 
 
 @pytest.fixture
@@ -60,6 +61,7 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
         host="h1",
         worker=worker_id("h1"),
         directory=tmp_path / "state" / "capture",
+        temp_dir=tmp_path / "temp",
         backup=BackupSettings(encryption_key_id="k"),
         capture=CaptureSettings(),
         clock=Clock(now=clock.now, monotonic=time.monotonic),
@@ -69,10 +71,13 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
     )
     pins = Pins()
     pins.start()
+    setting = Setting(path=path, storage=storage, place=place, time=clock, pins=pins)
     try:
-        yield Setting(path=path, storage=storage, place=place, time=clock, pins=pins)
+        yield setting
     finally:
         pins.close()
+        for follower in setting.followers:
+            follower.base.close()
 
 
 @pytest.fixture

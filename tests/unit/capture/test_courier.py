@@ -76,9 +76,8 @@ def test_a_second_writer_is_fenced_off(setting: Setting, service: Service, tmp_p
         "memory", "here", setting.path, pins=setting.pins, place=replace(setting.place, directory=tmp_path / "clone")
     )
     (clone.directory / "standing.json").write_bytes((follower.directory / "standing.json").read_bytes())
-    clone = Follower(
-        "memory", "here", setting.path, pins=setting.pins, place=replace(setting.place, directory=tmp_path / "clone")
-    )
+    setting.place = replace(setting.place, directory=tmp_path / "clone")
+    clone = setting.follower()
     clone.begin(watched_until_us=0)
     insert(service, 1)
     follower.rotate()

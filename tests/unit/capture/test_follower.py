@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from continuum_tasks.capture.base import read_base
 from continuum_tasks.capture.beginning import data_key
 from continuum_tasks.capture.follower import Follower, Lost
 from continuum_tasks.capture.pins import PinsLost
@@ -18,12 +20,16 @@ from continuum_tasks.segment.reader import OpenedSegment, open_segment
 from continuum_tasks.timelines import segment_context
 from tests.unit.capture.conftest import Setting
 from tests.unit.capture.service import Service, make, serving
+from tests.unit.sqlite.other import sql
 
 
 def begun(setting: Setting, **capture: int) -> Follower:
     follower = setting.follower(**capture)
     judgement = follower.begin(watched_until_us=0)
     assert judgement is not None and follower.holds
+    while follower.base.busy:
+        assert follower.base.step() is None
+        time.sleep(0.01)
     return follower
 
 
@@ -172,6 +178,27 @@ def test_a_database_that_nobody_wrote_to_has_no_hole_after_a_restart(setting: Se
     again = setting.follower()
     judgement = again.begin(watched_until_us=0)
     assert judgement is not None and judgement.verdict is Verdict.GO_ON
+
+
+def test_the_copy_to_begin_with_is_the_database_to_the_byte_while_others_commit(setting: Setting, service: Service) -> None:
+    insert(service, 30)
+    follower = setting.follower()
+    follower.begin(watched_until_us=0)
+    insert(service, 30)
+    while follower.base.busy:
+        assert follower.base.step() is None
+        time.sleep(0.01)
+    found = read_base(follower.directory)
+    assert found is not None and found.commit == 1
+    service.process.kill()
+    copies = [setting.path.with_name(f"replayed.db{suffix}") for suffix in ("", "-wal")]
+    for copy, suffix in zip(copies, ("", "-wal"), strict=True):
+        copy.write_bytes(setting.path.with_name(f"memory.db{suffix}").read_bytes())
+    assert follower.standing is not None
+    with copies[1].open("r+b") as log:
+        log.truncate(32 + follower.standing.mark.frame * (24 + 4096))
+    sql(copies[0], "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert Path(found.path).read_bytes() == copies[0].read_bytes()
 
 
 def test_a_file_that_was_put_in_its_place_begins_a_new_timeline(setting: Setting, service: Service, tmp_path: Path) -> None:
