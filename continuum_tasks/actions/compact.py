@@ -158,9 +158,10 @@ class _Work:
 
 
 def _timelines(work: _Work) -> list[Timeline]:
+    """Return this host's; what another one captures is its own to merge."""
     found = read_timelines(work.repository, work.request.database)
     work.n_requests += 1 + len(found)
-    return found
+    return [timeline for timeline in found if timeline.host == work.site.host]
 
 
 def _listed(timeline: Timeline, work: _Work) -> tuple[SegmentRef, ...]:

@@ -2,14 +2,16 @@
 
 All segments from the base to the commit must be there and follow one another before anything is written. Then they are
 read newest first, so of every page one version is written, and of every segment only the blocks that are still needed
-are opened. Memory is bounded by one segment and a bit per page.
+are opened. Memory is bounded by one segment (64 MiB), 16 MiB read ahead, and a bit per page.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +26,13 @@ from continuum_tasks.model import Backup, Commit, Position, Progress, Timeline
 from continuum_tasks.plan.segments import SegmentRef, holes_in
 from continuum_tasks.plan.timeline import check_base
 from continuum_tasks.repository import Repository
+from continuum_tasks.segment.head import SegmentHead
 from continuum_tasks.segment.reader import OpenedSegment
 from continuum_tasks.segment.rules import check_follows
-from continuum_tasks.timelines import read_segment
+from continuum_tasks.timelines import read_index, read_segment
 
+N_READERS = 8  # most segments are small: over S3 latency, not bandwidth, decides how long reading them takes
+AHEAD_BYTES = 16 * 1024**2
 ATTEMPTS = 3  # compaction may replace segments under a restore that runs for long
 
 
@@ -134,14 +139,25 @@ def _pieces(log: Log, indexes: range) -> tuple[tuple[Piece, ...], list[int]]:
     pieces: list[Piece] = []
     resumed: list[int] = []
     previous = None
-    for index in indexes:
-        head = log.head(index)
+    for ref, head in _heads(log, indexes):
         if previous is not None:
             check_follows(previous, head)
         resumed += [commit.number for commit in head.commits if commit.resumed]
-        pieces.append(Piece(ref=log.refs[index], before=head.before, after=head.after))
+        pieces.append(Piece(ref=ref, before=head.before, after=head.after))
         previous = head
     return tuple(pieces), resumed
+
+
+def _heads(log: Log, indexes: range) -> Iterator[tuple[SegmentRef, SegmentHead]]:
+    """Read what segments say of themselves, a few at a time."""
+
+    def read(ref: SegmentRef) -> SegmentHead:
+        return read_index(log.repository, log.timeline, ref).head
+
+    with ThreadPoolExecutor(N_READERS) as pool:
+        for start in range(indexes.start, indexes.stop, N_READERS):
+            refs = log.refs[start : min(start + N_READERS, indexes.stop)]
+            yield from zip(refs, pool.map(read, refs), strict=True)
 
 
 def _write(wanted: Replay, target: Path, work: Path, *, repository: Repository) -> Generator[Progress, None, int]:
@@ -154,8 +170,7 @@ def _write(wanted: Replay, target: Path, work: Path, *, repository: Repository) 
     fetched = 0
     yield Progress(phase="replay", total_bytes=wanted.fetch_bytes)
     with opened_for_writing(str(target)) as descriptor, _mapped(expected) as sums:
-        for number, piece in enumerate(reversed(wanted.pieces), 1):
-            segment = _same(read_segment(repository, wanted.timeline, piece.ref), piece)
+        for number, (piece, segment) in enumerate(_newest_first(wanted, repository), 1):
             for pgno, page, digest in _needed(segment, wanted, written):
                 write_at(descriptor, page, (pgno - 1) * page_size, str(target))
                 sums[(pgno - 1) * DIGEST_BYTES : pgno * DIGEST_BYTES] = digest
@@ -165,6 +180,25 @@ def _write(wanted: Replay, target: Path, work: Path, *, repository: Repository) 
         for pgno in _never_written(wanted, written):
             sums[(pgno - 1) * DIGEST_BYTES : pgno * DIGEST_BYTES] = page_digest(bytes(page_size))
     return fetched
+
+
+def _newest_first(wanted: Replay, repository: Repository) -> Iterator[tuple[Piece, OpenedSegment]]:
+    """Read the segments whole, newest first, some ahead of the one that is being written."""
+
+    def read(piece: Piece) -> OpenedSegment:
+        return _same(read_segment(repository, wanted.timeline, piece.ref), piece)
+
+    waiting: deque[tuple[Piece, Future[OpenedSegment]]] = deque()
+    left = deque(reversed(wanted.pieces))
+    n_bytes = 0
+    with ThreadPoolExecutor(N_READERS) as pool:
+        while left or waiting:
+            while left and len(waiting) < N_READERS and (not waiting or n_bytes + left[0].ref.size_bytes <= AHEAD_BYTES):
+                n_bytes += left[0].ref.size_bytes
+                waiting.append((left[0], pool.submit(read, left.popleft())))
+            piece, future = waiting.popleft()
+            n_bytes -= piece.ref.size_bytes
+            yield piece, future.result()
 
 
 def _needed(segment: OpenedSegment, wanted: Replay, written: bytearray) -> Iterator[tuple[int, memoryview, bytes]]:
