@@ -21,7 +21,7 @@ from continuum_tasks.actions.examine import Examined
 from continuum_tasks.actions.fetch import EXPECTED
 from continuum_tasks.actions.replay import Replay, prepare, replay
 from continuum_tasks.actions.site import Site
-from continuum_tasks.capture import base, standing
+from continuum_tasks.capture import basecopy, standing
 from continuum_tasks.capture.place import CAPTURE
 from continuum_tasks.capture.status import Status
 from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectMissing, SourceError
@@ -70,7 +70,7 @@ def take(request: Request, scratch: Path, *, repository: Repository, site: Site)
 def _beginning(begun: position.Begun, request: Request, *, site: Site) -> Taken | None:
     """Return the copy of the state that the timeline, or what follows its last hole, begins with, while no backup is of it."""
     directory = site.state_dir / CAPTURE / request.database.name
-    found, stands = base.read_base(directory), standing.load(directory)
+    found, stands = basecopy.read_base(directory), standing.load(directory)
     if found is None or stands is None or found.timeline != begun.timeline or found.commit != stands.base_after:
         return None
     staged = Staged(

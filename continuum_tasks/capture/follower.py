@@ -15,7 +15,7 @@ from pathlib import Path
 
 from continuum_tasks.capture import firstpage, holes, leftover, walfile
 from continuum_tasks.capture import standing as standings
-from continuum_tasks.capture.base import Base, BaseCopy
+from continuum_tasks.capture.basecopy import Base, BaseCopy
 from continuum_tasks.capture.beginning import Beginning, data_key, new_standing, seal
 from continuum_tasks.capture.files import make_directory
 from continuum_tasks.capture.pending import Pending
@@ -102,10 +102,10 @@ class Follower:
             return None
         try:
             judgement = self._begin(watched_until_us)
-        except BaseException:
-            self.let_go()
-            raise
-        self.holds = True
+            self.holds = True
+        finally:
+            if not self.holds:
+                self.let_go()
         return judgement
 
     def look(self) -> int:

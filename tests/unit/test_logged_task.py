@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 
 from continuum_tasks.errors import TargetExists
-from continuum_tasks.tasks.base import LoggedTask
+from continuum_tasks.tasks.logged import LoggedTask
 
 
 def log_of(error: Exception, caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.capture.base import read_base
+from continuum_tasks.capture.basecopy import read_base
 from continuum_tasks.capture.beginning import data_key
 from continuum_tasks.capture.follower import Follower, Lost
 from continuum_tasks.capture.pins import PinsLost
