@@ -141,7 +141,7 @@ class Watch:
             self._storage_pause = min(2 * self._storage_pause, LONGEST_RETRY_SECONDS)
             self._wait(str(err), self._storage_pause)
             return
-        except (ContinuumError, Lost, FileNotFoundError) as err:
+        except (ContinuumError, Lost, OSError) as err:
             self._wait(str(err), RETRY_SECONDS)
             return
         self._storage_pause = RETRY_SECONDS
@@ -170,9 +170,10 @@ class Watch:
             self._lapse(str(err), 0.0)
         except TransactionTooLarge as err:
             self._give_up_log(str(err))
-        except (ContinuumError, FileNotFoundError) as err:  # NoSpace, SourceBusy: what is held stays held
+        except (ContinuumError, OSError) as err:  # NoSpace, SourceBusy: what is held stays held
             self._trouble = f"spool: {err}" if isinstance(err, NoSpace) else str(err)
         if self._follower.log_bytes > self._place.capture.wal_limit_bytes:
+            self._follower.base.close()
             self._lapse(f"the log has {self._follower.log_bytes} bytes, more than wal_limit_bytes: let go", LIMIT_PAUSE_SECONDS)
 
     def _is_rotation_due(self, now: float) -> bool:
@@ -191,6 +192,7 @@ class Watch:
                 self._follower.rotate()
             except (ContinuumError, Lost, TransactionTooLarge) as err:
                 self._detail = str(err)
+        self._follower.base.close()
         self._let_go()
         self._state, self._detail = State.RELEASED, "let go: a restore asked for it"
         self._retry_at = self._place.clock.monotonic() + 0.2
