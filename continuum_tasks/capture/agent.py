@@ -63,7 +63,7 @@ class Agent:
             self._step(watch, executor)
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
-            write_heartbeat(self._place.directory, Heartbeat(worker=self._place.worker, at_us=self._place.now_us()))
+            self._beat()
 
     def _step(self, watch: Watch, executor: ThreadPoolExecutor) -> None:
         try:
@@ -73,6 +73,15 @@ class Agent:
             for each in self._watches.values():
                 each.lost_pins()
             self._pins.start()
+        except ContinuumError as err:  # its files cannot be written: what is held stays held, and is tried again
+            self._warn(f"database {watch.wanted.database}: {err.message}")
+
+    def _beat(self) -> None:
+        """Say that this process is alive; where that cannot be written, others take it for stopped."""
+        try:
+            write_heartbeat(self._place.directory, Heartbeat(worker=self._place.worker, at_us=self._place.now_us()))
+        except ContinuumError as err:
+            self._warn(err.message)
 
     def _reconcile(self) -> None:
         """Begin with databases that are wanted now, and end the capture of those that are not."""
