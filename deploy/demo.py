@@ -53,6 +53,10 @@ def main() -> int:
         with _writer():
             time.sleep(1)
             _create("incremental")
+            _step("from now on each commit is captured: it can be restored by itself")
+            _continuum("backup", "create", "--strategy", "continuous")
+            time.sleep(2)
+        _undo_a_deletion()
         _show("what there is now", "backup", "list", "--verified-only")
     took = time.monotonic() - began
     console.print(f"\n[bold green]demo: success[/] in {took:.0f} s; look around in {PLACE.relative_to(ROOT)}/")
@@ -138,6 +142,34 @@ def _damage() -> int:
     if found == "ok":
         sys.exit("the damage did no harm: the demonstration would prove nothing")
     return last
+
+
+def _undo_a_deletion() -> None:
+    """Delete rows as somebody might in error, find that very commit, and restore the state one commit earlier."""
+    last = _newest_commit(after=0)
+    _step("somebody deletes all that the service had to say")
+    connection = sqlite3.connect(DATABASE)
+    with connection:
+        connection.execute("DELETE FROM auto_messages")
+    connection.close()
+    deleted = _newest_commit(after=last)
+    _continuum("backup", "history", "--limit", "4")
+    _step(f"the deletion is commit {deleted}: restore the state one commit earlier")
+    target = PLACE / "before-the-deletion.db"
+    _continuum("backup", "restore", "--commit", str(deleted - 1), "--target", str(target), "--verify", "--no-local")
+    _prove(target)
+
+
+def _newest_commit(*, after: int) -> int:
+    """Return the number of the newest commit in the storage once there is one after `after` and none more comes."""
+    found = [-1]
+    for _ in range(200):
+        listed = json.loads(_output("backup", "history", "--limit", "1", "--format", "json"))
+        found.append(int(listed["commits"][0]["number"]))
+        if found[-1] > after and found[-1] == found[-2]:
+            return found[-1]
+        time.sleep(1.2)
+    sys.exit(f"no commit after {after} came to the storage")
 
 
 def _prove(restored: Path) -> None:
