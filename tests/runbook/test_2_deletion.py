@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -79,3 +80,42 @@ def test_the_original_blocks_bring_back_a_dropped_table(host: Machine, backed_up
     assert "identical" in pasted.out
     assert host.sql("SELECT * FROM concept_evolution WHERE id <= 40 ORDER BY id") == before
     assert host.is_active("continuum")
+
+
+def test_our_block_for_captured_commits_brings_back_all_that_the_deletion_took(host: Machine) -> None:
+    """The operator finds the deletion's own commit, and what was written a moment before it comes back too."""
+    ask(host, "start", "continuum")
+    host.run("backup", "enable-wal", "memory", "--yes")
+    host.run("backup", "create", "--strategy", "continuous")
+    host.sql("INSERT INTO tenants VALUES ('late', 'Late', 'free', '{}', '2026')")
+    host.sql("DELETE FROM tenants WHERE tenant_id = 'late'")
+    missed_at = datetime.now(UTC)
+    _look, _recover, exact, _whole = blocks(OURS, SCENARIO)
+    steps = Block(headings=(), text=exact.text).steps()
+    with host.shell() as shell:
+        shell.paste(f'DELETION_TIME="{missed_at.isoformat()}"\nTABLE=tenants')
+        pasted = shell.paste(steps[1])
+        assert pasted.failed == (), pasted
+        last_good = deletion_of(host, missed_at) - 1
+        pasted = shell.paste(steps[2].replace("48209", str(last_good)))
+        assert pasted.failed == () and pasted.out.count("'late'") == 1, pasted
+        pasted = shell.paste(steps[3])
+        assert pasted.failed == (), pasted
+    assert host.sql("SELECT name FROM tenants WHERE tenant_id = 'late'") == [("Late",)]
+    assert host.is_active("continuum")
+    host.run("backup", "capture", "stop")
+
+
+def deletion_of(host: Machine, missed_at: datetime) -> int:
+    """Return the commit after which the row is gone, among the last ones before it was missed."""
+    until = missed_at + timedelta(seconds=1)  # a commit is observed a moment after it was made
+    for _ in range(300):
+        found = host.json("backup", "history", "--limit", "200")["commits"]
+        if found and datetime.fromisoformat(found[0]["observed_at"]) > until:
+            break
+        time.sleep(0.2)
+    numbers = sorted(one["number"] for one in found if datetime.fromisoformat(one["observed_at"]) <= until)[-60:]
+    for number in reversed(numbers):
+        if "'late'" in host.run("backup", "extract", "--commit", str(number), "--table", "tenants").out:
+            return int(number) + 1
+    raise AssertionError(f"none of the commits {numbers} has the row")
