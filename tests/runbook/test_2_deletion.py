@@ -109,7 +109,7 @@ def test_our_block_for_captured_commits_brings_back_all_that_the_deletion_took(h
 
 
 def deletion_of(host: Machine, missed_at: datetime, before: str) -> int:
-    """Return the commit after which `extract` no longer says what it said before, among the last ones before that was missed."""
+    """Return the first of the last commits after which `extract` does not say any more what it said `before`."""
     until = missed_at + timedelta(seconds=1)  # a commit is observed a moment after it was made
     for _ in range(300):
         found = host.json("backup", "history", "--limit", "200")["commits"]
