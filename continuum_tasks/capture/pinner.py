@@ -27,6 +27,7 @@ from urllib.parse import quote
 import apsw
 
 BUSY_MILLISECONDS = 200
+WAL_RESET_FIXED = 3_051_003  # older ones can corrupt a database when two checkpoints race: they are not let near one
 _STEP_PAGES = 4096
 
 
@@ -102,6 +103,8 @@ def _advance(path: Path, request: dict[str, object], pins: dict[int, apsw.Connec
     Until the new pin is there the old one keeps frames it does not see from being copied back. So when the new one gets slot 0,
     which takes that all frames are copied back, it sees no frame more; and in any other slot it keeps the log as it is.
     """
+    if apsw.SQLITE_VERSION_NUMBER < WAL_RESET_FIXED:
+        return {"whole": False, "pinned": False}
     connection = _open(path, "rw")
     try:
         connection.execute("PRAGMA schema_version").fetchall()  # before its first read it does not know of the log
