@@ -63,7 +63,13 @@ class Agent:
             self._step(watch, executor)
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
+            self._beat()
+
+    def _beat(self) -> None:
+        try:
             write_heartbeat(self._place.directory, Heartbeat(worker=self._place.worker, at_us=self._place.now_us()))
+        except ContinuumError as err:  # a full disk must not end what holds the logs
+            self._warn(err.message)
 
     def _step(self, watch: Watch, executor: ThreadPoolExecutor) -> None:
         try:

@@ -53,7 +53,7 @@ class Watch:
         self._settled_ns = 0
         self._storage_pause = RETRY_SECONDS
         self._said: Status | None = None
-        self._trouble = ""
+        self._trouble = self._unsaid = ""
         known = read_status(place.directory.parent, wanted.database)
         self._watched_until_us = 0 if known is None else known.watched_until_us
         self._state, self._detail = State.WAITING, "begins"
@@ -76,9 +76,12 @@ class Watch:
         if self._state is State.FENCED and not fence.is_up(self._follower.directory):
             self._wait("begins anew", 0.0)
         if self._state is not State.FENCED:
-            self._hold(now)
-            self._ship(executor)
-            self._ask()
+            try:
+                self._hold(now)
+                self._ship(executor)
+                self._ask()
+            except (ContinuumError, OSError) as err:  # a full disk, say: what is held stays held, and it is tried again
+                self._trouble = str(err)
         self._say(now)
 
     def seconds_until_due(self) -> float:
@@ -113,14 +116,14 @@ class Watch:
                 self._watched_until_us = max(self._watched_until_us, self._follower.looked_us)
                 if not self._courier.busy:
                     self._courier.ship()
-            except (ContinuumError, Lost, PinsLost, TransactionTooLarge) as err:
+            except (ContinuumError, OSError, Lost, PinsLost, TransactionTooLarge) as err:
                 detail = f"{detail}; {err}"
         self._needs.close()
         if self._follower.base.busy:
             self._follower.base.close()
         self._let_go()
         self._state, self._detail = State.STOPPED, detail
-        write_status(self._follower.directory, self._status())
+        self._write()
 
     def _hold(self, now: float) -> None:
         if release.is_asked_to_let_go(self._place.directory / release.REQUESTS, self.wanted.database):
@@ -141,7 +144,7 @@ class Watch:
             self._storage_pause = min(2 * self._storage_pause, LONGEST_RETRY_SECONDS)
             self._wait(str(err), self._storage_pause)
             return
-        except (ContinuumError, Lost, FileNotFoundError) as err:
+        except (ContinuumError, Lost, OSError) as err:
             self._wait(str(err), RETRY_SECONDS)
             return
         self._storage_pause = RETRY_SECONDS
@@ -170,7 +173,7 @@ class Watch:
             self._lapse(str(err), 0.0)
         except TransactionTooLarge as err:
             self._give_up_log(str(err))
-        except (ContinuumError, FileNotFoundError) as err:  # NoSpace, SourceBusy: what is held stays held
+        except (ContinuumError, OSError) as err:  # NoSpace, SourceBusy: what is held stays held
             self._trouble = f"spool: {err}" if isinstance(err, NoSpace) else str(err)
         if self._follower.log_bytes > self._place.capture.wal_limit_bytes:
             self._lapse(f"the log has {self._follower.log_bytes} bytes, more than wal_limit_bytes: let go", LIMIT_PAUSE_SECONDS)
@@ -189,7 +192,7 @@ class Watch:
         if self._follower.holds:
             try:
                 self._follower.rotate()
-            except (ContinuumError, Lost, TransactionTooLarge) as err:
+            except (ContinuumError, OSError, Lost, TransactionTooLarge) as err:
                 self._detail = str(err)
         self._let_go()
         self._state, self._detail = State.RELEASED, "let go: a restore asked for it"
@@ -236,11 +239,20 @@ class Watch:
         same = self._said is not None and self._said.state is self._state
         if same and now < self._said_at + (SAY_SECONDS if self._has_news() else IDLE_SAY_SECONDS):
             return
-        status = self._status()
-        if self._said is None or status != replace(self._said, updated_us=status.updated_us):
-            write_status(self._follower.directory, status)
-            self._said = status
         self._said_at = now
+        self._write()
+
+    def _write(self) -> None:
+        """Write the status if it is another one; where that fails, on a full disk, the last one grows old, and that shows."""
+        try:
+            status = self._status()
+            if self._said is None or status != replace(self._said, updated_us=status.updated_us):
+                write_status(self._follower.directory, status)
+                self._said = status
+        except (ContinuumError, OSError) as err:
+            if str(err) != self._unsaid:
+                _log.warning("database %s: its status cannot be written: %s", self.wanted.database, err)
+            self._unsaid = str(err)
 
     def _has_news(self) -> bool:
         """Tell whether something may have changed since the last status, without asking the disk."""
