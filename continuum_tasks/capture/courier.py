@@ -12,6 +12,7 @@ from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.spool import Spool
 from continuum_tasks.capture.standing import Standing
 from continuum_tasks.errors import ContinuumError, Fenced
+from continuum_tasks.model import TimelineId
 from continuum_tasks.repository import Repository
 from continuum_tasks.timelines import list_segments, put_spooled, put_timeline
 
@@ -46,7 +47,7 @@ class Courier:
         self._done = ("", 0)
         self._follower = follower
         self._place = place
-        self._running: Future[None] | None = None
+        self._running: Future[TimelineId | None] | None = None
         self._not_before = 0.0
         self._pause = FIRST_PAUSE_SECONDS
 
@@ -89,15 +90,15 @@ class Courier:
             return None
         return max(0.0, self._not_before - self._place.clock.monotonic())
 
-    def ship(self) -> None:
-        """Ship what waits, oldest first, the timeline's own document before its first segment.
+    def ship(self) -> TimelineId | None:
+        """Ship what waits, oldest first, the timeline's own document before its first segment; returns which timeline's.
 
         Raises StorageError (what is left waits on), Fenced.
         """
         self._ship_leftovers()
         found = self._follower.standing
         if found is None:
-            return
+            return None
         repository, spool = self._place.repository(found.storage), Spool(self._follower.directory, found.timeline.id)
         if self._checked != found.timeline.id:
             self._check_alone(found, repository)
@@ -106,12 +107,13 @@ class Courier:
             self.shipped.n_requests += 1
         for waiting in spool.waiting():
             if waiting.seq > found.seq:
-                return
+                return found.timeline.id
             data = waiting.path.read_bytes()
             put_spooled(repository, found.timeline, waiting.seq, data)
             spool.remove(waiting.seq)
             self._note(found, waiting.seq, len(data))
         self._done = (found.timeline.id, found.seq)
+        return found.timeline.id
 
     def cancel(self) -> None:
         """Begin nothing more."""
@@ -164,11 +166,12 @@ class Courier:
         self.shipped.n_bytes += n_bytes
         self.shipped.n_requests += 1
 
-    def _after(self, finished: Future[None]) -> None:
+    def _after(self, finished: Future[TimelineId | None]) -> None:
         err = finished.exception()
         if err is None:
             self._pause, self.trouble = FIRST_PAUSE_SECONDS, ""
-            if self._follower.standing is not None and not self._follower.standing.published:
+            found = self._follower.standing  # a restore may have begun another one since
+            if found is not None and not found.published and found.timeline.id == finished.result():
                 self._follower.change(published=True)
             return
         if isinstance(err, Fenced) or not isinstance(err, (ContinuumError, OSError)):

@@ -106,3 +106,25 @@ def test_what_an_ended_timeline_left_is_shipped_too(setting: Setting, service: S
     assert len(list(setting.storage.list(f"segments/memory/{old}/"))) == 2
     assert len(list(setting.storage.list("timelines/memory/"))) == 2
     assert leftovers(follower.directory) == [] and courier.durable_commit == 1
+
+
+def test_a_timeline_that_begins_while_another_is_shipped_has_its_document_stored_too(
+    setting: Setting, service: Service, tmp_path: Path
+) -> None:
+    """Without it nobody could open one segment of that timeline: its key is in there."""
+    follower = begun(setting)
+    courier = Courier(follower, place=setting.place)
+    with ThreadPoolExecutor(1) as executor:
+        courier.step(executor)
+    service.process.kill()
+    make(tmp_path / "other.db")
+    for suffix in ("-wal", "-shm"):
+        setting.path.with_name(f"memory.db{suffix}").unlink()
+    (tmp_path / "other.db").rename(setting.path)
+    follower.begin(watched_until_us=0)
+    for _ in range(3):
+        with ThreadPoolExecutor(1) as executor:
+            courier.step(executor)
+    assert follower.standing is not None and follower.standing.published
+    stored = {info.key.rsplit("/", 1)[1] for info in setting.storage.list("timelines/memory/")}
+    assert len(stored) == 2 and f"{follower.standing.timeline.id}.json" in stored
