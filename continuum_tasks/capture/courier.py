@@ -14,7 +14,7 @@ from continuum_tasks.capture.standing import Standing
 from continuum_tasks.errors import ContinuumError, Fenced
 from continuum_tasks.model import TimelineId
 from continuum_tasks.repository import Repository
-from continuum_tasks.timelines import list_segments, put_spooled, put_timeline
+from continuum_tasks.timelines import check_timeline, list_segments, put_spooled, put_timeline
 
 N_LAGS = 2048  # the last so many commits tell the lag: two minutes of a busy database, 16 of each segment
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
@@ -104,7 +104,9 @@ class Courier:
             self._check_alone(found, repository)
         if not found.published and self._shipped_of(found) == 0:
             put_timeline(repository, found.timeline)
-            self.shipped.n_requests += 1
+        else:
+            check_timeline(repository, found.timeline)
+        self.shipped.n_requests += 1
         for waiting in spool.waiting():
             if waiting.seq > found.seq:
                 return found.timeline.id
@@ -124,7 +126,9 @@ class Courier:
         """Ship what ended timelines left: their last commits are on this host alone."""
         for left in leftover.leftovers(self._follower.directory):
             repository, spool = self._place.repository(left.storage), Spool(self._follower.directory, left.timeline.id)
-            if not left.published:
+            if left.published:
+                check_timeline(repository, left.timeline)
+            else:
                 put_timeline(repository, left.timeline)
             for waiting in spool.waiting():
                 put_spooled(repository, left.timeline, waiting.seq, waiting.path.read_bytes())

@@ -222,7 +222,12 @@ class Follower:
             if self.standing is not None:
                 leftover.leave(self.directory, self.standing)
             beginning = Beginning(
-                database=self.database, storage=self.storage, found=found, reason=judgement.reason, previous=previous
+                database=self.database,
+                storage=self.storage,
+                found=found,
+                reason=judgement.reason,
+                previous=previous,
+                is_known=stopped is not None and stopped.published and stopped.storage == self.storage,
             )
             self.standing = new_standing(beginning, place=self._place)
             watched_until_us = self.looked_us

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,36 @@ def test_a_timeline_that_begins_while_another_is_shipped_has_its_document_stored
     assert follower.standing is not None and follower.standing.published
     stored = {info.key.rsplit("/", 1)[1] for info in setting.storage.list("timelines/memory/")}
     assert len(stored) == 2 and f"{follower.standing.timeline.id}.json" in stored
+
+
+def test_nothing_is_shipped_into_a_storage_that_lost_all_as_the_mount_point_of_a_disk_that_is_away(
+    setting: Setting, service: Service
+) -> None:
+    """It would count as durable, and be missing between what the disk has once it is back."""
+    repository = setting.place.repository("here")
+    follower = begun(setting)
+    courier = Courier(follower, place=setting.place)
+    courier.ship()
+    follower.change(published=True)
+    insert(service, 1)
+    follower.rotate()
+    mounted, repository.storage = repository.storage, MemoryStorage()
+    with pytest.raises(StorageUnreachable, match="is missing"):
+        courier.ship()
+    assert list(repository.storage.list()) == [] and courier.durable_commit == 1
+    repository.storage = mounted
+    courier.ship()
+    assert len(segments(setting.storage)) == 2 and courier.durable_commit == 2
+
+
+def test_no_timeline_begins_in_a_storage_that_lost_all(setting: Setting, service: Service) -> None:
+    repository = setting.place.repository("here")
+    follower = begun(setting)
+    Courier(follower, place=setting.place).ship()
+    follower.change(published=True)
+    setting.time.offset = timedelta(hours=-2)
+    follower.let_go()
+    repository.storage = MemoryStorage()
+    with pytest.raises(StorageUnreachable):
+        setting.follower().begin(watched_until_us=0)
+    assert list(repository.storage.list()) == []
