@@ -110,11 +110,12 @@ class Follower:
 
     def look(self) -> int:
         """Read what was committed since the last look; returns how many commits came. Raises Lost, SourceBusy."""
-        if self._pending.n_bytes >= self._place.capture.segment_bytes:
-            self.flush()  # it could not be made durable before: nothing more is read into memory until it is
         if self.standing is not None and self.source.identity() != self.standing.source:
             raise Lost("the database file was replaced")
         index = self._index()
+        self.log_bytes = index.max_frame * (FRAME_HEADER_BYTES + index.page_size)
+        if self._pending.n_bytes >= self._place.capture.segment_bytes:
+            self.flush()  # it could not be made durable before: nothing more is read into memory until it is
         before = self.last_commit
         observed_us, unseen_us = self._seen()
         if index.salts.hex() != self._mark.salts:  # what was in the old log is captured: a pin was held all the time
@@ -128,7 +129,6 @@ class Follower:
             raise Lost("the clock was set back")
         self._looked, self.looked_us = self._place.clock.monotonic(), observed_us
         self._seen_at.extend([self._looked] * (self.last_commit - before))
-        self.log_bytes = index.max_frame * (FRAME_HEADER_BYTES + index.page_size)
         return self.last_commit - before
 
     def rotate(self) -> None:

@@ -265,14 +265,16 @@ def test_a_full_spool_keeps_what_was_captured_and_reads_no_more_into_memory(sett
         follower.rotate()
     service.run(*(f"INSERT INTO t(x) VALUES (zeroblob({900_000 + n}))" for n in range(3)))
     for _ in range(3):
+        service.run("INSERT INTO t(x) VALUES (zeroblob(1500000))")
         with pytest.raises(NoSpace):
             follower.rotate()
     assert follower.pending_bytes < 4 << 20
+    assert follower.log_bytes > 6 << 20, "a log that grows meanwhile has a limit"
     follower.let_go()
     assert setting.pins.count(setting.path) == 0
     again = begun(setting)
     again.rotate()
-    assert [commit.number for commit in commits(again, setting)] == list(range(1, 6))
+    assert [commit.number for commit in commits(again, setting)] == list(range(1, 9))
     assert not any(commit.resumed for commit in commits(again, setting)[1:])
 
 
