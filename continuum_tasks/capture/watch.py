@@ -259,8 +259,8 @@ class Watch:
         said, found = self._said, self._follower.standing
         if said is None or found is None or self._uncaptured or self._courier.seconds_until_due() is not None:
             return True
-        looked = (found.commit, found.base_after, self._settled_ns)
-        return looked != (said.commit, said.base_after, said.settled_monotonic_ns)
+        looked = (found.commit, found.base_after, self._settled_ns, self._courier.durable_commit)
+        return looked != (said.commit, said.base_after, said.settled_monotonic_ns, said.durable_commit)
 
     def _status(self) -> Status:
         found, shipped = self._follower.standing, self._courier.shipped
