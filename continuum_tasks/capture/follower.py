@@ -186,9 +186,9 @@ class Follower:
         then, sealed = seal(self.standing, self._pending, self._mark, key=self._key, place=self._place)
         spool = Spool(self.directory, then.timeline.id)
         spool.put(then.seq, sealed.data)
-        standings.save(self.directory, then)
-        if self._pending.first_page is not None:
+        if self._pending.first_page is not None:  # before the standing: a page 1 that is older than that would be wrong
             firstpage.write(self.directory, self._pending.first_page)
+        standings.save(self.directory, then)
         seen_at = tuple(self._seen_at[:: max(1, len(self._seen_at) // N_SAMPLES)])
         self.sealed[then.seq] = Sealed(last_commit=then.commit, observed_us=then.observed_us, seen_at=seen_at)
         self.standing, self._pending, self._seen_at = then, Pending(), []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from continuum_tasks.capture import firstpage, standing
 from continuum_tasks.capture.base import read_base
 from continuum_tasks.capture.beginning import data_key
 from continuum_tasks.capture.follower import Follower, Lost
@@ -344,3 +345,23 @@ def test_other_page_sizes_are_captured(setting: Setting, tmp_path: Path, page_si
         follower.rotate()
         assert follower.standing is not None and follower.standing.timeline.page_size == page_size
         assert len(commits(follower, setting)) == 10
+
+
+def test_a_death_behind_the_standing_leaves_no_page_1_that_is_older_than_it(
+    setting: Setting, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup puts that page into its copy: an older one would tear it."""
+    follower = begun(setting)
+    service.run("CREATE TABLE u(x)")
+
+    def dies(directory: Path, then: standing.Standing) -> None:
+        save(directory, then)
+        raise KeyboardInterrupt
+
+    save = standing.save
+    monkeypatch.setattr(standing, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        follower.rotate()
+    found, stands = firstpage.read(follower.directory), standing.load(follower.directory)
+    assert found is not None and stands is not None
+    assert (found.commit, stands.commit) == (2, 2)
