@@ -9,7 +9,6 @@ wholly captured can be begun anew. No gap is possible, whichever slot SQLite giv
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,8 +71,7 @@ class Follower:
         self._pending = Pending()
         self._mark = Mark(salts="", frame=0, checksum=(0, 0))
         self._key: bytes | None = None
-        name = f"capture-{hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]}.db"
-        self.base = BaseCopy(self.directory, place.temp_dir / name)
+        self.base = BaseCopy(self.directory, place.temp_dir, random_bytes=place.random_bytes)
 
     @property
     def pending_bytes(self) -> int:

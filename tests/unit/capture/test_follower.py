@@ -365,3 +365,19 @@ def test_a_death_behind_the_standing_leaves_no_page_1_that_is_older_than_it(
     found, stands = firstpage.read(follower.directory), standing.load(follower.directory)
     assert found is not None and stands is not None
     assert (found.commit, stands.commit) == (2, 2)
+
+
+def test_a_copy_to_begin_with_never_takes_the_place_of_one_that_a_backup_may_be_reading(
+    setting: Setting, service: Service
+) -> None:
+    """It would go on in the other one, and store a state that never was."""
+    follower = begun(setting)
+    first = read_base(follower.directory)
+    setting.time.offset = timedelta(hours=-2)
+    again = begun(setting)
+    second = read_base(again.directory)
+    assert first is not None and second is not None
+    assert first.timeline != second.timeline and first.path != second.path
+    assert [str(path) for path in setting.place.temp_dir.iterdir()] == [second.path]
+    again.base.close()
+    assert list(setting.place.temp_dir.iterdir()) == []
