@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -50,6 +51,7 @@ class Watch:
         self._place = place
         self._dirty = self._uncaptured = True
         self._retry_at = self._rotated_at = self._looked_at = self._said_at = 0.0
+        self._again_at = math.inf
         self._settled_ns = 0
         self._storage_pause = RETRY_SECONDS
         self._said: Status | None = None
@@ -67,6 +69,8 @@ class Watch:
         asked = {f"{self.wanted.database}.look", f"{self.wanted.database}.release"}
         if any(one in names or one.name in asked for one in changed):
             self._dirty = True
+            # An event tells of frames; where fsync is slow their commit, of which none tells, comes after this look.
+            self._again_at = self._place.clock.monotonic() + self._place.capture.interval_seconds
         if self._state is State.JOURNAL and any(one.name == f"{self.wanted.database}.look" for one in changed):
             self._retry_at = 0.0  # somebody says that it is in WAL mode now
 
@@ -89,7 +93,7 @@ class Watch:
         now = self._place.clock.monotonic()
         if self._state is State.FENCED:
             return SAFETY_LOOK_SECONDS
-        waits = [self._looked_at + SAFETY_LOOK_SECONDS - now]
+        waits = [min(self._looked_at + SAFETY_LOOK_SECONDS, self._again_at) - now]
         if self._follower.holds and (self._uncaptured or self._dirty):
             waits.append(self._rotated_at + self._place.capture.interval_seconds - now)
         if not self._follower.holds and (self._dirty or self._state is not State.JOURNAL):
@@ -130,7 +134,10 @@ class Watch:
             self._release()
         elif not self._follower.holds and now >= self._retry_at and (self._dirty or self._state is not State.JOURNAL):
             self._begin(now)
-        if self._follower.holds and (self._dirty or self._is_rotation_due(now) or now - self._looked_at >= SAFETY_LOOK_SECONDS):
+        look_at = min(self._looked_at + SAFETY_LOOK_SECONDS, self._again_at)
+        if now >= self._again_at:
+            self._again_at = math.inf
+        if self._follower.holds and (self._dirty or self._is_rotation_due(now) or now >= look_at):
             self._follow(now)
 
     def _begin(self, now: float) -> None:

@@ -192,3 +192,26 @@ def test_that_the_last_commit_is_in_the_storage_is_said_as_soon_as_it_is(setting
         watch.close(detail="stopped")
     assert found is not None
     assert (found.commit, found.durable_commit, found.spool_segments) == (2, 2, 0)
+
+
+def test_a_commit_that_comes_behind_the_event_of_its_frames_is_captured_soon(setting: Setting, service: Service) -> None:
+    """The kernel tells of frames that are written; a slow fsync puts the commit, which it does not tell of, after the look."""
+    errand = Errand(setting.place.directory / "memory", {}, monotonic=setting.place.clock.monotonic)
+    wanted = Wanted(database="memory", storage="here", path=setting.path)
+    watch = Watch(wanted, pins=setting.pins, place=setting.place, errand=errand)
+
+    def steps(executor: Executor) -> None:
+        for _ in range(25):
+            watch.step(executor)
+            time.sleep(0.1)
+
+    with ThreadPoolExecutor(1) as executor:
+        steps(executor)
+        watch.touched(frozenset({setting.path.with_name("memory.db-wal")}))
+        watch.step(executor)
+        insert(service, 1)
+        assert watch.seconds_until_due() <= setting.place.capture.interval_seconds
+        steps(executor)
+        found = read_status(setting.place.directory.parent, "memory")
+        watch.close(detail="stopped")
+    assert found is not None and found.commit == 2
