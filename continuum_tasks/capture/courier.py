@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from continuum_tasks.model import TimelineId
 from continuum_tasks.repository import Repository
 from continuum_tasks.timelines import check_timeline, list_segments, put_spooled, put_timeline
 
+_log = logging.getLogger(__name__)
 N_LAGS = 2048  # the last so many commits tell the lag: two minutes of a busy database, 16 of each segment
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
@@ -125,15 +127,23 @@ class Courier:
     def _ship_leftovers(self) -> None:
         """Ship what ended timelines left: their last commits are on this host alone."""
         for left in leftover.leftovers(self._follower.directory):
-            repository, spool = self._place.repository(left.storage), Spool(self._follower.directory, left.timeline.id)
-            if left.published:
-                check_timeline(repository, left.timeline)
+            try:
+                self._ship_leftover(left)
+            except Fenced as err:  # of a timeline that is over: the present one is another's business
+                _log.warning("%s; what was captured here at its end is not shipped", err.message)
+                leftover.give_up(self._follower.directory, left)
             else:
-                put_timeline(repository, left.timeline)
-            for waiting in spool.waiting():
-                put_spooled(repository, left.timeline, waiting.seq, waiting.path.read_bytes())
-                spool.remove(waiting.seq)
-            leftover.remove(self._follower.directory, left)
+                leftover.remove(self._follower.directory, left)
+
+    def _ship_leftover(self, left: leftover.Leftover) -> None:
+        repository, spool = self._place.repository(left.storage), Spool(self._follower.directory, left.timeline.id)
+        if left.published:
+            check_timeline(repository, left.timeline)
+        else:
+            put_timeline(repository, left.timeline)
+        for waiting in spool.waiting():
+            put_spooled(repository, left.timeline, waiting.seq, waiting.path.read_bytes())
+            spool.remove(waiting.seq)
 
     def _check_alone(self, found: Standing, repository: Repository) -> None:
         """Refuse to go on behind another writer: what it wrote may be merged by now, so that no name would be taken."""

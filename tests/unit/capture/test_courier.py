@@ -10,6 +10,7 @@ import pytest
 from continuum_tasks.capture.courier import Courier
 from continuum_tasks.capture.follower import Follower
 from continuum_tasks.capture.leftover import leftovers
+from continuum_tasks.capture.spool import Spool
 from continuum_tasks.errors import Fenced, StorageUnreachable
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.protocol import Buffer
@@ -162,3 +163,22 @@ def test_no_timeline_begins_in_a_storage_that_lost_all(setting: Setting, service
     with pytest.raises(StorageUnreachable):
         setting.follower().begin(watched_until_us=0)
     assert list(repository.storage.list()) == []
+
+
+def test_a_second_writer_on_an_ended_timeline_keeps_the_present_one_from_nothing(setting: Setting, service: Service) -> None:
+    """A fence put up for it would come back with every new timeline, and nothing would be captured any more."""
+    follower = begun(setting)
+    courier = Courier(follower, place=setting.place)
+    courier.ship()
+    follower.change(published=True)
+    assert follower.standing is not None
+    old = follower.standing.timeline
+    insert(service, 1)
+    follower.rotate()
+    setting.storage.put(f"segments/memory/{old.id}/r-0000000002.segment", b"of a clone")
+    setting.time.offset = timedelta(hours=-2)
+    follower.begin(watched_until_us=0)
+    courier.ship()
+    assert follower.standing.timeline.id != old.id and courier.durable_commit == 1
+    assert leftovers(follower.directory) == []
+    assert [one.seq for one in Spool(follower.directory, old.id).waiting()] == [2]
