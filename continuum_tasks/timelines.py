@@ -81,6 +81,11 @@ def check_timeline(repository: Repository, timeline: Timeline) -> None:
         ) from err
 
 
+def timeline_keys(repository: Repository) -> list[str]:
+    """Return the keys of all timelines, by one listing."""
+    return [info.key for info in repository.storage.list("timelines/")]
+
+
 def timelines(repository: Repository, database: str = "") -> Iterator[tuple[str, Timeline | IntegrityError]]:
     """Read the timelines of one database, or of all, with their keys; a damaged or forged one comes as its error."""
     prefix = f"timelines/{database}/" if database else "timelines/"
