@@ -18,6 +18,7 @@ from continuum_tasks.repository import Repository
 from continuum_tasks.timelines import check_timeline, list_segments, put_spooled, put_timeline
 
 _log = logging.getLogger(__name__)
+N_AT_THE_END = 8
 N_LAGS = 2048  # the last so many commits tell the lag: two minutes of a busy database, 16 of each segment
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
@@ -52,6 +53,7 @@ class Courier:
         self._running: Future[TimelineId | None] | None = None
         self._not_before = 0.0
         self._pause = FIRST_PAUSE_SECONDS
+        self._ends = False
 
     @property
     def busy(self) -> bool:
@@ -109,8 +111,8 @@ class Courier:
         else:
             check_timeline(repository, found.timeline)
         self.shipped.n_requests += 1
-        for waiting in spool.waiting():
-            if waiting.seq > found.seq:
+        for number, waiting in enumerate(spool.waiting()):
+            if waiting.seq > found.seq or (self._ends and number >= N_AT_THE_END):
                 return found.timeline.id
             data = waiting.path.read_bytes()
             put_spooled(repository, found.timeline, waiting.seq, data)
@@ -120,7 +122,8 @@ class Courier:
         return found.timeline.id
 
     def cancel(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more, and ship no more than a few: what waits after an outage may take an hour."""
+        self._ends = True
         if self._running is not None:
             self._running.cancel()
 

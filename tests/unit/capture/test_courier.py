@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.capture.courier import Courier
+from continuum_tasks.capture.courier import N_AT_THE_END, Courier
 from continuum_tasks.capture.follower import Follower
 from continuum_tasks.capture.leftover import leftovers
 from continuum_tasks.capture.spool import Spool
@@ -182,3 +182,16 @@ def test_a_second_writer_on_an_ended_timeline_keeps_the_present_one_from_nothing
     assert follower.standing.timeline.id != old.id and courier.durable_commit == 1
     assert leftovers(follower.directory) == []
     assert [one.seq for one in Spool(follower.directory, old.id).waiting()] == [2]
+
+
+def test_who_stops_is_not_kept_by_what_waits_after_an_outage(setting: Setting, service: Service) -> None:
+    follower = begun(setting)
+    for _ in range(N_AT_THE_END + 3):
+        insert(service, 1)
+        follower.rotate()
+    courier = Courier(follower, place=setting.place)
+    courier.cancel()
+    courier.ship()
+    assert len(segments(setting.storage)) == N_AT_THE_END
+    Courier(follower, place=setting.place).ship()
+    assert len(segments(setting.storage)) == N_AT_THE_END + 4
