@@ -33,7 +33,12 @@ class Needs:
             if not self._errand.busy and found.published:
                 self._send("create", "--strategy", "incremental", "--force", "--storage", found.storage)
             return False
-        return self._told(*returned) and _stands_behind(returned[1], found)
+        if not self._told(*returned):
+            return False
+        stands = _stands_behind(returned[1], found)
+        if not stands:
+            self._errand.pause()
+        return stands
 
     def backup(self) -> None:
         """Have a backup of a rollback-journal database made."""

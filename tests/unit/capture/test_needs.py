@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from continuum_tasks.capture.errand import Errand
 from continuum_tasks.capture.needs import Needs
+from tests.unit.capture.conftest import Setting
+from tests.unit.capture.test_follower import begun
 
 ERROR = json.dumps({"error": {"name": "StorageUnreachable", "message": "storage s3: is away", "exit_code": 6}}, indent=2)
 
@@ -32,3 +35,20 @@ def test_what_a_command_failed_of_is_told_as_it_says_it(
     monkeypatch.setattr(errand, "send", lambda words: None)
     needs.backup()
     assert needs.trouble == f"`continuum backup` failed: {told}"
+
+
+def test_a_backup_that_stands_behind_nothing_is_not_made_again_at_once(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else one would follow the other for as long as capture cannot say where they stand."""
+    follower = begun(setting)
+    follower.change(published=True)
+    errand = Errand(tmp_path / "errand", {}, monotonic=time.monotonic)
+    sent: list[Sequence[str]] = []
+    monkeypatch.setattr(errand, "send", sent.append)
+    answers = iter([None, (0, "{}\n")])
+    monkeypatch.setattr(errand, "returned", lambda: next(answers, None))
+    needs = Needs("memory", "here", errand)
+    assert follower.standing is not None
+    assert not any(needs.base(follower.standing) for _ in range(5))
+    assert len(sent) == 1 and errand.busy
