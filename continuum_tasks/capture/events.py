@@ -24,7 +24,7 @@ class Events:
 
     def watch(self, directories: Iterable[Path]) -> None:
         """Watch exactly these directories from now on; those that are not there are left out."""
-        wanted = frozenset(directory for directory in directories if directory.is_dir())
+        wanted = frozenset(directory for directory in directories if _is_there(directory))
         if wanted == self._directories and self._thread is not None and self._thread.is_alive():
             return
         self.close()
@@ -72,3 +72,10 @@ class Events:
         )
         for some in changes:
             self._found.put(frozenset(Path(path) for _, path in some))
+
+
+def _is_there(directory: Path) -> bool:
+    try:
+        return directory.is_dir()
+    except OSError:  # on a disk that fails, or not to be seen by this user
+        return False

@@ -112,3 +112,15 @@ def test_a_state_directory_that_cannot_be_written_ends_no_capture(
         eventually(lambda: commit_of(setting, "memory") == found.commit + 6)
     closed = read_status(setting.place.directory.parent, "memory")
     assert closed is not None and (closed.timeline, closed.n_holes) == (found.timeline, 0)
+
+
+def test_one_whose_directory_cannot_even_be_looked_at_waits_and_the_others_are_captured(
+    setting: Setting, service: Service, eventually: Eventually, tmp_path: Path
+) -> None:
+    """Any error of the system: here the name is too long, elsewhere a disk fails or a directory is closed to this user."""
+    wanted = (a_database("odd", tmp_path / ("x" * 300) / "odd.db"), a_database("memory", setting.path))
+    with running(setting, *wanted):
+        eventually(lambda: state_of(setting, "memory") is State.RUNNING)
+        before = commit_of(setting, "memory")
+        service.run("INSERT INTO t(x) VALUES (1)")
+        eventually(lambda: commit_of(setting, "memory") == before + 1)
