@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from continuum_tasks.errors import Fenced, IntegrityError, ObjectDamaged, ObjectExists, ObjectMissing
+from continuum_tasks.errors import Fenced, IntegrityError, ObjectDamaged, ObjectExists, ObjectMissing, StorageUnreachable
 from continuum_tasks.layer.format import HEADER_BYTES, ObjectContext
 from continuum_tasks.layer.reader import naming
 from continuum_tasks.model import DATABASE_NAME, Cipher, Timeline, TimelineId
@@ -63,6 +63,27 @@ def put_timeline(repository: Repository, timeline: Timeline) -> str:
     data = repository.encode_signed("timeline", timeline, wrapped=timeline.wrapped_key)
     _put_once(repository, key, data, hashlib.sha256(data).hexdigest(), f"timeline {timeline.id} of {timeline.database}")
     return key
+
+
+def check_timeline(repository: Repository, timeline: Timeline) -> None:
+    """Refuse to put segments where their timeline's document is gone, as into the mount point of a disk that is away.
+
+    Raises StorageUnreachable.
+    """
+    key = timeline_key(timeline.database, timeline.id)
+    try:
+        repository.storage.stat(key)
+    except ObjectMissing as err:
+        raise StorageUnreachable(
+            f"storage {repository.name}: object {key}, which was there, is missing",
+            hint="is its disk mounted, the bucket right? if it is gone for good: stop the capture, move its standing.json in"
+            " state_dir away, and begin anew",
+        ) from err
+
+
+def timeline_keys(repository: Repository) -> list[str]:
+    """Return the keys of all timelines, by one listing."""
+    return [info.key for info in repository.storage.list("timelines/")]
 
 
 def timelines(repository: Repository, database: str = "") -> Iterator[tuple[str, Timeline | IntegrityError]]:

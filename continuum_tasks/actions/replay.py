@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +82,13 @@ def prepare(wanted: CommitRef, base: Backup, *, repository: Repository, backups:
 
     `backups` are named where another one would work. Raises BackupNotFound, ObjectMissing, ObjectDamaged, KeyringError.
     """
+    for _ in range(ATTEMPTS - 1):
+        with suppress(ObjectMissing):  # compaction may replace segments between their listing and a look into them
+            return _prepare(wanted, base, repository, backups)
+    return _prepare(wanted, base, repository, backups)
+
+
+def _prepare(wanted: CommitRef, base: Backup, repository: Repository, backups: Sequence[Backup]) -> Replay:
     log = newest(logs(repository, base.database), timeline=wanted.timeline, database=base.database)
     position = _position(base, log.timeline, wanted)
     last = log.index_of(wanted.number)

@@ -43,11 +43,13 @@ class Agent:
         self._pins.start()
         try:
             with ThreadPoolExecutor(N_SHIPPERS, thread_name_prefix="ship") as executor:
-                while not stopped():
-                    self._turn(executor)
+                try:
+                    while not stopped():
+                        self._turn(executor)
+                finally:  # before what is being shipped is waited for
+                    for watch in self._watches.values():
+                        watch.close(detail="stopped")
         finally:
-            for watch in self._watches.values():
-                watch.close(detail="stopped")
             self._events.close()
             self._pins.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -34,9 +35,12 @@ class Base:
 class BaseCopy:
     """The making of such a copy beside a capture; where it cannot be made, a backup reads the database instead."""
 
-    def __init__(self, directory: Path, path: Path) -> None:
+    def __init__(self, directory: Path, temp_dir: Path, *, random_bytes: Callable[[int], bytes]) -> None:
         self._directory = directory
-        self._path = path
+        self._temp_dir = temp_dir
+        self._name = f"capture-{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}"
+        self._random_bytes = random_bytes
+        self._path = temp_dir / self._name
         self._copier: Copier | None = None
         self._base: Base | None = None
         self._first_page = b""
@@ -53,6 +57,8 @@ class BaseCopy:
     def hold(self, source: Path, read_index: Callable[[], IndexHeader]) -> IndexHeader | None:
         """Hold the state to be copied at a known position; None when that cannot be had."""
         self.close()
+        # Under a name of its own: a backup may still be reading the one before, and must not go on in this one.
+        self._path = self._temp_dir / f"{self._name}-{self._random_bytes(4).hex()}.db"
         try:
             make_directory(self._path.parent)
             check_space(self._path.parent, source.stat().st_size, name=str(source))
@@ -96,7 +102,8 @@ class BaseCopy:
             self._copier.close()
         self._copier = self._base = None
         (self._directory / _NOTE).unlink(missing_ok=True)
-        self._path.unlink(missing_ok=True)
+        for path in self._temp_dir.glob(f"{self._name}*"):  # also what a process that was killed has left
+            path.unlink(missing_ok=True)
 
     def _wrong_size(self, base: Base) -> str:
         found, wanted = self._path.stat().st_size, base.n_pages * base.page_size

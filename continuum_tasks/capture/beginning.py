@@ -21,13 +21,17 @@ NO_CHAIN = bytes(16)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """What a new timeline is of: the database, the storage its segments go to, the file as found, why, and what was before."""
+    """What a new timeline is of: the database, the storage its segments go to, the file as found, why, and what was before.
+
+    `is_known`: something of ours is in that storage, so where nothing is found it is not there.
+    """
 
     database: str
     storage: str
     found: Found
     reason: str
     previous: TimelineId | None
+    is_known: bool
 
 
 def new_standing(beginning: Beginning, *, place: Place) -> Standing:
@@ -37,7 +41,7 @@ def new_standing(beginning: Beginning, *, place: Place) -> Standing:
     """
     repository, now = place.repository(beginning.storage), place.clock.now()
     proposed = Identity(repository_id=str(uuid.UUID(bytes=place.random_bytes(16), version=4)), created_at=now)
-    repository_id = repository.ensure_identity(proposed).repository_id
+    repository_id = repository.ensure_identity(proposed, n_known=int(beginning.is_known)).repository_id
     timeline_id = TimelineId.make(now, chance=place.random_bytes(4))
     encrypted = place.backup.encryption is not Cipher.NONE
     timeline = Timeline(

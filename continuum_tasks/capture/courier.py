@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -12,9 +13,12 @@ from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.spool import Spool
 from continuum_tasks.capture.standing import Standing
 from continuum_tasks.errors import ContinuumError, Fenced
+from continuum_tasks.model import TimelineId
 from continuum_tasks.repository import Repository
-from continuum_tasks.timelines import list_segments, put_spooled, put_timeline
+from continuum_tasks.timelines import check_timeline, list_segments, put_spooled, put_timeline
 
+_log = logging.getLogger(__name__)
+N_AT_THE_END = 8
 N_LAGS = 2048  # the last so many commits tell the lag: two minutes of a busy database, 16 of each segment
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
@@ -46,9 +50,10 @@ class Courier:
         self._done = ("", 0)
         self._follower = follower
         self._place = place
-        self._running: Future[None] | None = None
+        self._running: Future[TimelineId | None] | None = None
         self._not_before = 0.0
         self._pause = FIRST_PAUSE_SECONDS
+        self._ends = False
 
     @property
     def busy(self) -> bool:
@@ -89,45 +94,59 @@ class Courier:
             return None
         return max(0.0, self._not_before - self._place.clock.monotonic())
 
-    def ship(self) -> None:
-        """Ship what waits, oldest first, the timeline's own document before its first segment.
+    def ship(self) -> TimelineId | None:
+        """Ship what waits, oldest first, the timeline's own document before its first segment; returns which timeline's.
 
         Raises StorageError (what is left waits on), Fenced.
         """
         self._ship_leftovers()
         found = self._follower.standing
         if found is None:
-            return
+            return None
         repository, spool = self._place.repository(found.storage), Spool(self._follower.directory, found.timeline.id)
         if self._checked != found.timeline.id:
             self._check_alone(found, repository)
         if not found.published and self._shipped_of(found) == 0:
             put_timeline(repository, found.timeline)
-            self.shipped.n_requests += 1
-        for waiting in spool.waiting():
-            if waiting.seq > found.seq:
-                return
+        else:
+            check_timeline(repository, found.timeline)
+        self.shipped.n_requests += 1
+        for number, waiting in enumerate(spool.waiting()):
+            if waiting.seq > found.seq or (self._ends and number >= N_AT_THE_END):
+                return found.timeline.id
             data = waiting.path.read_bytes()
             put_spooled(repository, found.timeline, waiting.seq, data)
             spool.remove(waiting.seq)
             self._note(found, waiting.seq, len(data))
         self._done = (found.timeline.id, found.seq)
+        return found.timeline.id
 
     def cancel(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more, and ship no more than a few: what waits after an outage may take an hour."""
+        self._ends = True
         if self._running is not None:
             self._running.cancel()
 
     def _ship_leftovers(self) -> None:
         """Ship what ended timelines left: their last commits are on this host alone."""
         for left in leftover.leftovers(self._follower.directory):
-            repository, spool = self._place.repository(left.storage), Spool(self._follower.directory, left.timeline.id)
-            if not left.published:
-                put_timeline(repository, left.timeline)
-            for waiting in spool.waiting():
-                put_spooled(repository, left.timeline, waiting.seq, waiting.path.read_bytes())
-                spool.remove(waiting.seq)
-            leftover.remove(self._follower.directory, left)
+            try:
+                self._ship_leftover(left)
+            except Fenced as err:  # of a timeline that is over: the present one is another's business
+                _log.warning("%s; what was captured here at its end is not shipped", err.message)
+                leftover.give_up(self._follower.directory, left)
+            else:
+                leftover.remove(self._follower.directory, left)
+
+    def _ship_leftover(self, left: leftover.Leftover) -> None:
+        repository, spool = self._place.repository(left.storage), Spool(self._follower.directory, left.timeline.id)
+        if left.published:
+            check_timeline(repository, left.timeline)
+        else:
+            put_timeline(repository, left.timeline)
+        for waiting in spool.waiting():
+            put_spooled(repository, left.timeline, waiting.seq, waiting.path.read_bytes())
+            spool.remove(waiting.seq)
 
     def _check_alone(self, found: Standing, repository: Repository) -> None:
         """Refuse to go on behind another writer: what it wrote may be merged by now, so that no name would be taken."""
@@ -164,11 +183,12 @@ class Courier:
         self.shipped.n_bytes += n_bytes
         self.shipped.n_requests += 1
 
-    def _after(self, finished: Future[None]) -> None:
+    def _after(self, finished: Future[TimelineId | None]) -> None:
         err = finished.exception()
         if err is None:
             self._pause, self.trouble = FIRST_PAUSE_SECONDS, ""
-            if self._follower.standing is not None and not self._follower.standing.published:
+            found = self._follower.standing  # a restore may have begun another one since
+            if found is not None and not found.published and found.timeline.id == finished.result():
                 self._follower.change(published=True)
             return
         if isinstance(err, Fenced) or not isinstance(err, (ContinuumError, OSError)):

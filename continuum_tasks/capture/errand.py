@@ -61,8 +61,12 @@ class Errand:
             return None
         self._process = None
         if code:
-            self._not_before = self._monotonic() + PAUSE_SECONDS
+            self.pause()
         return code, self._log.read_text(encoding="utf-8", errors="replace")
+
+    def pause(self) -> None:
+        """Be busy for a while: what was done did not help."""
+        self._not_before = self._monotonic() + PAUSE_SECONDS
 
     def close(self) -> None:
         """End what still runs."""

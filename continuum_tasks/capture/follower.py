@@ -9,7 +9,6 @@ wholly captured can be begun anew. No gap is possible, whichever slot SQLite giv
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,8 +71,7 @@ class Follower:
         self._pending = Pending()
         self._mark = Mark(salts="", frame=0, checksum=(0, 0))
         self._key: bytes | None = None
-        name = f"capture-{hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]}.db"
-        self.base = BaseCopy(self.directory, place.temp_dir / name)
+        self.base = BaseCopy(self.directory, place.temp_dir, random_bytes=place.random_bytes)
 
     @property
     def pending_bytes(self) -> int:
@@ -110,11 +108,12 @@ class Follower:
 
     def look(self) -> int:
         """Read what was committed since the last look; returns how many commits came. Raises Lost, SourceBusy."""
-        if self._pending.n_bytes >= self._place.capture.segment_bytes:
-            self.flush()  # it could not be made durable before: nothing more is read into memory until it is
         if self.standing is not None and self.source.identity() != self.standing.source:
             raise Lost("the database file was replaced")
         index = self._index()
+        self.log_bytes = index.max_frame * (FRAME_HEADER_BYTES + index.page_size)
+        if self._pending.n_bytes >= self._place.capture.segment_bytes:
+            self.flush()  # it could not be made durable before: nothing more is read into memory until it is
         before = self.last_commit
         observed_us, unseen_us = self._seen()
         if index.salts.hex() != self._mark.salts:  # what was in the old log is captured: a pin was held all the time
@@ -128,7 +127,6 @@ class Follower:
             raise Lost("the clock was set back")
         self._looked, self.looked_us = self._place.clock.monotonic(), observed_us
         self._seen_at.extend([self._looked] * (self.last_commit - before))
-        self.log_bytes = index.max_frame * (FRAME_HEADER_BYTES + index.page_size)
         return self.last_commit - before
 
     def rotate(self) -> None:
@@ -186,9 +184,9 @@ class Follower:
         then, sealed = seal(self.standing, self._pending, self._mark, key=self._key, place=self._place)
         spool = Spool(self.directory, then.timeline.id)
         spool.put(then.seq, sealed.data)
-        standings.save(self.directory, then)
-        if self._pending.first_page is not None:
+        if self._pending.first_page is not None:  # before the standing: a page 1 that is older than that would be wrong
             firstpage.write(self.directory, self._pending.first_page)
+        standings.save(self.directory, then)
         seen_at = tuple(self._seen_at[:: max(1, len(self._seen_at) // N_SAMPLES)])
         self.sealed[then.seq] = Sealed(last_commit=then.commit, observed_us=then.observed_us, seen_at=seen_at)
         self.standing, self._pending, self._seen_at = then, Pending(), []
@@ -222,7 +220,12 @@ class Follower:
             if self.standing is not None:
                 leftover.leave(self.directory, self.standing)
             beginning = Beginning(
-                database=self.database, storage=self.storage, found=found, reason=judgement.reason, previous=previous
+                database=self.database,
+                storage=self.storage,
+                found=found,
+                reason=judgement.reason,
+                previous=previous,
+                is_known=stopped is not None and stopped.published and stopped.storage == self.storage,
             )
             self.standing = new_standing(beginning, place=self._place)
             watched_until_us = self.looked_us

@@ -18,6 +18,7 @@ from continuum_tasks.manifest import from_json, to_json
 from continuum_tasks.model import Timeline
 
 _FILE = "timeline.json"
+_GIVEN_UP = "timeline.fenced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,12 @@ def leftovers(directory: Path) -> list[Leftover]:
     for path in sorted((directory / "spool").glob(f"*/{_FILE}")):
         found.append(from_json(Leftover, json.loads(path.read_text(encoding="utf-8"))))
     return found
+
+
+def give_up(directory: Path, left: Leftover) -> None:
+    """Ship what an ended timeline left no more: another host has written there. Its spool stays, for whoever wants it."""
+    spool = Spool(directory, left.timeline.id).directory
+    (spool / _FILE).rename(spool / _GIVEN_UP)
 
 
 def remove(directory: Path, left: Leftover) -> None:

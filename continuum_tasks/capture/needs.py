@@ -33,7 +33,12 @@ class Needs:
             if not self._errand.busy and found.published:
                 self._send("create", "--strategy", "incremental", "--force", "--storage", found.storage)
             return False
-        return self._told(*returned) and _stands_behind(returned[1], found)
+        if not self._told(*returned):
+            return False
+        stands = _stands_behind(returned[1], found)
+        if not stands:
+            self._errand.pause()
+        return stands
 
     def backup(self) -> None:
         """Have a backup of a rollback-journal database made."""
@@ -58,8 +63,7 @@ class Needs:
             self._told(*returned)
 
     def _told(self, code: int, printed: str) -> bool:
-        lines = printed.strip().splitlines() or [f"exit code {code}"]
-        self.trouble = f"`continuum backup` failed: {lines[-1]}" if code else ""
+        self.trouble = f"`continuum backup` failed: {_why(printed, code)}" if code else ""
         return not code
 
     def _send(self, verb: str, *options: str) -> None:
@@ -68,11 +72,28 @@ class Needs:
 
 def _stands_behind(printed: str, found: Standing) -> bool:
     """Tell whether the backup that `create --format json` printed, after what else it said, serves restores from there on."""
-    try:
-        made = json.loads(printed[printed.index("\n{") if not printed.startswith("{") else 0 :])
-    except ValueError:
-        return False
-    position = made.get("position") if isinstance(made, dict) else None
+    position = _document(printed).get("position")
     if not isinstance(position, dict):
         return False
     return position.get("timeline") == found.timeline.id and int(str(position.get("commit", 0))) >= found.base_after
+
+
+def _why(printed: str, code: int) -> str:
+    """Return the message of the error that a command printed, as the last document or as its last line."""
+    error = _document(printed).get("error")
+    if isinstance(error, dict) and "message" in error:
+        return str(error["message"])
+    lines = printed.strip().splitlines()
+    return lines[-1] if lines else f"exit code {code}"
+
+
+def _document(printed: str) -> dict[str, object]:
+    """Return the JSON document at the end of what a command printed, empty when there is none."""
+    begins = [0] if printed.startswith("{") else [at + 1 for at in (printed.find("\n{"),) if at >= 0]
+    for at in begins:
+        try:
+            found, _ = json.JSONDecoder().raw_decode(printed, at)
+        except ValueError:
+            break
+        return found if isinstance(found, dict) else {}
+    return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -50,10 +51,11 @@ class Watch:
         self._place = place
         self._dirty = self._uncaptured = True
         self._retry_at = self._rotated_at = self._looked_at = self._said_at = 0.0
+        self._again_at = math.inf
         self._settled_ns = 0
         self._storage_pause = RETRY_SECONDS
         self._said: Status | None = None
-        self._trouble = ""
+        self._trouble = self._unsaid = ""
         known = read_status(place.directory.parent, wanted.database)
         self._watched_until_us = 0 if known is None else known.watched_until_us
         self._state, self._detail = State.WAITING, "begins"
@@ -67,6 +69,8 @@ class Watch:
         asked = {f"{self.wanted.database}.look", f"{self.wanted.database}.release"}
         if any(one in names or one.name in asked for one in changed):
             self._dirty = True
+            # An event tells of frames; where fsync is slow their commit, of which none tells, comes after this look.
+            self._again_at = self._place.clock.monotonic() + self._place.capture.interval_seconds
         if self._state is State.JOURNAL and any(one.name == f"{self.wanted.database}.look" for one in changed):
             self._retry_at = 0.0  # somebody says that it is in WAL mode now
 
@@ -76,9 +80,12 @@ class Watch:
         if self._state is State.FENCED and not fence.is_up(self._follower.directory):
             self._wait("begins anew", 0.0)
         if self._state is not State.FENCED:
-            self._hold(now)
-            self._ship(executor)
-            self._ask()
+            try:
+                self._hold(now)
+                self._ship(executor)
+                self._ask()
+            except (ContinuumError, OSError) as err:  # a full disk, say: what is held stays held, and it is tried again
+                self._trouble = str(err)
         self._say(now)
 
     def seconds_until_due(self) -> float:
@@ -86,7 +93,7 @@ class Watch:
         now = self._place.clock.monotonic()
         if self._state is State.FENCED:
             return SAFETY_LOOK_SECONDS
-        waits = [self._looked_at + SAFETY_LOOK_SECONDS - now]
+        waits = [min(self._looked_at + SAFETY_LOOK_SECONDS, self._again_at) - now]
         if self._follower.holds and (self._uncaptured or self._dirty):
             waits.append(self._rotated_at + self._place.capture.interval_seconds - now)
         if not self._follower.holds and (self._dirty or self._state is not State.JOURNAL):
@@ -113,21 +120,24 @@ class Watch:
                 self._watched_until_us = max(self._watched_until_us, self._follower.looked_us)
                 if not self._courier.busy:
                     self._courier.ship()
-            except (ContinuumError, Lost, PinsLost, TransactionTooLarge) as err:
+            except (ContinuumError, OSError, Lost, PinsLost, TransactionTooLarge) as err:
                 detail = f"{detail}; {err}"
         self._needs.close()
         if self._follower.base.busy:
             self._follower.base.close()
         self._let_go()
         self._state, self._detail = State.STOPPED, detail
-        write_status(self._follower.directory, self._status())
+        self._write()
 
     def _hold(self, now: float) -> None:
         if release.is_asked_to_let_go(self._place.directory / release.REQUESTS, self.wanted.database):
             self._release()
         elif not self._follower.holds and now >= self._retry_at and (self._dirty or self._state is not State.JOURNAL):
             self._begin(now)
-        if self._follower.holds and (self._dirty or self._is_rotation_due(now) or now - self._looked_at >= SAFETY_LOOK_SECONDS):
+        look_at = min(self._looked_at + SAFETY_LOOK_SECONDS, self._again_at)
+        if now >= self._again_at:
+            self._again_at = math.inf
+        if self._follower.holds and (self._dirty or self._is_rotation_due(now) or now >= look_at):
             self._follow(now)
 
     def _begin(self, now: float) -> None:
@@ -190,7 +200,7 @@ class Watch:
         if self._follower.holds:
             try:
                 self._follower.rotate()
-            except (ContinuumError, Lost, TransactionTooLarge) as err:
+            except (ContinuumError, OSError, Lost, TransactionTooLarge) as err:
                 self._detail = str(err)
         self._follower.base.close()
         self._let_go()
@@ -238,19 +248,28 @@ class Watch:
         same = self._said is not None and self._said.state is self._state
         if same and now < self._said_at + (SAY_SECONDS if self._has_news() else IDLE_SAY_SECONDS):
             return
-        status = self._status()
-        if self._said is None or status != replace(self._said, updated_us=status.updated_us):
-            write_status(self._follower.directory, status)
-            self._said = status
         self._said_at = now
+        self._write()
+
+    def _write(self) -> None:
+        """Write the status if it is another one; where that fails, on a full disk, the last one grows old, and that shows."""
+        try:
+            status = self._status()
+            if self._said is None or status != replace(self._said, updated_us=status.updated_us):
+                write_status(self._follower.directory, status)
+                self._said = status
+        except (ContinuumError, OSError) as err:
+            if str(err) != self._unsaid:
+                _log.warning("database %s: its status cannot be written: %s", self.wanted.database, err)
+            self._unsaid = str(err)
 
     def _has_news(self) -> bool:
         """Tell whether something may have changed since the last status, without asking the disk."""
         said, found = self._said, self._follower.standing
         if said is None or found is None or self._uncaptured or self._courier.seconds_until_due() is not None:
             return True
-        looked = (found.commit, found.base_after, self._settled_ns)
-        return looked != (said.commit, said.base_after, said.settled_monotonic_ns)
+        looked = (found.commit, found.base_after, self._settled_ns, self._courier.durable_commit)
+        return looked != (said.commit, said.base_after, said.settled_monotonic_ns, said.durable_commit)
 
     def _status(self) -> Status:
         found, shipped = self._follower.standing, self._courier.shipped

@@ -18,6 +18,7 @@ from continuum_tasks.plan import pitr
 from continuum_tasks.plan.timeline import Missed, Where, microseconds, show
 from continuum_tasks.repository import Repository
 from continuum_tasks.runtime import Runtime
+from continuum_tasks.timelines import timeline_keys
 
 
 def repository_of(runtime: Runtime, database: str, storage: str) -> Repository:
@@ -46,6 +47,10 @@ class Asked:
     @property
     def repository(self) -> Repository:
         return repository_of(self.runtime, self.database, self.storage)
+
+    def others(self) -> list[str]:
+        """Return the other databases that have timelines in this storage."""
+        return sorted({key.split("/")[1] for key in timeline_keys(self.repository)} - {self.database})
 
     def logs(self) -> list[Log]:
         """Return the timelines that were asked for, newest first.

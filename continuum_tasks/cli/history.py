@@ -55,25 +55,32 @@ def history(**words: Any) -> None:
     if options.around is not None and options.since is not None:
         raise UsageError("--around and --since exclude each other", hint="leave one of them out")
     with opened() as runtime:
-        entries = _entries(runtime, options)
+        of = _asked(runtime, options)
+        entries = _entries(of, options)
+        others = [] if entries else of.others()
         tables = _tables(runtime, entries, options) if options.tables else None
     if asked().as_json:
         emit.document({"commits": [_fields(entry, tables) for entry in entries]})
         return
     if not entries:
         emit.say("no commits: none was captured, or none since then")
+        if others:
+            emit.remark(f"this is database {of.database}; commits of others are there: --database {' or '.join(others)}")
         return
     _show(entries, tables)
 
 
-def _entries(runtime: Runtime, options: Options) -> list[Entry]:
+def _asked(runtime: Runtime, options: Options) -> captured.Asked:
+    database = options.database or runtime.config.default_database
+    return captured.Asked(runtime=runtime, database=database, storage=options.storage, timeline=options.timeline)
+
+
+def _entries(of: captured.Asked, options: Options) -> list[Entry]:
     wanted = action.Wanted(
         limit=options.limit,
         around_us=None if options.around is None else microseconds(options.around),
         since_us=None if options.since is None else microseconds(options.since),
     )
-    database = options.database or runtime.config.default_database
-    of = captured.Asked(runtime=runtime, database=database, storage=options.storage, timeline=options.timeline)
     return action.listed(of.logs(), wanted)
 
 

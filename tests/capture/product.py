@@ -185,8 +185,8 @@ def make(directory: Path, options: Options | None = None) -> Host:
     return Host(config=config)
 
 
-def await_captured(host: Host, n: int, *, seconds: float = 20.0) -> list[Stored]:
-    """Wait until the workload's commit n is in the storage and return all that is there then."""
+def await_captured(host: Host, n: int, *, seconds: float = 60.0, not_on: str = "") -> list[Stored]:
+    """Wait until the workload's commit n is in the storage, on another timeline than `not_on`; return all that is there."""
     looked_at: frozenset[Path] = frozenset()
     stored: list[Stored] = []
 
@@ -195,7 +195,7 @@ def await_captured(host: Host, n: int, *, seconds: float = 20.0) -> list[Stored]
         segments = frozenset(host.store.rglob("*.segment"))
         if segments != looked_at:
             looked_at, stored = segments, host.stored()
-        return any(one.n == n for one in stored)
+        return any(one.n == n and one.timeline != not_on for one in stored)
 
     assert until(there, seconds=seconds), [one.n for one in stored]
     return stored

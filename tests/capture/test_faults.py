@@ -197,7 +197,8 @@ def test_a_clock_that_steps_back_never_makes_a_commit_older_than_its_predecessor
         assert _numbers(line) == [*range(line[0].n, line[-1].n + 1)]
         assert not any(one.resumed for one in line[1:])
         assert all(one.unseen_us >= 0 for one in line)
-    assert all(later[0].resumed and later[0].n > earlier[-1].n for earlier, later in pairwise(timelines))
+    # A look without a commit may notice the step: then the later one begins with the very state the earlier one ended with.
+    assert all(later[0].resumed and later[0].n >= earlier[-1].n for earlier, later in pairwise(timelines))
     assert timelines[0][0].n == 0
     assert len(timelines) <= most_timelines
     newest = timelines[-1][-1]

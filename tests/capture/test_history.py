@@ -148,7 +148,7 @@ def test_a_restore_over_the_database_starts_a_timeline_and_the_old_one_stays_rea
         assert said.code == 0, said.err
         agent.wait_ready()
         product.await_base(host)
-        again = await_captured(host, busy.commit(1))
+        again = await_captured(host, busy.commit(1), not_on=third.timeline)
         until_new = [one for one in again if one.timeline != third.timeline]
         assert [one.n for one in until_new][-2:] == [3, 4]
         last = busy.commit(4)

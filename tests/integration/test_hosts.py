@@ -174,7 +174,7 @@ def test_retention_of_one_host_neither_counts_nor_expires_what_another_keeps(one
     with two.runtime() as runtime:
         site = replace(runtime.site, clock=replace(runtime.site.clock, now=lambda: later))
         policy = expire.policy_of(RetentionSettings(min_backups=1, only_verified=False), aggressive=True)
-        request = expire.Request(database="main", policy=policy, by="test")
+        request = expire.Request(database="main", policy=policy, by="test", pitr_window_seconds=7 * 86_400)
         looked = finish(expire.preview(request, repository=runtime.repository(), site=site))
     with one.runtime() as runtime:
         sandbox.listed(one)
@@ -193,7 +193,7 @@ def test_a_fresh_backup_of_another_host_hides_no_silence_of_this_one(one: Sandbo
     for host in (one, blank):
         with host.runtime() as runtime:
             sandbox.listed(host)
-            (judged,) = protections(runtime.config, runtime.catalog.backups())
+            (judged,) = protections(runtime.config, runtime.catalog.backups(), site=runtime.site)
             found[runtime.config.host] = {backup.id for backup in judged.backups}
 
     assert found == {"h1": {mine.id}, "h3": {mine.id, newer.id}}

@@ -14,9 +14,11 @@ import pytest
 
 from continuum_tasks.actions import compact, restore, synthesize
 from continuum_tasks.actions.commits import CommitRef
+from continuum_tasks.actions.replay import prepare
 from continuum_tasks.errors import BackupNotFound, ObjectDamaged, ObjectMissing
 from continuum_tasks.model import Backup
 from continuum_tasks.runtime import finish
+from continuum_tasks.storage.protocol import ObjectInfo
 from tests.integration.sandbox import Options, Sandbox, back_up, make, objects, verified
 from tests.recording import SECOND_US, Recorder, content, differing_pages, stand
 
@@ -198,6 +200,31 @@ def test_segments_that_are_merged_under_a_restore_are_looked_for_again(
         assert merged.merges
         finish(steps)
     assert content(target) == content(recorder.state(last))
+
+
+def test_segments_that_are_merged_between_listing_and_reading_are_listed_again(
+    sandbox: Sandbox, recorder: Recorder, kept: tuple[Backup, Path, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, _, _ = kept
+    last = recorder.number
+    recorder.run("INSERT INTO t (x) VALUES (0)", seconds=9 * 3600)
+    recorder.ship()
+    stamp(sandbox, recorder)
+    with sandbox.runtime() as runtime:
+        repository, site = runtime.repository(), runtime.site
+        listed, due = repository.storage.list, ["segments/"]
+
+        def listing(prefix: str = "") -> Iterator[ObjectInfo]:
+            found = list(listed(prefix))
+            if due and prefix.startswith(due[0]):
+                due.clear()
+                finish(compact.run(compact.Request(database="main"), repository=repository, site=site, still_mine=lambda: None))
+            return iter(found)
+
+        monkeypatch.setattr(repository.storage, "list", listing)
+        wanted = CommitRef(timeline=recorder.timeline.id, number=last)
+        found = prepare(wanted, base, repository=repository, backups=(base,))
+    assert not due and found.commit.number == last
 
 
 def stamp(sandbox: Sandbox, recorder: Recorder) -> None:

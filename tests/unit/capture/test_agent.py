@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from continuum_tasks.capture import watch
 from continuum_tasks.capture.agent import Agent
 from continuum_tasks.capture.release import ask_to_look
 from continuum_tasks.capture.standing import STANDING
-from continuum_tasks.capture.status import State, read_heartbeat, read_status
+from continuum_tasks.capture.status import HEARTBEAT, STATUS, State, read_heartbeat, read_status
 from continuum_tasks.capture.watch import Wanted
 from continuum_tasks.errors import ConfigError
 from tests.unit.capture.conftest import Setting
@@ -43,6 +44,11 @@ def a_database(name: str, path: Path) -> Wanted:
 def state_of(setting: Setting, name: str) -> State | None:
     found = read_status(setting.place.directory.parent, name)
     return None if found is None else found.state
+
+
+def commit_of(setting: Setting, name: str) -> int:
+    found = read_status(setting.place.directory.parent, name)
+    return 0 if found is None else found.commit
 
 
 def test_one_whose_standing_is_damaged_keeps_no_other_from_being_captured(
@@ -84,3 +90,37 @@ def test_a_configuration_that_is_away_for_a_moment_is_an_error_that_capture_know
     wanted: Callable[[], Sequence[Wanted]] = _Wanted(tmp_path)
     with pytest.raises(ConfigError, match=r"backup\.conf"):
         wanted()
+
+
+def test_a_state_directory_that_cannot_be_written_ends_no_capture(
+    setting: Setting, service: Service, eventually: Eventually
+) -> None:
+    """A full disk: the pins hold what comes, and when there is room again nothing is missing."""
+    names = [setting.place.directory / one for one in (f"memory/{STANDING}", f"memory/{STATUS}", HEARTBEAT)]
+    with running(setting, a_database("memory", setting.path)):
+        eventually(lambda: state_of(setting, "memory") is State.RUNNING)
+        found = read_status(setting.place.directory.parent, "memory")
+        assert found is not None
+        for name in names:
+            name.unlink()
+            name.mkdir()
+        service.run(*(f"INSERT INTO t(x) VALUES ({n})" for n in range(5)))
+        time.sleep(6 * setting.place.capture.interval_seconds)
+        for name in names:
+            name.rmdir()
+        service.run("INSERT INTO t(x) VALUES (6)")
+        eventually(lambda: commit_of(setting, "memory") == found.commit + 6)
+    closed = read_status(setting.place.directory.parent, "memory")
+    assert closed is not None and (closed.timeline, closed.n_holes) == (found.timeline, 0)
+
+
+def test_one_whose_directory_cannot_even_be_looked_at_waits_and_the_others_are_captured(
+    setting: Setting, service: Service, eventually: Eventually, tmp_path: Path
+) -> None:
+    """Any error of the system: here the name is too long, elsewhere a disk fails or a directory is closed to this user."""
+    wanted = (a_database("odd", tmp_path / ("x" * 300) / "odd.db"), a_database("memory", setting.path))
+    with running(setting, *wanted):
+        eventually(lambda: state_of(setting, "memory") is State.RUNNING)
+        before = commit_of(setting, "memory")
+        service.run("INSERT INTO t(x) VALUES (1)")
+        eventually(lambda: commit_of(setting, "memory") == before + 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from continuum_tasks.capture import firstpage, standing
 from continuum_tasks.capture.basecopy import read_base
 from continuum_tasks.capture.beginning import data_key
 from continuum_tasks.capture.follower import Follower, Lost
@@ -265,14 +266,16 @@ def test_a_full_spool_keeps_what_was_captured_and_reads_no_more_into_memory(sett
         follower.rotate()
     service.run(*(f"INSERT INTO t(x) VALUES (zeroblob({900_000 + n}))" for n in range(3)))
     for _ in range(3):
+        service.run("INSERT INTO t(x) VALUES (zeroblob(1500000))")
         with pytest.raises(NoSpace):
             follower.rotate()
     assert follower.pending_bytes < 4 << 20
+    assert follower.log_bytes > 6 << 20, "a log that grows meanwhile has a limit"
     follower.let_go()
     assert setting.pins.count(setting.path) == 0
     again = begun(setting)
     again.rotate()
-    assert [commit.number for commit in commits(again, setting)] == list(range(1, 6))
+    assert [commit.number for commit in commits(again, setting)] == list(range(1, 9))
     assert not any(commit.resumed for commit in commits(again, setting)[1:])
 
 
@@ -342,3 +345,39 @@ def test_other_page_sizes_are_captured(setting: Setting, tmp_path: Path, page_si
         follower.rotate()
         assert follower.standing is not None and follower.standing.timeline.page_size == page_size
         assert len(commits(follower, setting)) == 10
+
+
+def test_a_death_behind_the_standing_leaves_no_page_1_that_is_older_than_it(
+    setting: Setting, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup puts that page into its copy: an older one would tear it."""
+    follower = begun(setting)
+    service.run("CREATE TABLE u(x)")
+
+    def dies(directory: Path, then: standing.Standing) -> None:
+        save(directory, then)
+        raise KeyboardInterrupt
+
+    save = standing.save
+    monkeypatch.setattr(standing, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        follower.rotate()
+    found, stands = firstpage.read(follower.directory), standing.load(follower.directory)
+    assert found is not None and stands is not None
+    assert (found.commit, stands.commit) == (2, 2)
+
+
+def test_a_copy_to_begin_with_never_takes_the_place_of_one_that_a_backup_may_be_reading(
+    setting: Setting, service: Service
+) -> None:
+    """It would go on in the other one, and store a state that never was."""
+    follower = begun(setting)
+    first = read_base(follower.directory)
+    setting.time.offset = timedelta(hours=-2)
+    again = begun(setting)
+    second = read_base(again.directory)
+    assert first is not None and second is not None
+    assert first.timeline != second.timeline and first.path != second.path
+    assert [str(path) for path in setting.place.temp_dir.iterdir()] == [second.path]
+    again.base.close()
+    assert list(setting.place.temp_dir.iterdir()) == []

@@ -18,6 +18,8 @@ from continuum_tasks.capture.place import CAPTURE, microseconds
 from continuum_tasks.capture.status import State, Status, read_status
 from continuum_tasks.capture.watch import Wanted, Watch
 from continuum_tasks.plan.holes import Hole
+from continuum_tasks.storage.memory import MemoryStorage
+from continuum_tasks.storage.protocol import Buffer
 from tests.unit.capture.conftest import Setting
 from tests.unit.capture.service import Service
 from tests.unit.capture.statuses import WORKER, status, tell
@@ -162,3 +164,54 @@ def test_a_capture_that_ends_with_a_full_spool_does_not_say_that_it_watched_to_t
     assert (before.commit, after.commit) == (2, 2)
     assert "more than spool_limit_bytes" in after.detail
     assert after.watched_until_us == before.watched_until_us
+
+
+class Slow(MemoryStorage):
+    """A storage that takes its time."""
+
+    def put(self, key: str, data: Buffer, *, only_new: bool = False) -> None:
+        time.sleep(0.2)
+        super().put(key, data, only_new=only_new)
+
+
+def test_that_the_last_commit_is_in_the_storage_is_said_as_soon_as_it_is(setting: Setting, service: Service) -> None:
+    setting.place.repository("here").storage = Slow()
+    errand = Errand(setting.place.directory / "memory", {}, monotonic=setting.place.clock.monotonic)
+    wanted = Wanted(database="memory", storage="here", path=setting.path)
+    watch = Watch(wanted, pins=setting.pins, place=setting.place, errand=errand)
+    with ThreadPoolExecutor(1) as executor:
+        for _ in range(20):
+            watch.step(executor)
+            time.sleep(0.1)
+        insert(service, 1)
+        watch.touched(frozenset({setting.path.with_name("memory.db-wal")}))
+        for _ in range(20):
+            watch.step(executor)
+            time.sleep(0.1)
+        found = read_status(setting.place.directory.parent, "memory")
+        watch.close(detail="stopped")
+    assert found is not None
+    assert (found.commit, found.durable_commit, found.spool_segments) == (2, 2, 0)
+
+
+def test_a_commit_that_comes_behind_the_event_of_its_frames_is_captured_soon(setting: Setting, service: Service) -> None:
+    """The kernel tells of frames that are written; a slow fsync puts the commit, which it does not tell of, after the look."""
+    errand = Errand(setting.place.directory / "memory", {}, monotonic=setting.place.clock.monotonic)
+    wanted = Wanted(database="memory", storage="here", path=setting.path)
+    watch = Watch(wanted, pins=setting.pins, place=setting.place, errand=errand)
+
+    def steps(executor: Executor) -> None:
+        for _ in range(25):
+            watch.step(executor)
+            time.sleep(0.1)
+
+    with ThreadPoolExecutor(1) as executor:
+        steps(executor)
+        watch.touched(frozenset({setting.path.with_name("memory.db-wal")}))
+        watch.step(executor)
+        insert(service, 1)
+        assert watch.seconds_until_due() <= setting.place.capture.interval_seconds
+        steps(executor)
+        found = read_status(setting.place.directory.parent, "memory")
+        watch.close(detail="stopped")
+    assert found is not None and found.commit == 2

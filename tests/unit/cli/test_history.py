@@ -325,3 +325,10 @@ def test_history_of_a_database_that_was_never_captured_is_empty(call: Call, site
     done = call("backup", "history")
     assert (done.code, done.out) == (0, "no commits: none was captured, or none since then\n")
     assert call("backup", "restore", "--commit", "1", "--target", "r.db").code == 8
+
+
+def test_history_of_a_database_without_commits_names_those_that_have_some(call: Call, recorder: Recorder) -> None:
+    """On a blank machine the default database may be called otherwise."""
+    done = call("backup", "history", "--database", "other")
+    assert (done.code, done.out) == (0, "no commits: none was captured, or none since then\n")
+    assert f"--database {recorder.timeline.database}" in done.err
