@@ -236,7 +236,8 @@ class WrappedKey:
 class Timeline:
     """A line of history of one database on one host: who began it, when, why, and under which key its segments are sealed.
 
-    `previous` is the line this host captured before, None for the first.
+    `previous` is the line this host captured before, None for the first. That was followed until `followed_until_us`
+    (microseconds since 1970; 0 = not known): until then it had no commit after its last.
     """
 
     id: TimelineId
@@ -249,6 +250,7 @@ class Timeline:
     wrapped_key: WrappedKey | None
     previous: TimelineId | None
     reason: str
+    followed_until_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

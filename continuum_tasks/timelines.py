@@ -282,6 +282,7 @@ def _check_timeline(timeline: Timeline, key: str) -> None:
         (MIN_PAGE_BYTES <= size <= MAX_PAGE_BYTES and size & (size - 1) == 0, f"page size {size} is none of SQLite's"),
         ((timeline.wrapped_key is None) == (timeline.cipher is Cipher.NONE), f"says {timeline.cipher}, its key otherwise"),
         (timeline.previous != timeline.id, "comes after itself"),
+        (0 <= timeline.followed_until_us < 1 << 63, "says until when the one before it was followed, and lies"),
     )
     for holds, what in rules:
         if not holds:

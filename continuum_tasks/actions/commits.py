@@ -80,7 +80,8 @@ class Log:
     def line(self) -> Line:
         """Its first and last commit; it must have segments."""
         first, last = self.head(0).commits[0], self.head(len(self.refs) - 1).commits[-1]
-        return Line(timeline=self.timeline.id, first=first, last=last)
+        followed_us = self.timeline.followed_until_us
+        return Line(timeline=self.timeline.id, first=first, last=last, followed_until_us=followed_us)
 
     def opened(self, index: int) -> OpenedSegment:
         """Open one segment's index; the last few stay open."""

@@ -23,7 +23,8 @@ NO_CHAIN = bytes(16)
 class Beginning:
     """What a new timeline is of: the database, the storage its segments go to, the file as found, why, and what was before.
 
-    `is_known`: something of ours is in that storage, so where nothing is found it is not there.
+    `is_known`: something of ours is in that storage, so where nothing is found it is not there. The timeline before was
+    followed until `followed_until_us` (microseconds since 1970), 0 when that is not known.
     """
 
     database: str
@@ -31,6 +32,7 @@ class Beginning:
     found: Found
     reason: str
     previous: TimelineId | None
+    followed_until_us: int
     is_known: bool
 
 
@@ -55,6 +57,7 @@ def new_standing(beginning: Beginning, *, place: Place) -> Standing:
         wrapped_key=_wrapped(repository, repository_id, timeline_id, place=place) if encrypted else None,
         previous=beginning.previous,
         reason=beginning.reason,
+        followed_until_us=beginning.followed_until_us,
     )
     return Standing(
         storage=beginning.storage,

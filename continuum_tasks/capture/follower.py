@@ -225,6 +225,7 @@ class Follower:
                 found=found,
                 reason=judgement.reason,
                 previous=previous,
+                followed_until_us=0 if previous is None else watched_until_us,
                 is_known=stopped is not None and stopped.published and stopped.storage == self.storage,
             )
             self.standing = new_standing(beginning, place=self._place)

@@ -200,6 +200,7 @@ class Watch:
         if self._follower.holds:
             try:
                 self._follower.rotate()
+                self._watched_until_us = max(self._watched_until_us, self._follower.looked_us)
             except (ContinuumError, OSError, Lost, TransactionTooLarge) as err:
                 self._detail = str(err)
         self._follower.base.close()

@@ -27,11 +27,15 @@ class Where(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A timeline by what is still stored of it: the first and the last commit."""
+    """A timeline by what is still stored of it: the first and the last commit.
+
+    The one before it was followed until `followed_until_us` (0 = not known), and had no commit after its last until then.
+    """
 
     timeline: TimelineId
     first: Commit
     last: Commit
+    followed_until_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,8 @@ def choose(when_us: int, lines: Iterable[Line], *, watched_until_us: int = 0) ->
     later: Line | None = None
     for line in lines:
         if line.first.observed_us <= when_us:
-            end_us = line.last.observed_us if later is not None else max(line.last.observed_us, watched_until_us)
+            followed_us = watched_until_us if later is None else min(later.followed_until_us, later.first.observed_us)
+            end_us = max(line.last.observed_us, followed_us)
             return line if when_us <= end_us else _beyond(when_us, line, later, end_us)
         later = line
     return _before(when_us, later)

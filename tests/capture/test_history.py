@@ -143,6 +143,8 @@ def test_a_restore_over_the_database_starts_a_timeline_and_the_old_one_stays_rea
         product.await_base(host)
         stored = await_captured(host, busy.commit(6))
         third = next(one for one in stored if one.n == 3)
+        time.sleep(1)
+        at_rest = datetime.now(UTC)
         words = ("backup", "restore", "--commit", third.number, "--target", host.database, "--overwrite")
         said = host.continuum(*words)
         assert said.code == 0, said.err
@@ -154,6 +156,9 @@ def test_a_restore_over_the_database_starts_a_timeline_and_the_old_one_stays_rea
         last = busy.commit(4)
         await_captured(host, last)
         agent.terminate()
+    said = host.continuum("backup", "restore", "--pitr", at_rest.isoformat(), "--target", scratch / "at-rest.db")
+    assert said.code == 0, said.err
+    assert oracle.logical_hash(scratch / "at-rest.db").sha256 == expected.hashes([6], page_size=4096)[6]
     old = next(one for one in stored if one.n == 6)
     assert [one.n for one in host.stored() if one.timeline == old.timeline] == [*range(7)]
     (found,) = host.hashes_at([(old.timeline, old.number)], scratch / "restored.db")

@@ -216,9 +216,10 @@ def test_a_file_that_was_put_in_its_place_begins_a_new_timeline(setting: Setting
     with pytest.raises(Lost, match="replaced"):
         follower.look()
     again = setting.follower()
-    again.begin(watched_until_us=0)
+    again.begin(watched_until_us=7_000_000)
     assert again.standing is not None
     assert again.standing.timeline.id != old and again.standing.timeline.previous == old
+    assert again.standing.timeline.followed_until_us == 7_000_000
     assert [commit.number for commit in commits(again, setting)] == [1]
 
 

@@ -96,6 +96,18 @@ def test_no_more_timelines_are_read_than_needed() -> None:
     assert plan.choose(EPOCH_US + 3, endless(line)) == line
 
 
+def test_a_timeline_stands_for_as_long_as_it_is_known_to_have_been_followed() -> None:
+    """A service that is stopped before a restore commits nothing, and the state of that time is known."""
+    old = Line(timeline=timeline(0), first=commit(1, EPOCH_US), last=commit(9, EPOCH_US + 9))
+    new = Line(
+        timeline=timeline(1), first=commit(1, EPOCH_US + 60), last=commit(1, EPOCH_US + 60), followed_until_us=EPOCH_US + 50
+    )
+    assert plan.choose(EPOCH_US + 50, [new, old]) == old
+    missed = plan.choose(EPOCH_US + 51, [new, old])
+    assert isinstance(missed, Missed) and (missed.from_us, missed.to_us) == (EPOCH_US + 50, EPOCH_US + 60)
+    assert plan.choose(EPOCH_US + 60, [new, old]) == new
+
+
 def test_a_hole_names_its_edges_and_what_works() -> None:
     at, following = commit(7, EPOCH_US), commit(8, EPOCH_US + 9 * SECOND_US, unseen_us=6 * SECOND_US, resumed=True)
 
