@@ -109,7 +109,7 @@ class Watch:
 
     def lost_pins(self) -> None:
         """Take note that the process that held the pins died."""
-        self._lapse("the process that held the log ended", 0.0)
+        self._lapse("the process that held the log ended", 0.1)
 
     def close(self, *, detail: str) -> None:
         """End the capture: what can be read is made durable and, if that works at once, shipped; then let the database go."""
