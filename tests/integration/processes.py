@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -105,6 +106,16 @@ class Stack:
     def family(self) -> list[psutil.Process]:
         """Return every process of the tree but the stack itself."""
         return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def such(processes: Iterable[psutil.Process], wanted: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+    """Return those that live and are `wanted`; one that goes while it is asked does not live."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE and wanted(process):
+                found.append(process)
+    return found
 
 
 def start_stack(config: Config, *options: str, seconds: float = 180.0) -> Stack:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import copytree
@@ -22,7 +22,7 @@ from continuum_tasks.capture.standing import STANDING
 from continuum_tasks.capture.status import State, Status, read_heartbeat, read_status
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.process import pid_of
-from tests.integration.processes import ROOT, Stack, environment, live_pools, stack, until
+from tests.integration.processes import ROOT, Stack, environment, live_pools, stack, such, until
 from tests.integration.sandbox import Sandbox, listed, make, objects
 from tests.integration.test_cli import Done, command
 
@@ -112,11 +112,7 @@ def _plain(config: Config) -> dict[str, str]:
 
 
 def broker_of(running: Stack) -> psutil.Process | None:
-    for process in running.family():
-        with suppress(psutil.NoSuchProcess):
-            if process.status() != psutil.STATUS_ZOMBIE and process.name().endswith("-server"):
-                return process
-    return None
+    return next(iter(such(running.family(), lambda process: process.name().endswith("-server"))), None)
 
 
 def inspected(config: Config) -> dict[str, Any]:

@@ -19,7 +19,18 @@ import redis
 from continuum_tasks.config import Config
 from continuum_tasks.errors import BrokerUnsafe, ConfigError, LockError
 from continuum_tasks.tasks.client import KEY_PREFIX, broker_url, check_broker, client_app, embedded, ring
-from tests.integration.processes import ROOT, Stack, a_job, environment, live_pools, server, stack, until, write_config_files
+from tests.integration.processes import (
+    ROOT,
+    Stack,
+    a_job,
+    environment,
+    live_pools,
+    server,
+    stack,
+    such,
+    until,
+    write_config_files,
+)
 
 POOLS = {"agent": "agent.h1", "transfer": "transfer.h1", "verify": "verify.h1", "control": "control.h1", "beat": ""}
 
@@ -37,7 +48,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Config, 
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    return until(lambda: not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE])
+    return until(lambda: not such(processes, lambda _: True))
 
 
 def command_lines(processes: list[psutil.Process]) -> dict[int, str]:
@@ -45,12 +56,12 @@ def command_lines(processes: list[psutil.Process]) -> dict[int, str]:
 
 
 def broker_pid(running: Stack) -> int | None:
-    servers = [p.pid for p in running.family() if p.status() != psutil.STATUS_ZOMBIE and p.name().endswith("-server")]
-    return servers[0] if servers else None
+    servers = such(running.family(), lambda p: p.name().endswith("-server"))
+    return servers[0].pid if servers else None
 
 
 def task_processes(running: Stack, main: int) -> list[psutil.Process]:
-    return [p for p in running.family() if p.status() != psutil.STATUS_ZOMBIE and p.ppid() == main]
+    return such(running.family(), lambda p: p.ppid() == main)
 
 
 def up(config: Config) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import psutil
 
+from tests.integration.processes import such
 from tests.runbook.document import ORIGINAL, OURS, blocks
 from tests.runbook.machine import Machine, ask
 
@@ -94,7 +95,7 @@ def test_a_locked_database_names_its_holder_and_a_restart_of_the_service_ends_it
 
 def test_a_worker_killed_as_the_original_says_loses_no_backup(host: Machine) -> None:
     stack = psutil.Process(host.services["continuum-backup"].pid)
-    worker = next(child for child in stack.children(recursive=True) if "agent" in " ".join(child.cmdline()))
+    worker = such(stack.children(recursive=True), lambda child: "agent" in " ".join(child.cmdline()))[0]
     (block,) = blocks(ORIGINAL, SCENARIO, "Database Locked")
     with host.shell() as shell:
         pasted = shell.paste(block.text.replace("<PID>", str(worker.pid)))
