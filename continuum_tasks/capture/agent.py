@@ -21,6 +21,7 @@ N_SHIPPERS = 4
 RECONCILE_SECONDS = 2.0
 HEARTBEAT_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 1.0
+TAILS_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -49,9 +50,17 @@ class Agent:
                 finally:  # before what is being shipped is waited for
                     for watch in self._watches.values():
                         watch.close(detail="stopped")
+            self._ship_tails()
         finally:
             self._events.close()
             self._pins.close()
+
+    def _ship_tails(self) -> None:
+        """Ship what the end made durable while a thread was still at work; what takes longer waits for the next capture."""
+        until = self._place.clock.monotonic() + TAILS_SECONDS
+        for watch in self._watches.values():
+            if self._place.clock.monotonic() < until:
+                watch.ship_tail()
 
     def _turn(self, executor: ThreadPoolExecutor) -> None:
         now = self._place.clock.monotonic()

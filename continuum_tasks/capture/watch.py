@@ -129,6 +129,16 @@ class Watch:
         self._state, self._detail = State.STOPPED, detail
         self._write()
 
+    def ship_tail(self) -> None:
+        """Ship what waits after `close`, unless its storage is in trouble."""
+        if self._courier.trouble or self._state is State.FENCED:
+            return
+        try:
+            self._courier.ship()
+        except (ContinuumError, OSError) as err:
+            _log.warning("database %s: the end is not shipped yet: %s", self.wanted.database, err)
+        self._write()
+
     def _hold(self, now: float) -> None:
         if release.is_asked_to_let_go(self._place.directory / release.REQUESTS, self.wanted.database):
             self._release()
