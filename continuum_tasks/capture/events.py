@@ -50,10 +50,6 @@ class Events:
             except queue.Empty:
                 return found
 
-    def wake(self) -> None:
-        """Let `wait` return at once."""
-        self._found.put(frozenset())
-
     def close(self) -> None:
         """Stop watching."""
         self._stop.set()
