@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import database, ltx, report
-from continuum_tasks.capture.pending import Pending
+from continuum_tasks.capture.reader.pending import Pending
 from continuum_tasks.layer.draft import ChunkOptions
 from continuum_tasks.layer.format import ObjectContext
 from continuum_tasks.model import Cipher, Codec, Commit, Mark, TimelineId

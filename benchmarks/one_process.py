@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from continuum_tasks.actions import backup, init, restore
+from continuum_tasks.backup import create
 from continuum_tasks.config import load_config
 from continuum_tasks.model import Progress
+from continuum_tasks.restore import restore
 from continuum_tasks.runtime import Runtime, open_runtime
+from continuum_tasks.setup import init
 from continuum_tasks.tasks.backup import request_of
 
 
@@ -38,7 +40,7 @@ def main() -> int:
 def _backup(runtime: Runtime, strategy: str) -> Generator[Progress, None, Any]:
     request, storage = request_of(runtime, database="", strategy=strategy)
     repository = runtime.repository(storage)
-    return backup.run(request, repository=repository, site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
+    return create.run(request, repository=repository, site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
 
 
 def _restore(runtime: Runtime, target: Path) -> Generator[Progress, None, Any]:

@@ -329,3 +329,23 @@ class DrillRecord:
     findings: tuple[str, ...]
     host: str
     kind: Rehearsal = Rehearsal.DRILL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRef:
+    """Which commit: its number on its timeline."""
+
+    timeline: TimelineId
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rhythm:
+    """How often one database wants what, in seconds; 0 = never. `rpo_target_seconds`: the oldest its last backup may be."""
+
+    full_every_seconds: int
+    incremental_every_seconds: int
+    verify_every_seconds: int
+    test_restore_every_seconds: int = 0
+    drill_every_seconds: int = 0
+    rpo_target_seconds: int = 300

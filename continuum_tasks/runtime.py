@@ -14,19 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from continuum_tasks.actions import fetch, reindex, seal
-from continuum_tasks.actions.fan_out import Fan, InThreads, Work
-from continuum_tasks.actions.site import Site
-from continuum_tasks.catalog import Catalog, open_catalog
+from continuum_tasks.assembly import fetch, seal
+from continuum_tasks.assembly.fan_out import Fan, InThreads, Work
+from continuum_tasks.clock import Clock
 from continuum_tasks.config import Config, StorageType
 from continuum_tasks.errors import ConfigError, NoSpace, StorageError, UsageError
-from continuum_tasks.jobs import Jobs, open_jobs
+from continuum_tasks.host import reindex
+from continuum_tasks.host.catalog import Catalog, open_catalog
+from continuum_tasks.host.jobs import Jobs, open_jobs
+from continuum_tasks.host.metadata import METADATA
+from continuum_tasks.host.metrics import Metrics, open_metrics
+from continuum_tasks.host.site import Site
 from continuum_tasks.keyring import Keyring, open_keyring
-from continuum_tasks.metadata import METADATA
-from continuum_tasks.metrics import Metrics, open_metrics
 from continuum_tasks.model import Cipher
-from continuum_tasks.repository import Repository
-from continuum_tasks.sqlite.snapshot import Clock
+from continuum_tasks.repository.repository import Repository
 from continuum_tasks.storage.open import open_storage
 
 

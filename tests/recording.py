@@ -22,11 +22,11 @@ import apsw
 
 from continuum_tasks.layer.draft import ChunkOptions
 from continuum_tasks.model import Backup, Cipher, Codec, Commit, Mark, Position, Timeline, TimelineId
-from continuum_tasks.repository import Repository
+from continuum_tasks.repository.repository import Repository
+from continuum_tasks.repository.timelines import put_segment, put_timeline, segment_context, timeline_key_context
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.segment.head import SegmentDraft
 from continuum_tasks.segment.writer import write_segment
-from continuum_tasks.timelines import put_segment, put_timeline, segment_context, timeline_key_context
 
 SECOND_US = 1_000_000
 HEADER, FRAME = 32, 24

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from continuum_tasks.tasks.logged import LoggedTask
+from continuum_tasks.tasks.shell import LoggedTask
 from workers import remote, signals
 from workers.settings import settings_of_this_process
 from workers.steps import STEPS

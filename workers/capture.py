@@ -19,12 +19,12 @@ from pathlib import Path
 import click
 
 from continuum_tasks.capture.agent import Agent
-from continuum_tasks.capture.place import CAPTURE, Place
-from continuum_tasks.capture.watch import Wanted
+from continuum_tasks.capture.state.environment import CAPTURE, Place
+from continuum_tasks.capture.supervisor import Wanted
 from continuum_tasks.config import find_config_directory, load_config
 from continuum_tasks.errors import ConfigError, ContinuumError, DatabaseLocked
-from continuum_tasks.lock import host_lock
 from continuum_tasks.process import worker_id
+from continuum_tasks.repository.lock import host_lock
 from continuum_tasks.runtime import Runtime, open_runtime
 from workers.pools import environment
 from workers.signals import log_to_file

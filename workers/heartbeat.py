@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from continuum_tasks.config import Config
 from continuum_tasks.errors import ContinuumError
-from continuum_tasks.jobs import open_jobs
-from continuum_tasks.metadata import METADATA
+from continuum_tasks.host.jobs import open_jobs
+from continuum_tasks.host.metadata import METADATA
 
 BEAT_SECONDS = 2.0
 BEAT_POOL = "beat"

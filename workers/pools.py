@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks.config import Config, find_config_directory, load_config
-from continuum_tasks.tasks import routing
+from continuum_tasks.host import routing
 
 CAPTURE = "capture"
 HOUR_SECONDS = 3600

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kombu import Queue
 
-from continuum_tasks.tasks import routing
+from continuum_tasks.host import routing
 from continuum_tasks.tasks.client import queue_named
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from celery.worker.control import inspect_command
 
-from continuum_tasks.actions import captures
-from continuum_tasks.actions.captures import Captured
-from continuum_tasks.capture.place import microseconds
-from continuum_tasks.capture.status import State
+from continuum_tasks.capture import overview
+from continuum_tasks.capture.overview import Captured
+from continuum_tasks.capture.state.environment import microseconds
+from continuum_tasks.capture.state.status import State
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import ContinuumError
 from workers.settings import this_config
@@ -25,7 +25,7 @@ def capture(_state: Any, **_: Any) -> dict[str, Any]:
     """Show how the capture of this host's databases stands: state, lag and RPO of each, by name."""
     try:
         config = load_config(this_config().directory)  # as it is now: databases are switched on and off while we run
-        found = captures.look(config, (), now_us=microseconds(datetime.now(UTC)))
+        found = overview.look(config, (), now_us=microseconds(datetime.now(UTC)))
     except ContinuumError as err:
         return {"error": err.message}
     return {one.database: _fields(one) for one in found}

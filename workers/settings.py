@@ -9,7 +9,7 @@ from typing import Any
 from beat_schedule import beat_schedule
 from continuum_tasks.config import Config, find_config_directory, load_config
 from continuum_tasks.errors import ConfigError
-from continuum_tasks.tasks import routing
+from continuum_tasks.host import routing
 from continuum_tasks.tasks.client import KEY_PREFIX, broker_url, client_settings, result_url
 from workers.queues import queues
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import click
 
-from continuum_tasks.capture.status import read_heartbeat
+from continuum_tasks.capture.state.status import read_heartbeat
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.errors import BrokerError, BrokerUnreachable, ContinuumError
-from continuum_tasks.jobs import open_jobs
-from continuum_tasks.metadata import METADATA
+from continuum_tasks.host.jobs import open_jobs
+from continuum_tasks.host.metadata import METADATA
 from continuum_tasks.process import pid_of
 from continuum_tasks.tasks.client import broker_url, check_broker, embedded
 from workers import broker, settings, web

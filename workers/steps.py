@@ -11,7 +11,7 @@ from celery.exceptions import WorkerShutdown
 from celery.worker import state
 
 from continuum_tasks.errors import BrokerUnsafe
-from continuum_tasks.tasks import routing
+from continuum_tasks.host import routing
 from continuum_tasks.tasks.client import broker_url, check_broker
 from workers.heartbeat import BEAT_SECONDS, leave, report
 from workers.settings import this_config

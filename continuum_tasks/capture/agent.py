@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from continuum_tasks.capture import release
-from continuum_tasks.capture.errand import Errand
-from continuum_tasks.capture.events import Events
-from continuum_tasks.capture.files import make_directory
-from continuum_tasks.capture.pins import Pins, PinsLost
-from continuum_tasks.capture.place import Place
-from continuum_tasks.capture.status import Heartbeat, write_heartbeat
-from continuum_tasks.capture.watch import Wanted, Watch
+from continuum_tasks.capture.file_events import Events
+from continuum_tasks.capture.pins.client import Pins, PinsLost
+from continuum_tasks.capture.state import requests as release
+from continuum_tasks.capture.state.environment import Place
+from continuum_tasks.capture.state.files import make_directory
+from continuum_tasks.capture.state.status import Heartbeat, write_heartbeat
+from continuum_tasks.capture.subcommand import Errand
+from continuum_tasks.capture.supervisor import Wanted, Watch
 from continuum_tasks.errors import ContinuumError
 
 N_SHIPPERS = 4

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 import click
 
 from continuum_tasks import __version__, errors, failpoints
-from continuum_tasks.cli import emit
-from continuum_tasks.cli.asked import Asked, Format, shared
-from continuum_tasks.cli.commands import BACKUP_COMMANDS, COMMANDS, LazyGroup
+from continuum_tasks.cli.frame import output
+from continuum_tasks.cli.frame.context import Asked, Format, shared
+from continuum_tasks.cli.registry import BACKUP_COMMANDS, COMMANDS, LazyGroup
 from continuum_tasks.errors import ContinuumError, UsageError
 
 PROGRAM = "continuum"
@@ -28,7 +28,7 @@ _MEANINGS = {
     1: "a difference was found (compare-counts), or the system refused something without a class of its own",
     INTERNAL: "a defect of this program; its log has the details",
     STOPPED: "stopped by Ctrl-C; a job that was queued goes on",
-    emit.PIPE_CLOSED: "nobody read the output any more",
+    output.PIPE_CLOSED: "nobody read the output any more",
     TERMINATED: "stopped by SIGTERM",
 }
 
@@ -72,8 +72,8 @@ def main() -> NoReturn:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        emit.hush()
-        code = emit.PIPE_CLOSED
+        output.hush()
+        code = output.PIPE_CLOSED
     sys.exit(code)
 
 
@@ -86,7 +86,7 @@ def run(arguments: Sequence[str]) -> int:
     except ContinuumError as err:
         return _fail(err, arguments)
     except click.Abort:
-        emit.remark("stopped")
+        output.remark("stopped")
         return STOPPED
     except click.ClickException as err:
         return _misused(err, arguments)
@@ -100,9 +100,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _fail(err: ContinuumError, arguments: Sequence[str]) -> int:
-    emit.error(err)
+    output.error(err)
     if _wants_json(arguments):
-        emit.document({"error": emit.error_fields(err)})
+        output.document({"error": output.error_fields(err)})
     return err.exit_code
 
 
@@ -110,7 +110,7 @@ def _misused(err: click.ClickException, arguments: Sequence[str]) -> int:
     path = PROGRAM
     if isinstance(err, click.UsageError) and err.ctx is not None:
         path = err.ctx.command_path
-        emit.remark(err.ctx.get_usage())
+        output.remark(err.ctx.get_usage())
     return _fail(UsageError(err.format_message(), hint=f"see `{path} --help`"), arguments)
 
 
@@ -124,14 +124,14 @@ def _refused(err: OSError, asked: Asked, arguments: Sequence[str]) -> int:
 def _broke(err: Exception, asked: Asked, arguments: Sequence[str]) -> int:
     details = "".join(traceback.format_exception(err))
     if os.environ.get("CONTINUUM_DEBUG") == "1":
-        emit.remark(details)
+        output.remark(details)
     where = _log(details, asked)
     text = " ".join(str(err).split())[:500]
     message = f"{type(err).__name__}: {text}"
-    emit.remark(f"internal error: {message}; {where}")
+    output.remark(f"internal error: {message}; {where}")
     if _wants_json(arguments):
         fields = {"name": "InternalError", "message": message, "hint": where, "exit_code": INTERNAL}
-        emit.document({"error": fields})
+        output.document({"error": fields})
     return INTERNAL
 
 

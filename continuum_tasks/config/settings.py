@@ -7,8 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from continuum_tasks.errors import UsageError
-from continuum_tasks.model import Cipher, Codec
-from continuum_tasks.plan.schedule import Rhythm
+from continuum_tasks.model import Cipher, Codec, Rhythm
 
 MIB = 1024 * 1024
 DAY_SECONDS = 86_400

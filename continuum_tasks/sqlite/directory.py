@@ -30,3 +30,8 @@ def identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
+
+
+def record_path(target: Path) -> Path:
+    """Return the name of the record for this target."""
+    return target.with_name(f".{target.name}.continuum-restore")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,8 @@ import apsw
 
 from continuum_tasks.errors import SourceMissing, SourceRefused
 from continuum_tasks.sqlite import vfs
+from continuum_tasks.sqlite.directory import record_path
 from continuum_tasks.sqlite.header import SAMPLE_BYTES, parse_header
-from continuum_tasks.sqlite.intent import record_path
-from continuum_tasks.sqlite.mounts import network_file_system
 
 _MOUNTS = Path("/proc/self/mounts")
 
@@ -135,3 +135,27 @@ def _check_file_system(path: Path, mounts: str | None) -> None:
             f"{path}: on a network file system ({kind})",
             hint="locks do not hold there: run the agent on the host that has the disk, or move the database to a local one",
         )
+
+
+# POSIX locks and shared memory are not coherent between hosts here, so neither SQLite's locking nor WAL can be trusted.
+_NETWORK = re.compile(
+    r"9p|afs|beegfs|ceph|cifs|coda|davfs|gfs2?|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|smb3|smbfs"
+    r"|fuse\.(sshfs|s3fs|rclone|gcsfuse|glusterfs|ceph|goofys|juicefs|curlftpfs|davfs|mount-s3|seaweedfs)"
+)
+
+
+def network_file_system(path: Path, mounts: str) -> str | None:
+    """Return the type of the network file system `path` lies on, or None. `mounts` is the text of /proc/self/mounts."""
+    found, longest = "", -1
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = Path(_unescape(fields[1]))
+        if path.is_relative_to(point) and len(point.parts) >= longest:  # of two on one point the later one is seen
+            found, longest = fields[2], len(point.parts)
+    return found if _NETWORK.fullmatch(found) else None
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -10,7 +10,11 @@ from urllib.parse import quote
 import apsw
 
 from continuum_tasks.errors import SourceBusy, SourceRefused
+from continuum_tasks.layer import digest
+from continuum_tasks.layer.merge import lock_page
+from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.check import counts
+from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.patience import wait_for_locks
 
 BUSY_SECONDS = 5.0
@@ -49,3 +53,55 @@ def opened(path: Path) -> Iterator[apsw.Connection]:
         raise SourceBusy(f"{path}: locked", hint="another process holds it; try again") from err
     except apsw.Error as err:
         raise SourceRefused(f"{path}: cannot be read ({err})", hint="check its permissions; is it a SQLite database?") from err
+
+
+_READ_BYTES = 1024 * 1024
+
+
+def root(path: Path, *, page_size: int, n_pages: int) -> str:
+    """Return the root in hex; a file that changes meanwhile has another one. Raises SourceRefused when it cannot be read."""
+    try:
+        with vfs.opened(path) as file:
+            return digest.root(_digests(file, page_size, n_pages))
+    except apsw.Error as err:
+        raise SourceRefused(f"{path}: cannot be read ({err})", hint="check its permissions and the disk") from err
+
+
+def _digests(file: apsw.VFSFile, page_size: int, n_pages: int) -> Iterator[bytes]:
+    step, locked = max(1, _READ_BYTES // page_size), lock_page(page_size)
+    for first in range(1, n_pages + 1, step):
+        n = min(step, n_pages + 1 - first)
+        data = file.xRead(n * page_size, (first - 1) * page_size).ljust(n * page_size, b"\0")
+        found = digest.digests_of(data, page_size)
+        if first <= locked < first + n:
+            at = (locked - first) * digest.DIGEST_BYTES
+            found = found[:at] + digest.ZERO_DIGEST + found[at + digest.DIGEST_BYTES :]
+        yield found
+
+
+LIMIT_BYTES = 256 * 1024**2  # `dbstat` reads every page: a second for as much as this
+
+
+_OWNERS = (
+    "SELECT s.pageno, coalesce(m.tbl_name, s.name) FROM dbstat AS s"
+    " LEFT JOIN sqlite_schema AS m ON m.name = s.name AND m.type IN ('table', 'index')"
+)
+
+
+def tables_of(path: Path, pgnos: Collection[int]) -> dict[int, str]:
+    """Return the table that each of these pages is part of, its indexes included; pages that are free or gone are left out.
+
+    Reads in one read transaction. Raises SourceMissing, SourceBusy, and SourceRefused also for a database that is larger
+    than 256 MiB, or whose writers would have to wait for the reader.
+    """
+    source = inspect(path)
+    if not source.wal or source.size_bytes > LIMIT_BYTES:
+        why = "larger than 256 MiB" if source.wal else "in rollback-journal mode, where a reader makes writers wait"
+        raise SourceRefused(f"{path}: {why}, so tables are not looked up", hint="leave out --tables")
+    wanted = set(pgnos)
+    found: dict[int, str] = {}
+    with opened(source.path) as connection:
+        for pgno, name in connection.execute(_OWNERS):
+            if pgno in wanted:
+                found[int(pgno)] = str(name)
+    return found

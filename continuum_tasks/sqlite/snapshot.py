@@ -7,7 +7,7 @@ starting over when others commit, and the steps let go of a rollback-journal dat
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import apsw
 
+from continuum_tasks.clock import Clock
 from continuum_tasks.errors import NoSpace, SourceBusy, SourceMissing, SourceRefused
 from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.header import SAMPLE_BYTES, Header, parse_header
@@ -34,12 +35,6 @@ class StageLimits:
 
     busy_timeout_seconds: float
     busy_window_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
-    now: Callable[[], datetime]
-    monotonic: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,14 @@ next process that puts removes it when it is an hour old by the storage's own cl
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from continuum_tasks.errors import ObjectExists, ObjectMissing
+from continuum_tasks.errors import ObjectExists, ObjectMissing, StorageDenied, StorageError, StorageFull, StorageUnreachable
 from continuum_tasks.storage import directories
-from continuum_tasks.storage.local_errors import named
 from continuum_tasks.storage.protocol import (
     Buffer,
     Capabilities,
@@ -183,3 +183,30 @@ class LocalStorage:
                 with contextlib.suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime < now - STALE_SECONDS:
                         directories.unlink(incoming, entry.name)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+# What network mounts answer while their server is away, and what passes by itself.
+_TRANSIENT = (errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EMFILE, errno.ENFILE)
+
+
+def named(err: OSError, where: str) -> StorageError:
+    """Build our error for `err`, with the coordinates `where` in front and a remedy."""
+    code = err.errno or 0
+    message = f"{where}: {os.strerror(code).lower()}"
+    if code in _FULL:
+        return StorageFull(message, hint="free space on this file system, or raise the quota")
+    if code in _DENIED:
+        return StorageDenied(message, hint="give the user that runs this command read and write rights there")
+    if code == errno.ELOOP:
+        return StorageDenied(f"{where}: a symlink is in the way", hint="put the file or directory itself there")
+    if code in (errno.ENOTDIR, errno.EISDIR):
+        return StorageError(f"{message}: no key may go on below another object", hint="choose another key or prefix")
+    if code in _TRANSIENT:
+        return StorageUnreachable(message, hint="check the mount and its server")
+    return StorageError(message, hint="check the disk and the path")

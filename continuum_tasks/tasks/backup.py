@@ -7,11 +7,11 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from continuum_tasks.actions import backup
-from continuum_tasks.actions.draft import Request
+from continuum_tasks.backup import create
+from continuum_tasks.backup.choose_parent import Request
+from continuum_tasks.host.routing import CREATE_BACKUP
 from continuum_tasks.model import Progress, Strategy
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.routing import CREATE_BACKUP
 from continuum_tasks.tasks.shell import Bench, perform
 
 KIND = "create_backup"
@@ -23,12 +23,12 @@ def create_backup(self: Task[Any, Any], job_id: str) -> Any:
     return perform(self, job_id, kind=KIND, act=_act)
 
 
-def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, backup.Finished]:
+def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, create.Finished]:
     request, repository = request_of(
         runtime, database=str(bench.job.args["database"]), strategy=str(bench.job.args["strategy"])
     )
     chosen = runtime.repository(str(bench.job.args.get("storage") or repository))
-    return backup.run(request, repository=chosen, site=runtime.site, fan=bench.fan, still_mine=bench.still_mine)
+    return create.run(request, repository=chosen, site=runtime.site, fan=bench.fan, still_mine=bench.still_mine)
 
 
 def request_of(runtime: Runtime, *, database: str, strategy: str) -> tuple[Request, str]:

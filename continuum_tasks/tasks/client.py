@@ -14,11 +14,11 @@ from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from continuum_tasks.actions.audited import ASKED_BY
 from continuum_tasks.config import Config
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe
-from continuum_tasks.jobs import Job
-from continuum_tasks.tasks.routing import ANYWHERE, BACKUP_PRIORITY, PRIORITY_STEPS
+from continuum_tasks.host.audit_trail import ASKED_BY
+from continuum_tasks.host.jobs import Job
+from continuum_tasks.host.routing import ANYWHERE, BACKUP_PRIORITY, PRIORITY_STEPS
 
 KEY_PREFIX = "continuum:"
 PROBE_SECONDS = 1.0

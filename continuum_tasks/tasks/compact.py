@@ -8,10 +8,10 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from continuum_tasks.actions import compact
+from continuum_tasks.capture import compact
+from continuum_tasks.host.routing import COMPACT_SEGMENTS
 from continuum_tasks.model import Progress
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.routing import COMPACT_SEGMENTS
 from continuum_tasks.tasks.shell import Bench, perform
 
 KIND = "compact_segments"

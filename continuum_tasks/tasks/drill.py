@@ -7,13 +7,13 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from continuum_tasks.actions import drill
 from continuum_tasks.errors import BackupNotFound
+from continuum_tasks.host.routing import RUN_DRILL, TEST_RESTORE
 from continuum_tasks.model import Backup, BackupId, Progress, Rehearsal
-from continuum_tasks.plan.schedule import Duty
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.routing import RUN_DRILL, TEST_RESTORE
+from continuum_tasks.schedule.plan.schedule import Duty
 from continuum_tasks.tasks.shell import Bench, perform
+from continuum_tasks.verify import drill
 
 _KINDS = {Duty.TEST_RESTORE.value: Rehearsal.TEST_RESTORE, Duty.DRILL.value: Rehearsal.DRILL}
 

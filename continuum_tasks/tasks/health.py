@@ -9,12 +9,12 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from continuum_tasks.actions import health
-from continuum_tasks.manifest import to_json
-from continuum_tasks.plan.finding import Finding, Severity, rank
-from continuum_tasks.plan.protection import LastBackup
+from continuum_tasks.findings import Finding, Severity, rank
+from continuum_tasks.health import health
+from continuum_tasks.health.plan.protection import LastBackup
+from continuum_tasks.host import routing
+from continuum_tasks.repository.documents import to_json
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks import routing
 from continuum_tasks.tasks.client import broker_url, check_broker
 from continuum_tasks.tasks.shell import runtime_of
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from continuum_tasks.actions import restore
-from continuum_tasks.actions.commits import CommitRef
-from continuum_tasks.model import BackupId, Progress, TimelineId
+from continuum_tasks.host.routing import RESTORE_BACKUP
+from continuum_tasks.model import BackupId, CommitRef, Progress, TimelineId
+from continuum_tasks.restore import restore
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.routing import RESTORE_BACKUP
 from continuum_tasks.tasks.shell import Bench, perform
 
 KIND = "restore_backup"

@@ -9,14 +9,14 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from continuum_tasks.actions import expire
-from continuum_tasks.actions.audited import TIMETABLE
-from continuum_tasks.jobs import Job, JobState
+from continuum_tasks.history.chain import made_on
+from continuum_tasks.host.audit_trail import TIMETABLE
+from continuum_tasks.host.jobs import Job, JobState
+from continuum_tasks.host.routing import APPLY_RETENTION, LOW_PRIORITY, RETENTION_DUE
 from continuum_tasks.model import Progress
-from continuum_tasks.plan.chain import made_on
-from continuum_tasks.plan.retention import slot
+from continuum_tasks.retention import expire
+from continuum_tasks.retention.plan.retention import slot
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.routing import APPLY_RETENTION, LOW_PRIORITY, RETENTION_DUE
 from continuum_tasks.tasks.shell import Bench, perform, ring_row, runtime_of
 
 KIND = "apply_retention"

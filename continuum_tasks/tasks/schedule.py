@@ -9,22 +9,23 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from continuum_tasks.actions import verify
-from continuum_tasks.actions.capturing import capture_of
+from continuum_tasks.backup.plan import admission
+from continuum_tasks.capture.facts import capture_of
+from continuum_tasks.capture.plan.assessment import has_nothing_new
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import ContinuumError, ProofFailed, StorageError
-from continuum_tasks.jobs import BY_COMMAND, Job, JobOptions, JsonValue
-from continuum_tasks.manifest import to_json
+from continuum_tasks.history.chain import made_on, usable
+from continuum_tasks.host import routing
+from continuum_tasks.host.jobs import BY_COMMAND, Job, JobOptions, JsonValue
 from continuum_tasks.model import Attestation, Backup, Level
-from continuum_tasks.plan import gate, schedule
-from continuum_tasks.plan.capturing import has_nothing_new
-from continuum_tasks.plan.chain import made_on, usable
-from continuum_tasks.plan.drill import pick
-from continuum_tasks.plan.schedule import Duty
 from continuum_tasks.process import worker_id
+from continuum_tasks.repository.documents import to_json
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks import routing
+from continuum_tasks.schedule.plan import schedule
+from continuum_tasks.schedule.plan.schedule import Duty
 from continuum_tasks.tasks.shell import ring_row, runtime_of
+from continuum_tasks.verify import verify
+from continuum_tasks.verify.plan.sampling import pick
 
 RING_AGAIN_AFTER = timedelta(seconds=30)
 RING_ANYWHERE_AGAIN_AFTER = timedelta(minutes=15)
@@ -121,31 +122,31 @@ def queue_due(runtime: Runtime, database: DatabaseConfig, *, now: datetime) -> l
 def _due(runtime: Runtime, database: DatabaseConfig, now: datetime) -> tuple[schedule.Due, ...]:
     backups = made_on(runtime.config.host, runtime.catalog.backups(storage=database.storage, database=database.name))
     drills = [record for record in runtime.catalog.drills(database.storage) if record.database == database.name]
-    rhythm = gate.rhythm_now(database.rhythm, backups)
+    rhythm = admission.rhythm_now(database.rhythm, backups)
     capture = capture_of(database, config=runtime.config, site=runtime.site)
     unchanged = capture is not None and has_nothing_new(capture, backups, now=now)
     found = schedule.due(schedule.History(backups=backups, rehearsals=drills, unchanged=unchanged), rhythm, now=now)
-    refusal = gate.recent(backups, min_interval_seconds=database.min_interval_seconds, now=now)
-    refusal = refusal or gate.failing(_runs(runtime, database), now=now)
+    refusal = admission.recent(backups, min_interval_seconds=database.min_interval_seconds, now=now)
+    refusal = refusal or admission.failing(_runs(runtime, database), now=now)
     if refusal is not None and any(due.duty is Duty.BACKUP for due in found):
         _log.info("database %s: its scheduled backup waits: %s", database.name, refusal.text)
         return tuple(due for due in found if due.duty is not Duty.BACKUP)
     return found
 
 
-def _runs(runtime: Runtime, database: DatabaseConfig) -> list[gate.Run]:
+def _runs(runtime: Runtime, database: DatabaseConfig) -> list[admission.Run]:
     """Return how the workers' last backups of a database into its storage ended, newest first.
 
     Of what commands did in their own processes only failures have rows: three would hide a success between them.
     """
-    ended = runtime.jobs.ended(Duty.BACKUP.value, database=database.name, limit=5 * gate.N_FAILURES)
+    ended = runtime.jobs.ended(Duty.BACKUP.value, database=database.name, limit=5 * admission.N_FAILURES)
     return [_run(job) for job in ended if job.args.get("storage") == database.storage and not job.args.get(BY_COMMAND)]
 
 
-def _run(job: Job) -> gate.Run:
+def _run(job: Job) -> admission.Run:
     if job.error is None:
-        return gate.Run(at=job.updated_at)
-    return gate.Run(at=job.updated_at, error=job.error.name, transient=job.error.to_error().transient)
+        return admission.Run(at=job.updated_at)
+    return admission.Run(at=job.updated_at, error=job.error.name, transient=job.error.to_error().transient)
 
 
 def _add(runtime: Runtime, database: DatabaseConfig, due: schedule.Due, *, now: datetime) -> Job:

@@ -16,16 +16,16 @@ from celery import Task
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from continuum_tasks.actions import deeds
-from continuum_tasks.actions.fan_out import ByRows, Fan
+from continuum_tasks.assembly.fan_out import ByRows, Fan
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.errors import BrokerUnreachable, ConfigError, ContinuumError, StaleClaim
-from continuum_tasks.jobs import Job
-from continuum_tasks.manifest import to_json
+from continuum_tasks.host import routing
+from continuum_tasks.host.jobs import Job
 from continuum_tasks.model import Progress
 from continuum_tasks.process import worker_id
+from continuum_tasks.repository.documents import to_json
 from continuum_tasks.runtime import Runtime, open_runtime
-from continuum_tasks.tasks import routing
+from continuum_tasks.tasks import audited_run
 from continuum_tasks.tasks.client import ring
 
 REPORT_SECONDS = 0.25
@@ -118,9 +118,9 @@ def _renew(runtime: Runtime, job: Job, stop: threading.Event) -> None:
 def _follow(task: Task[Any, Any], runtime: Runtime, job: Job, *, act: Act) -> Any:
     still_mine = partial(runtime.jobs.check_current, job.id, job.token)
     asked = act(runtime, Bench(job=job, fan=_fan(task, runtime, job), still_mine=still_mine))
-    deed = deeds.of_row(job.kind, job.args)
+    deed = audited_run.of_row(job.kind, job.args)
     reporter = _Reporter(task, runtime, job)
-    with contextlib.closing(deeds.witnessed(asked, deed, site=runtime.site, tell=_log.warning)) as action:
+    with contextlib.closing(audited_run.witnessed(asked, deed, site=runtime.site, tell=_log.warning)) as action:
         while True:
             try:
                 progress = next(action)
@@ -207,3 +207,18 @@ def _opened(pid: int, directory: Path, stamp: tuple[int, ...]) -> Runtime:
 def _stamp(directory: Path) -> tuple[int, ...]:
     paths = [directory / name for name in ("backup.conf", "storage.conf", "retention.conf", "keys")]
     return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
+
+
+class LoggedTask(Task):  # type: ignore[type-arg]  # takes its arguments in stubs alone
+    """A task whose documented errors are no defects: only others are logged as unexpected, with where they came from."""
+
+    abstract = True
+    throws = (ContinuumError,)
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Log an error of ours; Celery logs the others."""
+        if isinstance(exc, ContinuumError):
+            of = f" {args[0]}" if args else ""
+            hint = f" ({exc.hint})" if exc.hint else ""
+            name = str(self.name).removeprefix("continuum.")
+            _log.error("%s%s: %s: %s%s", name, of, type(exc).__name__, exc.message, hint)

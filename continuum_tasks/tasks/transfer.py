@@ -7,10 +7,10 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from continuum_tasks.manifest import from_json
+from continuum_tasks.host.routing import FETCH_CHUNK, SEAL_CHUNK
 from continuum_tasks.model import Progress
+from continuum_tasks.repository.documents import from_json
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.routing import FETCH_CHUNK, SEAL_CHUNK
 from continuum_tasks.tasks.shell import Bench, perform
 
 

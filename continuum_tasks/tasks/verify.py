@@ -9,13 +9,13 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from continuum_tasks.actions import verify
-from continuum_tasks.actions.audited import ASKED_BY
-from continuum_tasks.jobs import JsonValue
+from continuum_tasks.host.audit_trail import ASKED_BY
+from continuum_tasks.host.jobs import JsonValue
+from continuum_tasks.host.routing import VERIFY_BACKUP, VERIFY_PRIORITY
 from continuum_tasks.model import BackupId, Level, Progress
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.routing import VERIFY_BACKUP, VERIFY_PRIORITY
 from continuum_tasks.tasks.shell import Bench, perform, runtime_of
+from continuum_tasks.verify import verify
 
 KIND = "verify_backup"
 _JOB_ID = re.compile(

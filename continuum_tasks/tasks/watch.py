@@ -7,12 +7,12 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from continuum_tasks.actions import watch
-from continuum_tasks.plan.finding import show_seconds
-from continuum_tasks.plan.protection import LastBackup
+from continuum_tasks.health import recovery_points
+from continuum_tasks.health.plan.protection import LastBackup
+from continuum_tasks.host import routing
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks import routing
 from continuum_tasks.tasks.shell import runtime_of
+from continuum_tasks.units import show_seconds
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def rpo_watchdog(self: Task[Any, Any]) -> None:
 
 def look(runtime: Runtime) -> None:
     """Measure, and say what is late."""
-    for last in watch.run(runtime.config, site=runtime.site):
+    for last in recovery_points.run(runtime.config, site=runtime.site):
         if last.late and last.target_seconds:
             _log.error("database %s: %s", last.database, breach(last))
 

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from continuum_tasks.capture.agent import Agent
-from continuum_tasks.capture.watch import Wanted
+from continuum_tasks.capture.supervisor import Wanted
+from continuum_tasks.clock import Clock
 from continuum_tasks.config import load_config
 from continuum_tasks.runtime import open_runtime
-from continuum_tasks.sqlite.snapshot import Clock
 from workers.capture import place_of
 from workers.pools import environment
 

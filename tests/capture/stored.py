@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from continuum_tasks.config import load_config
+from continuum_tasks.repository.timelines import list_segments, read_segment, read_timelines
 from continuum_tasks.runtime import open_runtime
 from continuum_tasks.segment.reader import OpenedSegment
 from continuum_tasks.segment.rules import check_follows
-from continuum_tasks.timelines import list_segments, read_segment, read_timelines
 from tests.capture import workload
 
 

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from continuum_tasks.jobs import Jobs, open_jobs
+from continuum_tasks.host.jobs import Jobs, open_jobs
 from continuum_tasks.process import worker_id
 from workers.app import app
 from workers.settings import this_config

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from continuum_tasks.actions import backup
-from continuum_tasks.actions.draft import Request
+from continuum_tasks.backup import create
+from continuum_tasks.backup.choose_parent import Request
 from continuum_tasks.cli.main import run
+from continuum_tasks.clock import Clock
 from continuum_tasks.config import load_config
 from continuum_tasks.model import Backup, Strategy
 from continuum_tasks.runtime import Runtime, finish, open_runtime
 from continuum_tasks.sample.generate import SampleSpec, generate
 from continuum_tasks.sample.writer import WritePlan, write
-from continuum_tasks.sqlite.snapshot import Clock
 
 START = datetime(2026, 10, 1, 2, tzinfo=UTC)
 MIB = 1024 * 1024
@@ -46,15 +46,15 @@ class Host:
             clock = Clock(now=lambda: self.now, monotonic=time.monotonic)
             yield replace(runtime, site=replace(runtime.site, clock=clock))
 
-    def back_up(self, strategy: str = "incremental", *, after: timedelta = timedelta(hours=1)) -> backup.Finished:
+    def back_up(self, strategy: str = "incremental", *, after: timedelta = timedelta(hours=1)) -> create.Finished:
         """Turn the clock on and make a backup, with the action that tasks and commands use."""
         self.now += after
         with self.runtime() as runtime:
             request = Request(database=runtime.config.database(""), strategy=Strategy(strategy), is_default=True)
-            action = backup.run(
+            action = create.run(
                 request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), still_mine=lambda: None
             )
-            done: backup.Finished = finish(action)
+            done: create.Finished = finish(action)
         return done
 
     def backups(self) -> list[Backup]:

@@ -18,7 +18,7 @@ import psutil
 
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe
-from continuum_tasks.jobs import Job, JobState, Pool, open_jobs
+from continuum_tasks.host.jobs import Job, JobState, Pool, open_jobs
 from continuum_tasks.tasks.client import broker_url, check_broker
 from workers import broker
 

@@ -14,12 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from shutil import copytree
 
-from continuum_tasks.actions import backup, reindex, restore, verify
+from continuum_tasks.backup import create
 from continuum_tasks.config import Config, load_config
+from continuum_tasks.host import reindex
 from continuum_tasks.keyring import generate_key
 from continuum_tasks.model import Backup, BackupId, Level
+from continuum_tasks.restore import restore
 from continuum_tasks.runtime import Runtime, finish, open_runtime
 from continuum_tasks.tasks.backup import request_of
+from continuum_tasks.verify import verify
 from tests.integration.processes import ROOT, environment
 
 KEY_ID = "backup-key-v1"
@@ -96,11 +99,11 @@ def back_up(sandbox: Sandbox, strategy: str = "full") -> Backup:
     return back_up_finished(sandbox, strategy).backup
 
 
-def back_up_finished(sandbox: Sandbox, strategy: str) -> backup.Finished:
+def back_up_finished(sandbox: Sandbox, strategy: str) -> create.Finished:
     with sandbox.runtime() as runtime:
         request, storage = request_of(runtime, database="", strategy=strategy)
-        done: backup.Finished = finish(
-            backup.run(
+        done: create.Finished = finish(
+            create.run(
                 request,
                 repository=runtime.repository(storage),
                 site=runtime.site,

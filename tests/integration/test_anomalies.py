@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks import audit
-from continuum_tasks.actions import accept
+from continuum_tasks.backup import accept
 from continuum_tasks.cli.main import run
 from continuum_tasks.errors import KeyMissing, ObjectDamaged, UsageError
-from continuum_tasks.manifest import encode_document
+from continuum_tasks.findings import Severity
+from continuum_tasks.health.plan.protection import Protection, protection_findings
+from continuum_tasks.host import audit
 from continuum_tasks.model import Acceptance, Backup, Hold, Status
-from continuum_tasks.plan.finding import Severity
-from continuum_tasks.plan.protection import Protection, protection_findings
-from continuum_tasks.repository import accepted_key
+from continuum_tasks.repository.documents import encode_document
+from continuum_tasks.repository.repository import accepted_key
 from continuum_tasks.tasks.schedule import queue_due
 from tests.integration import history
 from tests.integration.history import Host

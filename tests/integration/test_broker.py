@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from continuum_tasks.config import Config
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe, LockError
-from continuum_tasks.jobs import Jobs, JobState, open_jobs
+from continuum_tasks.host.jobs import Jobs, JobState, open_jobs
 from continuum_tasks.tasks.client import KEY_PREFIX, broker_url, check_broker, client_app, embedded, ring
 from tests.integration.processes import ROOT, a_job, environment, live_pools, server, until, worker, write_config_files
 from workers import broker

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from continuum_tasks.capture.place import CAPTURE
-from continuum_tasks.capture.standing import STANDING
-from continuum_tasks.capture.status import State, Status, read_heartbeat, read_status
+from continuum_tasks.capture.state.environment import CAPTURE
+from continuum_tasks.capture.state.progress import STANDING
+from continuum_tasks.capture.state.status import State, Status, read_heartbeat, read_status
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.process import pid_of
 from tests.integration.processes import ROOT, Stack, environment, live_pools, stack, such, until

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from continuum_tasks.jobs import Job, open_jobs
+from continuum_tasks.host.jobs import Job, open_jobs
 from continuum_tasks.sample.change import change
 from continuum_tasks.sample.generate import SampleSpec, generate
 from continuum_tasks.tasks.client import broker_url

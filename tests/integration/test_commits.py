@@ -17,7 +17,7 @@ from continuum_tasks.model import BackupId
 from continuum_tasks.runtime import open_runtime
 from tests.integration.processes import environment, stack, write_config_files
 from tests.recording import SECOND_US, Recorder, content, stand
-from tests.unit.test_replay import make_database
+from tests.unit.assembly.test_replay import make_database
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 DAY = 86_400

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.config import Config, load_config
-from continuum_tasks.metrics import open_metrics
+from continuum_tasks.host.metrics import open_metrics
+from continuum_tasks.host.routing import RPO_WATCHDOG, SCHEDULE_DUE, control_queue
 from continuum_tasks.tasks.client import client_app
-from continuum_tasks.tasks.routing import RPO_WATCHDOG, SCHEDULE_DUE, control_queue
 from tests.integration.processes import ROOT, environment, stack, until
 
 

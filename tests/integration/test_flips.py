@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks.actions import verify
 from continuum_tasks.errors import (
     BackupNotFound,
     ContinuumError,
@@ -32,6 +31,7 @@ from continuum_tasks.keyring import generate_key
 from continuum_tasks.model import Backup, Level
 from continuum_tasks.runtime import finish
 from continuum_tasks.storage.protocol import Storage
+from continuum_tasks.verify import verify
 from tests.integration import beside as b
 from tests.integration.beside import Witness, beside, witness
 from tests.integration.sandbox import (

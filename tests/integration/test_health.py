@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from continuum_tasks.actions import health
 from continuum_tasks.cli.main import run
 from continuum_tasks.errors import BrokerUnsafe, ObjectDamaged
+from continuum_tasks.findings import Finding, Severity
+from continuum_tasks.health import health
+from continuum_tasks.host.routing import HEALTH_CHECK, control_queue
 from continuum_tasks.keyring import generate_key
-from continuum_tasks.plan.finding import Finding, Severity
 from continuum_tasks.tasks.client import KEY_PREFIX, client_app, result_url
 from continuum_tasks.tasks.health import surroundings
-from continuum_tasks.tasks.routing import HEALTH_CHECK, control_queue
 from tests.integration import sandbox as boxes
 from tests.integration.processes import environment, stack, until
 from tests.integration.sandbox import KEY_ID, Options, Sandbox, back_up

@@ -14,10 +14,10 @@ import pytest
 from celery import Celery
 
 from continuum_tasks import runtime as runtimes
-from continuum_tasks.actions import health
 from continuum_tasks.errors import StorageUnreachable
+from continuum_tasks.findings import Severity
+from continuum_tasks.health import health
 from continuum_tasks.model import Position, TimelineId
-from continuum_tasks.plan.finding import Severity
 from continuum_tasks.storage.open import open_storage
 from continuum_tasks.tasks import health as health_task
 from continuum_tasks.tasks import report, retention, schedule, watch

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.failpoints import CREATE, RESTORE
-from continuum_tasks.jobs import Job, JobState, JsonValue
+from continuum_tasks.host import routing
+from continuum_tasks.host.jobs import Job, JobState, JsonValue
 from continuum_tasks.model import Backup
 from continuum_tasks.process import holder_died
-from continuum_tasks.tasks import routing
 from continuum_tasks.tasks.client import client_app, ring
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside

@@ -13,11 +13,11 @@ from subprocess import Popen
 
 import pytest
 
-from continuum_tasks import lock
-from continuum_tasks.actions import backup
+from continuum_tasks.backup import create
 from continuum_tasks.errors import DatabaseLocked, ObjectDamaged, StaleClaim, StorageUnreachable
-from continuum_tasks.lock import LEASE_SECONDS, Contender, hold, host_lock
 from continuum_tasks.model import Progress
+from continuum_tasks.repository import lock
+from continuum_tasks.repository.lock import LEASE_SECONDS, Contender, hold, host_lock
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.tasks.backup import request_of
 from tests.integration import beside as b
@@ -177,7 +177,7 @@ def test_a_lease_on_one_database_does_not_hold_up_another(one: Sandbox) -> None:
 def test_a_run_that_lost_its_lease_commits_nothing(one: Sandbox) -> None:
     with one.runtime() as runtime:
         request, storage = request_of(runtime, database="", strategy="full")
-        action = backup.run(
+        action = create.run(
             request, repository=runtime.repository(storage), site=runtime.site, fan=runtime.fan(), still_mine=lambda: None
         )
         while next(action) != Progress(phase="commit"):
@@ -207,7 +207,7 @@ def test_a_run_that_lost_its_job_commits_nothing(one: Sandbox) -> None:
 
     with one.runtime() as runtime:
         request, storage = request_of(runtime, database="", strategy="full")
-        action = backup.run(
+        action = create.run(
             request, repository=runtime.repository(storage), site=runtime.site, fan=runtime.fan(), still_mine=lost
         )
         with pytest.raises(StaleClaim, match="job 1"):

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks import audit
-from continuum_tasks.actions.audited import TIMETABLE, user
 from continuum_tasks.config import Config, load_config
-from continuum_tasks.jobs import open_jobs
+from continuum_tasks.host import audit
+from continuum_tasks.host.audit_trail import TIMETABLE, user
+from continuum_tasks.host.jobs import open_jobs
 from tests.integration import history
 from tests.integration.processes import ROOT, environment, live_pools, stack, until
 

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from continuum_tasks.cli.shelf import latest
+from continuum_tasks.cli.select.backups import latest
 from continuum_tasks.errors import (
     BackupNotFound,
     ContinuumError,

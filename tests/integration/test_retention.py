@@ -17,18 +17,22 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks import audit, failpoints, lock
-from continuum_tasks.actions import expire, hold, restore, verify
+from continuum_tasks import failpoints
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import BackupNotFound, DatabaseLocked
-from continuum_tasks.jobs import JobState
+from continuum_tasks.host import audit
+from continuum_tasks.host.jobs import JobState
+from continuum_tasks.host.routing import RETENTION_DUE, control_queue
 from continuum_tasks.model import BackupId, Level, Manifest
+from continuum_tasks.repository import lock
+from continuum_tasks.restore import restore
+from continuum_tasks.retention import expire, hold
 from continuum_tasks.runtime import Runtime, finish, open_runtime
 from continuum_tasks.sample.change import change
 from continuum_tasks.sample.generate import SampleSpec, generate
 from continuum_tasks.sample.oracle import logical_hash
 from continuum_tasks.tasks.client import client_app
-from continuum_tasks.tasks.routing import RETENTION_DUE, control_queue
+from continuum_tasks.verify import verify
 from tests import servers
 from tests.integration.processes import ROOT, stack, until
 from tests.servers import S3Server

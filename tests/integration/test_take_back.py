@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks.actions import backup
-from continuum_tasks.actions.fan_out import Fan
+from continuum_tasks.assembly.fan_out import Fan
+from continuum_tasks.backup import create
 from continuum_tasks.errors import StorageFull
 from continuum_tasks.runtime import finish
 from continuum_tasks.tasks.backup import request_of
@@ -50,7 +50,7 @@ def fail(sandbox: Sandbox, strategy: str, *, first: Any = None) -> None:
         request, storage = request_of(runtime, database="", strategy=strategy)
         fan, repository = Filling(runtime.fan(), first=first), runtime.repository(storage)
         with pytest.raises(StorageFull):
-            finish(backup.run(request, repository=repository, site=runtime.site, fan=fan, still_mine=lambda: None))
+            finish(create.run(request, repository=repository, site=runtime.site, fan=fan, still_mine=lambda: None))
 
 
 @pytest.mark.parametrize("strategy", ["full", "incremental"])
@@ -72,7 +72,7 @@ def test_a_backup_that_is_stopped_gives_back_the_room_it_took(sandbox: Sandbox) 
     with sandbox.runtime() as runtime:
         request, storage = request_of(runtime, database="", strategy="full")
         repository, site = runtime.repository(storage), runtime.site
-        with closing(backup.run(request, repository=repository, site=site, fan=runtime.fan(), still_mine=lambda: None)) as run:
+        with closing(create.run(request, repository=repository, site=site, fan=runtime.fan(), still_mine=lambda: None)) as run:
             while next(run).n_bytes == 0:
                 pass
             assert chunks_stored(sandbox)

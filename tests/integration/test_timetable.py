@@ -14,11 +14,12 @@ from celery import Celery
 
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import StorageError
-from continuum_tasks.jobs import Job, JobState
+from continuum_tasks.host import routing
+from continuum_tasks.host.jobs import Job, JobState
 from continuum_tasks.model import Backup
-from continuum_tasks.plan.schedule import Due, Duty
 from continuum_tasks.runtime import Runtime, open_runtime
-from continuum_tasks.tasks import routing, schedule
+from continuum_tasks.schedule.plan.schedule import Due, Duty
+from continuum_tasks.tasks import schedule
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
 from tests.integration.sandbox import Options, Sandbox, another_host, back_up, make, verified

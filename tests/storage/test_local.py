@@ -27,8 +27,7 @@ from continuum_tasks.errors import (
     StorageFull,
     StorageUnreachable,
 )
-from continuum_tasks.storage.local import INCOMING, STALE_SECONDS, LocalStorage
-from continuum_tasks.storage.local_errors import named
+from continuum_tasks.storage.local import INCOMING, STALE_SECONDS, LocalStorage, named
 
 MIB = 1024 * 1024
 

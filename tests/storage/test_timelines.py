@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.errors import Fenced
-from continuum_tasks.storage.protocol import Storage
-from continuum_tasks.timelines import (
+from continuum_tasks.repository.timelines import (
     delete_segment,
     list_segments,
     put_merged,
@@ -21,6 +20,7 @@ from continuum_tasks.timelines import (
     stale_segments,
     stored_segments,
 )
+from continuum_tasks.storage.protocol import Storage
 from tests.unit.histories import keyed, made, shipped, timeline
 from tests.unit.segment import objects
 from tests.unit.segment.objects import SMALL, contents_of, merged

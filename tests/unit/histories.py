@@ -9,10 +9,10 @@ from pathlib import Path
 
 from continuum_tasks.keyring import generate_key, open_keyring
 from continuum_tasks.model import Cipher, Codec, Timeline, TimelineId
-from continuum_tasks.repository import Repository
+from continuum_tasks.repository.repository import Repository
+from continuum_tasks.repository.timelines import put_segment, put_timeline, timeline_key_context
 from continuum_tasks.segment.head import SealedSegment
 from continuum_tasks.storage.protocol import Storage
-from continuum_tasks.timelines import put_segment, put_timeline, timeline_key_context
 from tests.unit.segment import objects
 
 BEGUN_AT = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.capture.follower import Follower
-from continuum_tasks.capture.pins import Pins
-from continuum_tasks.capture.place import Place
+from continuum_tasks.capture.pins.client import Pins
+from continuum_tasks.capture.reader.follower import Follower
+from continuum_tasks.capture.state.environment import Place
+from continuum_tasks.clock import Clock
 from continuum_tasks.config import BackupSettings, CaptureSettings
 from continuum_tasks.keyring import generate_key, open_keyring
 from continuum_tasks.process import worker_id
-from continuum_tasks.repository import Repository
-from continuum_tasks.sqlite.snapshot import Clock
+from continuum_tasks.repository.repository import Repository
 from continuum_tasks.storage.memory import MemoryStorage
 from tests.unit.capture.service import Service, make, serving
 

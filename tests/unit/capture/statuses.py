@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from continuum_tasks.capture.files import make_directory
-from continuum_tasks.capture.place import CAPTURE, microseconds
-from continuum_tasks.capture.status import Heartbeat, State, Status, write_heartbeat, write_status
+from continuum_tasks.capture.state.environment import CAPTURE, microseconds
+from continuum_tasks.capture.state.files import make_directory
+from continuum_tasks.capture.state.status import Heartbeat, State, Status, write_heartbeat, write_status
 from continuum_tasks.process import worker_id
 
 TIMELINE = "timeline-20261123-100000-0000abcd"

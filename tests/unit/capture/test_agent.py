@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.capture import watch
+from continuum_tasks.capture import supervisor
 from continuum_tasks.capture.agent import Agent
-from continuum_tasks.capture.release import ask_to_look
-from continuum_tasks.capture.standing import STANDING
-from continuum_tasks.capture.status import HEARTBEAT, STATUS, State, read_heartbeat, read_status
-from continuum_tasks.capture.watch import Wanted
+from continuum_tasks.capture.state.progress import STANDING
+from continuum_tasks.capture.state.requests import ask_to_look
+from continuum_tasks.capture.state.status import HEARTBEAT, STATUS, State, read_heartbeat, read_status
+from continuum_tasks.capture.supervisor import Wanted
 from continuum_tasks.errors import ConfigError
 from tests.unit.capture.conftest import Setting
 from tests.unit.capture.service import Service, make
@@ -76,7 +76,7 @@ def test_one_whose_directory_is_not_there_waits_and_the_others_are_captured(
 def test_one_that_is_switched_to_wal_mode_is_captured_at_once_when_it_is_said(
     setting: Setting, service: Service, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "JOURNAL_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(supervisor, "JOURNAL_PAUSE_SECONDS", 3600.0)
     service.run("PRAGMA journal_mode = delete")
     with running(setting, a_database("memory", setting.path)):
         eventually(lambda: state_of(setting, "memory") is State.JOURNAL)

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.capture import holes
-from continuum_tasks.capture.courier import Courier
-from continuum_tasks.capture.errand import Errand
-from continuum_tasks.capture.files import make_directory
-from continuum_tasks.capture.place import CAPTURE, microseconds
-from continuum_tasks.capture.status import State, Status, read_status
-from continuum_tasks.capture.watch import Wanted, Watch
-from continuum_tasks.plan.holes import Hole
+from continuum_tasks.capture.shipping.shipper import Courier
+from continuum_tasks.capture.state import holes
+from continuum_tasks.capture.state.environment import CAPTURE, microseconds
+from continuum_tasks.capture.state.files import make_directory
+from continuum_tasks.capture.state.status import State, Status, read_status
+from continuum_tasks.capture.subcommand import Errand
+from continuum_tasks.capture.supervisor import Wanted, Watch
+from continuum_tasks.history.holes import Hole
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.protocol import Buffer
 from tests.unit.capture.conftest import Setting
+from tests.unit.capture.reader.test_follower import begun, insert
 from tests.unit.capture.service import Service
+from tests.unit.capture.shipping.test_shipper import Away
 from tests.unit.capture.statuses import WORKER, status, tell
-from tests.unit.capture.test_courier import Away
-from tests.unit.capture.test_follower import begun, insert
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

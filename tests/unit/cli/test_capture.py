@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from continuum_tasks.capture import fence
-from continuum_tasks.capture.place import CAPTURE, microseconds
-from continuum_tasks.capture.status import Heartbeat, State, Status, write_heartbeat, write_status
+from continuum_tasks.capture.state import fence
+from continuum_tasks.capture.state.environment import CAPTURE, microseconds
+from continuum_tasks.capture.state.status import Heartbeat, State, Status, write_heartbeat, write_status
 from continuum_tasks.cli.main import cli
 from continuum_tasks.process import worker_id
 from tests.unit.cli.conftest import Call

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks import audit
 from continuum_tasks.config import load_config
+from continuum_tasks.host import audit
 from tests.unit.cli.conftest import Call
 
 
@@ -107,8 +107,8 @@ def test_changes_and_refusals_are_audited(call: Call, site: Path) -> None:
 def test_names_are_completed(call: Call, site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import click
 
-    from continuum_tasks.cli.asked import Asked
-    from continuum_tasks.cli.configure import get
+    from continuum_tasks.cli.frame.context import Asked
+    from continuum_tasks.cli.setup.config import get
 
     ctx = click.Context(get, obj=Asked())
     with ctx:

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
-from continuum_tasks.cli.asked import Asked
-from continuum_tasks.cli.commands import BACKUP_COMMANDS, COMMANDS
+from continuum_tasks.cli.frame.context import Asked
 from continuum_tasks.cli.main import cli, exit_codes
+from continuum_tasks.cli.registry import BACKUP_COMMANDS, COMMANDS
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "CLI.md").read_text(encoding="utf-8")
 ALL = [*(f"continuum {name}" for name in COMMANDS), *(f"continuum backup {name}" for name in BACKUP_COMMANDS)]

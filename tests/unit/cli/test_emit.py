@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from continuum_tasks.cli.emit import duration
+from continuum_tasks.cli.frame.output import duration
 
 
 @pytest.mark.parametrize(

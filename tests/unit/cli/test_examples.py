@@ -7,9 +7,8 @@ import shlex
 import click
 import pytest
 
-from continuum_tasks.cli.commands import BACKUP_COMMANDS, COMMANDS
-from continuum_tasks.cli.examples import EXAMPLES
 from continuum_tasks.cli.main import cli
+from continuum_tasks.cli.registry import BACKUP_COMMANDS, COMMANDS, EXAMPLES
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, *(name for name in BACKUP_COMMANDS if name != "config")])

@@ -207,7 +207,7 @@ def test_an_extract_is_proven_by_looking_again(call: Call, site: Path, full: str
 
 
 def test_restores_undos_and_extracts_are_audited(call: Call, site: Path, full: str) -> None:
-    from continuum_tasks import audit
+    from continuum_tasks.host import audit
 
     call("backup", "restore", full, "--target", "memory.db", "--overwrite")
     call("backup", "restore", "--undo", "--target", "memory.db")

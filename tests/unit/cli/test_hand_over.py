@@ -12,15 +12,15 @@ from time import monotonic
 import click
 import pytest
 
-from continuum_tasks.cli import hand_over
-from continuum_tasks.cli.hand_over import Row, follow
+from continuum_tasks.cli.frame import enqueue
+from continuum_tasks.cli.frame.enqueue import Row, follow
+from continuum_tasks.clock import Clock
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import BrokerUnreachable, JobFailed, NoWorker, SourceBusy
-from continuum_tasks.jobs import Job, JobState
+from continuum_tasks.host import routing
+from continuum_tasks.host.jobs import Job, JobState
 from continuum_tasks.model import Progress
 from continuum_tasks.runtime import Runtime, open_runtime
-from continuum_tasks.sqlite.snapshot import Clock
-from continuum_tasks.tasks import routing
 from tests.integration.processes import server
 
 ROW = Row(kind="create_backup", task=routing.CREATE_BACKUP, args={}, database="memory", priority=3, seen_by="look there")
@@ -79,8 +79,8 @@ def job(runtime: Runtime) -> Job:
     return runtime.jobs.add("create_backup", {}, now=runtime.site.clock.now(), max_attempts=2)
 
 
-def follower(runtime: Runtime, bell: Bell) -> hand_over._Follower:
-    return hand_over._Follower(runtime=runtime, bell=bell, shown=Shown())  # type: ignore[arg-type]
+def follower(runtime: Runtime, bell: Bell) -> enqueue._Follower:
+    return enqueue._Follower(runtime=runtime, bell=bell, shown=Shown())  # type: ignore[arg-type]
 
 
 def current(runtime: Runtime, job: Job) -> Job:
@@ -166,20 +166,20 @@ def test_a_row_that_vanished_is_a_failure(runtime: Runtime, job: Job) -> None:
 
 def test_a_row_the_broker_cannot_be_told_of_is_taken_back(runtime: Runtime) -> None:
     with pytest.raises(BrokerUnreachable):
-        hand_over.add(ROW, runtime, Bell(broken=True))  # type: ignore[arg-type]
+        enqueue.add(ROW, runtime, Bell(broken=True))  # type: ignore[arg-type]
     assert runtime.jobs.unfinished() == ()
 
 
 def test_a_pool_of_another_host_or_that_fell_silent_serves_nobody_here(runtime: Runtime, time: Time) -> None:
     runtime.jobs.beat("agent", "agent.h1", host="h2", now=time.now)
     with pytest.raises(NoWorker):
-        hand_over.find(ROW, runtime)
+        enqueue.find(ROW, runtime)
     runtime.jobs.beat("agent", "agent.h1", host="h1", now=time.now)
     with pytest.raises(BrokerUnreachable):  # served, and no broker was ever started
-        hand_over.find(ROW, runtime)
+        enqueue.find(ROW, runtime)
     time.pass_(11)
     with pytest.raises(NoWorker):
-        hand_over.find(ROW, runtime)
+        enqueue.find(ROW, runtime)
 
 
 def test_a_broker_that_is_just_restarting_is_waited_for(runtime: Runtime, time: Time) -> None:
@@ -194,7 +194,7 @@ def test_a_broker_that_is_just_restarting_is_waited_for(runtime: Runtime, time: 
     restarting = threading.Thread(target=restart)
     restarting.start()
     try:
-        bell = hand_over.find(ROW, runtime)
+        bell = enqueue.find(ROW, runtime)
         bell.app.close()
         assert bell.queue == "agent.h1"
     finally:
@@ -206,7 +206,7 @@ def test_a_broker_that_stays_away_is_given_up_on_soon(runtime: Runtime, time: Ti
     runtime.jobs.beat("agent", "agent.h1", host="h1", now=time.now)
     began = monotonic()
     with pytest.raises(BrokerUnreachable):
-        hand_over.find(ROW, runtime)
+        enqueue.find(ROW, runtime)
     assert 1 < monotonic() - began < 60
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks.capture.status import State, Status, write_status
+from continuum_tasks.capture.state.status import State, Status, write_status
 from continuum_tasks.config import load_config
 from continuum_tasks.model import BackupId, TimelineId
+from continuum_tasks.repository.timelines import put_timeline
 from continuum_tasks.runtime import open_runtime
-from continuum_tasks.timelines import put_timeline
 from tests.recording import SECOND_US, Recorder, content, stand
 from tests.unit.cli.conftest import Call
 
@@ -109,7 +109,7 @@ def test_pitr_is_exact_to_the_commit(call: Call, site: Path, deleted: Recorder) 
 
 
 def test_the_row_of_a_restore_by_a_worker_names_the_commit(call: Call, site: Path, deleted: Recorder) -> None:
-    from continuum_tasks.actions.commits import CommitRef
+    from continuum_tasks.model import CommitRef
     from continuum_tasks.tasks.restore import _commit
 
     assert _commit({"commit": 7, "timeline": deleted.timeline.id}) == CommitRef(timeline=deleted.timeline.id, number=7)

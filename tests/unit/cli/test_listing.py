@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.errors import SourceBusy
-from continuum_tasks.jobs import open_jobs
+from continuum_tasks.host.jobs import open_jobs
 from tests.unit.cli.conftest import Call
 from tests.unit.cli.test_backup import create, flip
 

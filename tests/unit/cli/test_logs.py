@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks import audit
+from continuum_tasks.host import audit
 from tests.unit.cli.conftest import Call
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -83,9 +83,9 @@ def test_lines_that_are_no_json_are_shown_as_they_are(call: Call, log: Path) -> 
 
 
 def test_the_command_line_s_own_defects_are_in_it_as_errors(call: Call, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from continuum_tasks.cli import configure
+    from continuum_tasks.cli.setup import config
 
-    monkeypatch.setattr(configure, "_load", lambda: 1 // 0)
+    monkeypatch.setattr(config, "_load", lambda: 1 // 0)
     assert call("backup", "config", "list").code == 70
     found = call("backup", "logs", "--level", "error", "--since", "1h", "--format", "json").json
     assert [fields["event"] for fields in found] == ["unexpected error"] and "ZeroDivisionError" in found[0]["traceback"]
@@ -150,7 +150,7 @@ def test_the_audit_tells_who_did_what(call: Call, site: Path, full: str) -> None
 
 
 def test_work_that_is_stopped_is_on_record(call: Call, site: Path, full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from continuum_tasks.actions import verify
+    from continuum_tasks.verify import verify
 
     def stopped(*_: object, **__: object) -> object:
         raise KeyboardInterrupt

@@ -13,8 +13,8 @@ import pytest
 
 from continuum_tasks import __version__
 from continuum_tasks.cli import main
-from continuum_tasks.cli.asked import Asked
-from continuum_tasks.cli.commands import BACKUP_COMMANDS, COMMANDS
+from continuum_tasks.cli.frame.context import Asked
+from continuum_tasks.cli.registry import BACKUP_COMMANDS, COMMANDS
 from continuum_tasks.errors import error_classes
 from tests.unit.cli.conftest import Call
 
@@ -38,7 +38,8 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
 import sys
 from continuum_tasks.cli.main import run
 run(["--help"]); run(["backup", "--help"])
-heavy = {"rich", "apsw", "celery", "redis", "boto3", "cryptography", "continuum_tasks.runtime", "continuum_tasks.cli.create"}
+heavy = {"rich", "apsw", "celery", "redis", "boto3", "cryptography", "continuum_tasks.runtime"}
+heavy |= {"continuum_tasks.cli.backup.create"}
 sys.exit(f"imported: {sorted(heavy & set(sys.modules))}" if heavy & set(sys.modules) else 0)
 """
     done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

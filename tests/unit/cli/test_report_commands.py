@@ -13,17 +13,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from continuum_tasks.actions import measure as measure_action
-from continuum_tasks.capture import holes
-from continuum_tasks.capture.files import make_directory
-from continuum_tasks.capture.place import CAPTURE, microseconds
+from continuum_tasks.capture.state import holes
+from continuum_tasks.capture.state.environment import CAPTURE, microseconds
+from continuum_tasks.capture.state.files import make_directory
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import NoSpace, SourceBusy
-from continuum_tasks.jobs import open_jobs
-from continuum_tasks.metrics import Metrics, open_metrics
-from continuum_tasks.page.document import BEGIN
-from continuum_tasks.plan.holes import Hole
-from continuum_tasks.plan.trend import BLOCKS
+from continuum_tasks.history.holes import Hole
+from continuum_tasks.host import measure as measure_action
+from continuum_tasks.host.jobs import open_jobs
+from continuum_tasks.host.metrics import Metrics, open_metrics
+from continuum_tasks.report.html.document import BEGIN
+from continuum_tasks.report.plan.trend import BLOCKS
 from continuum_tasks.runtime import open_runtime
 from continuum_tasks.sample.change import change
 from tests.unit.cli.conftest import Call

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from continuum_tasks.cli import times
+from continuum_tasks.cli.frame import times
 
 NOW = datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC)
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from continuum_tasks.actions import configure, init
 from continuum_tasks.config import load_config, write_config
 from continuum_tasks.config import schema as config_schema
 from continuum_tasks.config.load import read_config
@@ -20,6 +19,7 @@ from continuum_tasks.config.named import Setting, effective, find, settings_of
 from continuum_tasks.config.schema import FILES
 from continuum_tasks.errors import ConfigError, ContinuumError, KeyMissing, LockError, UsageError
 from continuum_tasks.model import Cipher
+from continuum_tasks.setup import configure, init
 from tests.unit.config.texts import RETENTION, write
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from continuum_tasks.actions import init
 from continuum_tasks.config import (
     BackupSettings,
     BrokerSettings,
@@ -33,6 +32,7 @@ from continuum_tasks.config.settings import LEVEL_RANGES
 from continuum_tasks.config.values import is_database_name, show_duration, show_size
 from continuum_tasks.errors import ConfigError
 from continuum_tasks.model import Cipher, Codec
+from continuum_tasks.setup import init
 
 ROOT = Path(__file__).parents[3]
 REGENERATE = "render_config(init.plan(...)) and deploy/etc disagree: change both"

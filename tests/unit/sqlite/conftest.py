@@ -9,7 +9,8 @@ from time import monotonic
 
 import pytest
 
-from continuum_tasks.sqlite.snapshot import Clock, StageLimits
+from continuum_tasks.clock import Clock
+from continuum_tasks.sqlite.snapshot import StageLimits
 
 NOW = datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC)
 

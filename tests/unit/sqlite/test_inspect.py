@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.errors import SourceMissing, SourceRefused
-from continuum_tasks.sqlite.inspect import inspect
-from continuum_tasks.sqlite.mounts import network_file_system
+from continuum_tasks.sqlite.inspect import inspect, network_file_system
 from tests.unit.sqlite import other
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from continuum_tasks.clock import Clock
 from continuum_tasks.errors import ProofFailed
 from continuum_tasks.layer.digest import ZERO_DIGEST, page_digest, root
 from continuum_tasks.sqlite.changes import changed_pages, digest_file
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.pages import read_runs, write_pages
-from continuum_tasks.sqlite.snapshot import Clock, StageLimits, stage
+from continuum_tasks.sqlite.snapshot import StageLimits, stage
 from tests.unit.sqlite import other
 
 PAGE = 512

@@ -16,10 +16,11 @@ from time import monotonic
 import apsw
 import pytest
 
+from continuum_tasks.clock import Clock
 from continuum_tasks.errors import NoSpace, SourceBusy, SourceMissing, SourceRefused
 from continuum_tasks.sqlite.check import integrity_check, quick_check
 from continuum_tasks.sqlite.inspect import inspect
-from continuum_tasks.sqlite.snapshot import Clock, StageLimits, stage
+from continuum_tasks.sqlite.snapshot import StageLimits, stage
 from tests.unit.sqlite import other
 from tests.unit.sqlite.conftest import NOW
 

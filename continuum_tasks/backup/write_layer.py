@@ -1,0 +1,126 @@
+"""Store the layer of a drafted backup: all pages of a full, else the pages whose digest is not the parent's."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from continuum_tasks import failpoints
+from continuum_tasks.assembly import page_digests
+from continuum_tasks.assembly.fan_out import Fan
+from continuum_tasks.assembly.seal import Sealed, SealUnit
+from continuum_tasks.backup.choose_parent import Draft
+from continuum_tasks.backup.phase_costs import added, timed
+from continuum_tasks.host.site import Site
+from continuum_tasks.layer import chunks
+from continuum_tasks.layer.digest import DIGEST_BYTES
+from continuum_tasks.layer.format import lock_page
+from continuum_tasks.model import PhaseCost, Progress, StoredObject
+from continuum_tasks.sqlite.changes import changed_pages, digest_file
+from continuum_tasks.sqlite.snapshot import Staged
+
+KIND = "seal_chunk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What was stored: objects in order, the root over all pages of the state, its digest file, what the phases took."""
+
+    objects: tuple[StoredObject, ...]
+    root: str
+    digests: Path
+    costs: tuple[PhaseCost, ...]
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(stored.size_bytes for stored in self.objects)
+
+    @property
+    def n_pages(self) -> int:
+        return sum(stored.n_pages for stored in self.objects)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pages:
+    """Which pages to store: a file of page numbers, or (empty path) all of them; and what finding them took."""
+
+    pgnos_path: str
+    n_pages: int
+    digests: Path
+    costs: tuple[PhaseCost, ...] = ()
+
+
+def store(draft: Draft, staged: Staged, scratch: Path, *, site: Site, fan: Fan) -> Generator[Progress, None, Layer]:
+    """Store the layer chunk by chunk; yields progress in raw page bytes. Raises what sealing and the storage raise."""
+    pages = yield from _choose_pages(draft, staged, scratch, site=site)
+    failpoints.reach("create.digested")
+    units = _units(draft, staged, pages, site=site)
+    total = pages.n_pages * staged.page_size
+    n_bytes, sealed = 0, dict[int, Sealed]()
+    share = f"{100 * pages.n_pages / staged.n_pages:.1f} %" if staged.n_pages else "none"
+    note = f"{pages.n_pages} of {staged.n_pages} pages are stored ({share}), in {len(units)} chunks"
+    yield Progress(phase="store", total_bytes=total, note=note)
+    for number, result in fan.run(KIND, units):
+        sealed[number] = result
+        n_bytes += result.stored.n_pages * staged.page_size
+        detail = f"{len(sealed)}/{len(units)} chunks"
+        yield Progress(phase="store", n_bytes=n_bytes, total_bytes=total, detail=detail, note=_said(result, units[number]))
+    costs = added([*pages.costs, *(cost for one in sealed.values() for cost in one.costs)])
+    objects = tuple(sealed[number].stored for number in range(len(units)))
+    return Layer(objects=objects, root=page_digests.root_of(pages.digests), digests=pages.digests, costs=costs)
+
+
+def _said(sealed: Sealed, unit: SealUnit) -> str:
+    stored = sealed.stored
+    took = ", ".join(f"{cost.phase} {cost.seconds:.3f} s" for cost in sealed.costs)
+    raw_bytes = stored.n_pages * unit.page_size
+    return f"chunk {unit.index + 1}: {stored.n_pages} pages, {raw_bytes} bytes became {stored.size_bytes}: {took}; {stored.key}"
+
+
+def _choose_pages(draft: Draft, staged: Staged, scratch: Path, *, site: Site) -> Generator[Progress, None, _Pages]:
+    found = scratch / "state.digests"
+    if draft.parent_digests is None:
+        with found.open("wb") as file:
+            file.truncate(staged.n_pages * DIGEST_BYTES)  # the chunks fill it in as they are sealed
+        return _Pages(pgnos_path="", n_pages=staged.n_pages, digests=found)
+    yield Progress(phase="compare", total_bytes=staged.n_pages * staged.page_size)
+    costs: list[PhaseCost] = []
+    with timed("hash", costs, n_bytes=staged.n_pages * staged.page_size, monotonic=site.clock.monotonic):
+        if staged.digests is None:
+            digest_file(staged.path, found, page_size=staged.page_size, n_pages=staged.n_pages, n_threads=site.n_threads)
+        else:
+            found = staged.digests
+        changed = changed_pages(draft.parent_digests, found)
+    pgnos = scratch / "changed.pgnos"
+    with pgnos.open("wb") as file:
+        changed.tofile(file)
+    return _Pages(pgnos_path=str(pgnos), n_pages=len(changed), digests=found, costs=tuple(costs))
+
+
+def _units(draft: Draft, staged: Staged, pages: _Pages, *, site: Site) -> list[SealUnit]:
+    cuts = chunks.split(pages.n_pages, page_size=staged.page_size, chunk_bytes=site.settings.chunk_bytes)
+    if not pages.pgnos_path:  # of all pages, one is never stored: a chunk of nothing else would be empty
+        locked = lock_page(staged.page_size)
+        cuts = tuple(cut for cut in cuts if (cut.start + 1, cut.stop) != (locked, locked))
+    return [
+        SealUnit(
+            staged_path=str(staged.path),
+            page_size=staged.page_size,
+            pgnos_path=pages.pgnos_path,
+            digests_path="" if pages.pgnos_path else str(pages.digests),
+            start=cut.start,
+            stop=cut.stop,
+            storage=draft.storage,
+            database=draft.database,
+            base_id=draft.base_id,
+            backup_id=draft.id,
+            repository_id=draft.identity.repository_id,
+            index=index,
+            codec=site.settings.compression_algorithm,
+            level=site.settings.compression_level,
+            cipher=draft.cipher,
+            wrapped_key=draft.wrapped_key,
+        )
+        for index, cut in enumerate(cuts)
+    ]

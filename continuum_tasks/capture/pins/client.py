@@ -1,0 +1,147 @@
+"""capture/pins.py: ask the process that holds pins (`pinner`) for them, and notice when it is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from continuum_tasks.errors import SourceBusy
+
+WAL = "wal"
+_PR_SET_PDEATHSIG = 1
+
+
+class PinsLost(Exception):
+    """The process that held the pins died: nothing is pinned any more."""
+
+
+class Pins:
+    """The pins of one process. Use it from one thread. Raises PinsLost when the process is gone; `start` makes a new one."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._last_id = 0
+        self._held: dict[Path, list[int]] = {}
+
+    def start(self) -> None:
+        """Start the process, without any pin."""
+        self.close()
+        self._held = {}
+        self._process = subprocess.Popen(
+            (sys.executable, "-m", "continuum_tasks.capture.pins.process"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=ending_with(),
+        )
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def count(self, path: Path) -> int:
+        """Return how many pins a database has."""
+        return len(self._held.get(path, []))
+
+    def add(self, path: Path) -> str:
+        """Pin the database as it is now, beside the pins it has; returns its journal mode, and only `wal` is pinned.
+
+        Raises SourceBusy when SQLite cannot read it now.
+        """
+        self._last_id += 1
+        answer = self._ask({"do": "pin", "path": str(path), "id": self._last_id})
+        if "error" in answer:
+            raise SourceBusy(f"{path}: cannot be pinned ({answer['error']})", hint="capture tries again by itself")
+        mode = str(answer["mode"])
+        if mode == WAL:
+            self._held.setdefault(path, []).append(self._last_id)
+        return mode
+
+    def drop_older(self, path: Path) -> None:
+        """Drop all pins of a database but the newest."""
+        self._drop(path, keep=1)
+
+    def drop_newest(self, path: Path) -> None:
+        """Drop the newest pin of a database, unless it is the only one."""
+        held = self._held.get(path, [])
+        if len(held) > 1:
+            self._ask({"do": "drop", "id": held[-1]})
+            held.pop()
+
+    def drop_all(self, path: Path) -> None:
+        """Drop every pin of a database."""
+        self._drop(path, keep=0)
+        self._held.pop(path, None)
+
+    def advance(self, path: Path) -> bool:
+        """Have frames copied back and the only pin of a database replaced by a new one; True when all were copied back.
+
+        All that the pin sees must have been read.
+        """
+        (old,) = self._held[path]
+        self._last_id += 1
+        answer = self._ask({"do": "advance", "path": str(path), "from": old, "id": self._last_id})
+        if answer.get("pinned"):
+            self._held[path] = [self._last_id]
+        return bool(answer.get("whole"))
+
+    @contextmanager
+    def still(self, path: Path) -> Iterator[bool]:
+        """Keep everybody from committing to a database meanwhile, True when that worked; it is meant to last milliseconds."""
+        answer = self._ask({"do": "still", "path": str(path)})
+        try:
+            yield "error" not in answer
+        finally:
+            self._ask({"do": "go"})
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            assert self._process.stdin is not None and self._process.stdout is not None
+            self._process.kill()
+            self._process.wait()
+            with suppress(BrokenPipeError):  # what was not sent any more
+                self._process.stdin.close()
+            self._process.stdout.close()
+            self._process = None
+
+    def _drop(self, path: Path, *, keep: int) -> None:
+        held = self._held.get(path, [])
+        while len(held) > keep:
+            self._ask({"do": "drop", "id": held[0]})
+            held.pop(0)
+
+    def _ask(self, request: dict[str, object]) -> dict[str, object]:
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise PinsLost("no process holds pins")
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+        except OSError as err:
+            raise PinsLost(f"the process that held pins ended with {process.poll()}") from err
+        line = process.stdout.readline()
+        if not line:
+            raise PinsLost(f"the process that held pins ended with {process.poll()}")
+        answer: dict[str, object] = json.loads(line)
+        return answer
+
+
+def ending_with() -> Callable[[], None]:
+    """Return what makes a child end with its parent, however that ends."""
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def begin() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return begin

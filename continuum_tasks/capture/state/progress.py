@@ -1,0 +1,71 @@
+"""capture/standing.py: how far the capture of one database has come, durable on this host.
+
+A segment is in the spool before the standing says so, and is shipped only after that. So what the standing does not know of
+was shipped by nobody else than a second writer.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from continuum_tasks.capture.plan.continuity import Stood
+from continuum_tasks.capture.state.files import write_file
+from continuum_tasks.errors import ConfigError
+from continuum_tasks.model import Mark, Timeline
+from continuum_tasks.repository.documents import from_json, to_json
+
+STANDING = "standing.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The newest spooled segment (`seq`), its last commit, when that was seen (microseconds since 1970), what follows from it.
+
+    `chain` is the chain digest (hex) after it. `base_after` is the number of the last resumed commit that no backup stands
+    behind yet, 0 when all have one. `source` and `stamp` tell the database file, and whether it was written since.
+    `published`: the timeline's document is in the storage.
+    """
+
+    storage: str
+    timeline: Timeline
+    seq: int
+    commit: int
+    observed_us: int
+    chain: str
+    mark: Mark
+    source: str
+    stamp: str
+    base_after: int
+    published: bool
+
+    @property
+    def stood(self) -> Stood:
+        return Stood(mark=self.mark, page_size=self.timeline.page_size, source=self.source, stamp=self.stamp)
+
+
+def load(directory: Path) -> Standing | None:
+    """Read the standing, None when there is none. Raises ConfigError when it is damaged."""
+    path = directory / STANDING
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        found: Standing = from_json(Standing, json.loads(text))
+    except (ValueError, TypeError, KeyError) as err:
+        raise ConfigError(
+            f"{path}: is not a capture's standing ({err})", hint="move it away: capture then begins a new timeline"
+        ) from err
+    return found
+
+
+def save(directory: Path, standing: Standing) -> None:
+    """Make the standing durable. Raises NoSpace, ConfigError."""
+    write_file(directory / STANDING, json.dumps(to_json(standing)).encode(), durable=True)
+
+
+def forget(directory: Path) -> None:
+    """Forget the standing: the next capture begins a new timeline."""
+    (directory / STANDING).unlink(missing_ok=True)

@@ -1,0 +1,61 @@
+"""continuum backup accept."""
+
+from __future__ import annotations
+
+import click
+
+from continuum_tasks.backup import accept as action
+from continuum_tasks.cli.frame import output, parameters
+from continuum_tasks.cli.frame.backup_fields import backup_fields
+from continuum_tasks.cli.frame.context import asked, opened, shared
+from continuum_tasks.cli.frame.table import facts
+from continuum_tasks.cli.select import backups
+from continuum_tasks.host.audit_trail import user
+from continuum_tasks.model import BackupId
+from continuum_tasks.repository.documents import to_json
+
+MAX_REASON = 500
+
+
+def _reason(text: str) -> str:
+    found = " ".join(text.split())
+    if not found or len(found) > MAX_REASON:
+        raise click.BadParameter(f"say in 1 to {MAX_REASON} characters why the backup is good")
+    return found
+
+
+@click.command("accept")
+@click.argument("backup_id", metavar="ID", type=parameters.backup_id)
+@click.option(
+    "--reason", type=_reason, required=True, metavar="TEXT", help="Why it is good; kept beside it and in the audit log."
+)
+@parameters.name_option("--storage", "Where it is [default: as the catalog says].")
+@shared
+def accept(backup_id: BackupId, reason: str, storage: str) -> None:
+    """Say that a backup with anomalies is good: it counts as completed from now on.
+
+    Look at the database first. `continuum backup accept backup-full-20251206-010000 --reason "old messages were archived"`
+    """
+    with opened() as runtime:
+        for name in [storage] if storage else [settings.name for settings in runtime.config.storages]:
+            backups.index(runtime, runtime.config.storage(name).name)
+        found = runtime.catalog.find(backup_id, storage=storage or None)
+        repository = runtime.repository(found.storage)
+        done = action.run(backup_id, reason, by=user(), repository=repository, site=runtime.site)
+    if asked().as_json:
+        output.document(
+            {
+                **backup_fields(done.backup),
+                "acceptance": to_json(done.acceptance),
+                "released": [str(one) for one in done.released],
+            }
+        )
+        return
+    facts(
+        [
+            ("backup", done.backup.id),
+            ("status", f"{done.backup.status}, accepted by {done.acceptance.by}"),
+            ("reason", done.acceptance.reason),
+            *(("released", f"{one}, held by the anomaly watch") for one in done.released),
+        ]
+    )

@@ -1,0 +1,155 @@
+"""continuum backup create."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from continuum_tasks.backup import create as backup
+from continuum_tasks.backup.choose_parent import Request
+from continuum_tasks.backup.plan import admission
+from continuum_tasks.cli.frame import dispatch, output, parameters
+from continuum_tasks.cli.frame.backup_fields import backup_facts, backup_fields
+from continuum_tasks.cli.frame.context import asked, opened, shared
+from continuum_tasks.cli.frame.enqueue import Row
+from continuum_tasks.cli.frame.table import Column, facts, table
+from continuum_tasks.config import DatabaseConfig
+from continuum_tasks.errors import Declined, UsageError
+from continuum_tasks.history.chain import made_on
+from continuum_tasks.host import routing
+from continuum_tasks.model import PhaseCost, Progress, Status, Strategy
+from continuum_tasks.repository.documents import to_json
+from continuum_tasks.runtime import Runtime
+
+CONTINUOUS = "continuous"  # no kind of backup: commits are captured from now on
+NORMAL = "normal"
+PRIORITIES = {"high": routing.RESTORE_PRIORITY, NORMAL: routing.BACKUP_PRIORITY, "low": routing.LOW_PRIORITY}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The words of the command; empty names are the defaults of the configuration."""
+
+    strategy: str
+    database: str
+    storage: str
+    debug: bool
+    profile: bool
+    force: bool
+    wait: bool
+    priority: str
+    local: bool | None
+
+
+@click.command("create")
+@click.option("--strategy", type=click.Choice([*(s.value for s in Strategy), CONTINUOUS]), required=True, help="What to store.")
+@parameters.name_option("--database", "A database of backup.conf [default: its default one].")
+@parameters.name_option("--storage", "A storage of storage.conf [default: the database's].")
+@click.option("--debug", is_flag=True, help="Show every step on standard error, and log it: what was decided, and why.")
+@click.option("--profile", is_flag=True, help="Show what each phase took; it is stored in any case.")
+@click.option("--force", is_flag=True, help="Make it though one was made just now, the last failed, or anomalies hold.")
+@click.option("--wait/--no-wait", default=True, help="Follow it to its end / only queue it, or switch it on [default: --wait].")
+@click.option("--priority", type=click.Choice([*PRIORITIES]), default=NORMAL, help="Among queued work [default: normal].")
+@dispatch.local_option
+@shared
+def create(**words: Any) -> None:
+    """Back up a database now.
+
+    A differential builds on the last full, an incremental on the last usable backup; without one to build on, a full is made
+    and the result says why. `continuous` makes none by itself: from now on every commit is captured, until `capture stop`.
+    `continuum backup create --strategy full --profile`
+    """
+    options = Options(**words)
+    if options.strategy == CONTINUOUS:
+        _start_capture(options)
+        return
+    how = replace(dispatch.manner(options.local, wait=options.wait), steps=options.debug)
+    with opened() as runtime:
+        done = dispatch.do(_work(runtime, options), runtime, how)
+    if isinstance(done, dispatch.Queued):
+        dispatch.say_queued(done)
+    else:
+        _show(done, options)
+
+
+def _start_capture(options: Options) -> None:
+    from continuum_tasks.cli.capture import start
+
+    beside = options.storage or options.debug or options.profile or options.force or options.priority != NORMAL
+    if beside or options.local is not None:
+        raise UsageError(
+            f"--strategy {CONTINUOUS} takes --database and --wait or --no-wait alone",
+            hint="it is captured into its own storage: `continuum backup config set database:NAME.storage` says which",
+        )
+    start.start(options.database, wait=options.wait)
+
+
+def _work(runtime: Runtime, options: Options) -> dispatch.Work:
+    strategy = Strategy(options.strategy)
+    database = runtime.config.database(options.database)
+    repository = runtime.config.storage(options.storage or database.storage).name
+    if not options.force:
+        _check(runtime, database, repository)
+    is_default = database.name == runtime.config.default_database
+    request = Request(database=database, strategy=strategy, is_default=is_default)
+
+    def here(runtime: Runtime) -> Generator[Progress, None, backup.Finished]:
+        stored_in = runtime.repository(repository)
+        return backup.run(request, repository=stored_in, site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
+
+    return dispatch.Work(
+        title=f"{strategy} backup of {database.name}",
+        row=Row(
+            kind="create_backup",
+            task=routing.CREATE_BACKUP,
+            args={"database": database.name, "strategy": strategy.value, "storage": repository, "debug": options.debug},
+            database=database.name,
+            priority=PRIORITIES[options.priority],
+            seen_by="`continuum backup list` shows the backup when it is there",
+        ),
+        here=here,
+        result=backup.Finished,
+    )
+
+
+def _check(runtime: Runtime, database: DatabaseConfig, storage: str) -> None:
+    """Decline where one was made just now, or anomalies hold. Raises Declined."""
+    backups = made_on(runtime.config.host, runtime.catalog.backups(storage=storage, database=database.name))
+    now = runtime.site.clock.now()
+    refusal = admission.recent(backups, min_interval_seconds=database.min_interval_seconds, now=now) or admission.anomalous(
+        backups
+    )
+    if refusal is not None:
+        raise Declined(f"database {database.name}, storage {storage}: no backup made: {refusal.text}", hint=refusal.hint)
+
+
+def _show(done: backup.Finished, options: Options) -> None:
+    made, asked_for = done.backup, Strategy(options.strategy)
+    if made.status is Status.SUSPECT:
+        output.warn(f"backup {made.id} is suspect: {'; '.join(made.suspect_reasons)}")
+    if done.held is not None:
+        output.warn(f"backup {done.held} is the last clean one: it is on hold now, so that it does not expire")
+    if made.strategy is not asked_for:
+        output.warn(f"a {made.strategy} backup was made, not a {asked_for} one: {done.reason}")
+    if asked().as_json:
+        profile = {"profile": to_json(done.profile)} if options.profile else {}
+        output.document({**backup_fields(made), "reason": done.reason, "held": done.held, **profile})
+        return
+    facts([*backup_facts(made), ("reason", done.reason)])
+    if options.profile:
+        output.say("")
+        _show_profile(done.profile)
+
+
+def _show_profile(profile: Sequence[PhaseCost]) -> None:
+    columns = [Column(title="phase"), *(Column(title=name, right=True) for name in ("took", "bytes", "rate"))]
+    table(columns, [_cost(cost) for cost in profile])
+    output.say("phases overlap: hash to upload are summed over threads, check and count run beside them")
+
+
+def _cost(cost: PhaseCost) -> list[str]:
+    rate = f"{output.size(cost.n_bytes / cost.seconds)}/s" if cost.n_bytes and cost.seconds else ""
+    return [cost.phase, f"{cost.seconds:.3f} s", output.size(cost.n_bytes) if cost.n_bytes else "", rate]

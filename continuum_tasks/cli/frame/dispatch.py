@@ -1,0 +1,126 @@
+"""Where work is done: by a worker of this host that a job row and the broker reach, else in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from continuum_tasks.cli.frame import enqueue, local_failures
+from continuum_tasks.cli.frame.context import asked, local_forced
+from continuum_tasks.cli.frame.output import document, remark, say, warn
+from continuum_tasks.cli.frame.progress import display
+from continuum_tasks.errors import BrokerError, BrokerUnreachable, ContinuumError, NoWorker, UsageError
+from continuum_tasks.host.audit_trail import Deed, user
+from continuum_tasks.model import Progress
+from continuum_tasks.repository.documents import from_json
+from continuum_tasks.runtime import Runtime
+from continuum_tasks.tasks import audited_run
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One piece of work: as the row a worker claims, and as the action that does it here; both give a `result`."""
+
+    title: str
+    row: enqueue.Row
+    here: Callable[[Runtime], Generator[Progress, None, Any]]
+    result: type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """Work that was handed over and not waited for."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """`local`: True = here, False = by a worker or not at all, None = by a worker if there is one; `steps`: show each."""
+
+    local: bool | None
+    wait: bool = True
+    steps: bool = False
+
+
+def local_option(command: Command) -> Command:
+    """Give a command `--local/--no-local`."""
+    text = "Work in this process / only by a worker [default: by a worker if one serves this host; CONTINUUM_LOCAL=1: --local]."
+    return click.option("--local/--no-local", "local", default=None, help=text)(command)
+
+
+def manner(local: bool | None, *, wait: bool = True) -> Manner:
+    """Read how work is to be done from the options and the environment. Raises ConfigError, UsageError."""
+    if local and not wait:
+        raise UsageError("--local and --no-wait exclude each other", hint="leave one of them out")
+    return Manner(local=local_forced(local), wait=wait)
+
+
+def do(work: Work, runtime: Runtime, how: Manner) -> Any:
+    """Do the work and return its result, or `Queued`.
+
+    Raises what the action raises, BrokerUnsafe, and NoWorker where only a worker was wanted and none can be reached.
+    """
+    if how.local:
+        return _here(work, runtime, how)
+    try:
+        bell = enqueue.find(work.row, runtime)
+    except (NoWorker, BrokerUnreachable) as err:
+        return _without(work, runtime, how, err)
+    with closing(bell.app):
+        try:
+            job = enqueue.add(work.row, runtime, bell)
+        except BrokerUnreachable as err:
+            return _without(work, runtime, how, err)
+        if not how.wait:
+            return Queued(job_id=job.id)
+        with display(work.title, steps=how.steps) as shown:
+            return from_json(work.result, enqueue.follow(job, runtime, row=work.row, bell=bell, shown=shown))
+
+
+def _without(work: Work, runtime: Runtime, how: Manner, err: BrokerError) -> Any:
+    """Do without a worker. Raises NoWorker where only a worker was wanted."""
+    if how.local is False:
+        raise NoWorker(err.message, hint="start workers with `continuum up`, or leave out --no-local") from err
+    remark(f"no worker is reachable ({err.message}): working in this process")
+    return _here(work, runtime, how)
+
+
+def _here(work: Work, runtime: Runtime, how: Manner) -> Any:
+    deed = audited_run.of_row(work.row.kind, work.row.args, by=user())
+    try:
+        return run_here(witnessed(work.here(runtime), deed, runtime), title=work.title, steps=how.steps)
+    except ContinuumError as err:
+        local_failures.keep(work.row, runtime, err)
+        raise
+
+
+def witnessed(action: Generator[Progress, None, Any], deed: Deed | None, runtime: Runtime) -> Generator[Progress, None, Any]:
+    """Have the audit log say when an action begins in this process, and how it ends."""
+    return audited_run.witnessed(action, deed, site=runtime.site, tell=warn)
+
+
+def run_here(action: Generator[Progress, None, Any], *, title: str, steps: bool = False) -> Any:
+    """Run an action in this process, showing its progress (with `steps` its notes too), and return its result."""
+    with display(title, steps=steps) as shown:
+        try:
+            while True:
+                shown.show(next(action))
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            action.close()
+
+
+def say_queued(done: Queued) -> None:
+    """Say that work was handed over."""
+    if asked().as_json:
+        document({"job_id": done.job_id, "state": "queued"})
+    else:
+        say(f"queued: {done.job_id}")

@@ -1,0 +1,73 @@
+"""Tables for people: 100 columns wide unless ids need more, nothing in them that a terminal would obey, ids never cut."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from continuum_tasks.cli.frame.output import out, printable
+
+MAX_WIDTH = 100
+_FOLDED = 20  # the least a column that folds is left with
+_STYLES = {"no": "yellow", "failed": "bold red", "suspect": "bold red", "yes": "green"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """`right`: numbers, aligned right. `folds`: may wrap when the line is too long; others never do, the line grows."""
+
+    title: str
+    right: bool = False
+    folds: bool = False
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on standard output."""
+    found = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in columns:
+        justify = "right" if column.right else "left"
+        found.add_column(column.title.upper(), justify=justify, no_wrap=not column.folds, overflow="fold")  # type: ignore[arg-type]
+    cells = [[_cell(text) for text in row] for row in rows]
+    for row_cells in cells:
+        found.add_row(*row_cells)
+    _print(found, least=_least_width(columns, cells))
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> None:
+    """Print names and values, one pair a line."""
+    found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, show_header=False)
+    found.add_column(no_wrap=True)
+    found.add_column(overflow="fold")
+    for name, value in rows:
+        found.add_row(Text(name, style="bold"), _cell(value))
+    _print(found)
+
+
+def _cell(text: str) -> Text:
+    return Text(printable(text), style=_STYLES.get(text, ""))
+
+
+def _least_width(columns: Sequence[Column], cells: Sequence[Sequence[Text]]) -> int:
+    """Return the width below which something would be cut that may not be."""
+    widest = [max((row[n].cell_len for row in cells), default=0) for n in range(len(columns))]
+    wanted = (max(cell_len(column.title), most) for column, most in zip(columns, widest, strict=True))
+    return sum(2 + (min(most, _FOLDED) if column.folds else most) for column, most in zip(columns, wanted, strict=True))
+
+
+def _print(found: Table, *, least: int = 0) -> None:
+    # An id broken in two can be neither copied nor cut out by a script: a line that is too long is the smaller harm.
+    terminal = sys.stdout.isatty()
+    width = max(least, min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 25)).columns) if terminal else MAX_WIDTH)
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width, force_terminal=terminal, markup=False, highlight=False, emoji=False)
+    console.print(found)
+    out("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()))

@@ -1,0 +1,131 @@
+"""continuum backup metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from itertools import groupby
+
+import click
+
+from continuum_tasks.cli.frame import output, parameters
+from continuum_tasks.cli.frame.context import asked, opened, shared
+from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.times import time_option
+from continuum_tasks.errors import UsageError
+from continuum_tasks.host import metrics as store
+from continuum_tasks.host.metrics import Sample
+from continuum_tasks.report.plan.trend import Summary, sparkline, summarise
+
+DEFAULT_DAYS = 30
+TREND_WIDTH = 16
+
+Series = dict[tuple[str, str], list[Sample]]
+
+
+@click.command("metrics")
+@click.argument("name", metavar="[NAME]", required=False)
+@time_option("--since", f"Only measurements since then [default: {DEFAULT_DAYS}d].")
+@click.option("--prometheus", is_flag=True, help="The newest value of each series, as Prometheus reads it.")
+@shared
+def metrics(name: str | None, since: datetime | None, prometheus: bool) -> None:
+    """Show what runs on this host took and moved: last, least, median and greatest value, and the trend, oldest first.
+
+    NAME is one of those the command shows without it, such as backup_duration_seconds.
+
+    \b
+    Example:
+      continuum backup metrics backup_duration_seconds --since 7d
+    """
+    if name is not None and name not in store.NAMES:
+        close = get_close_matches(name[:200], store.NAMES, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(store.NAMES)}"
+        raise UsageError(f"metric {parameters.quoted(name)} is not measured", hint=hint)
+    if prometheus and asked().as_json:
+        raise UsageError("--prometheus and --format json exclude each other", hint="leave one of them out")
+    names = [name] if name is not None else list(store.NAMES)
+    with opened() as runtime:
+        begin = since or runtime.site.clock.now() - timedelta(days=DEFAULT_DAYS)
+        found = _series([sample for each in names for sample in runtime.site.metrics.series(each, since=begin)])
+    if prometheus:
+        output.out(exposition(found))
+    elif asked().as_json:
+        output.document([_fields(samples) for samples in found.values()])
+    elif not found:
+        output.say(f"nothing measured since {output.moment(begin)} UTC")
+    else:
+        _show(found)
+
+
+def exposition(found: Series) -> str:
+    """Return the newest value of each series in Prometheus' text format, without times: a scrape gives its own."""
+    lines, named = list[str](), ""
+    for (name, _), samples in found.items():
+        if name != named:
+            named = name
+            lines += [f"# HELP {name} {store.NAMES[name]}", f"# TYPE {name} gauge"]
+        lines.append(f"{name}{_braced(samples[-1].labels)} {samples[-1].value!r}")
+    return "\n".join(lines)
+
+
+def _series(samples: Sequence[Sample]) -> Series:
+    """Sort samples by name and labels; names keep the order in which they are declared."""
+    order = list(store.NAMES)
+    found: Series = {}
+    for sample in sorted(samples, key=lambda s: (order.index(s.name), _labels(s.labels), s.at)):
+        found.setdefault((sample.name, _labels(sample.labels)), []).append(sample)
+    return found
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _braced(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{key}="{_escaped(value)}"' for key, value in sorted(labels.items())) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _fields(samples: Sequence[Sample]) -> dict[str, object]:
+    summary = summarise([sample.value for sample in samples])
+    return {
+        "name": samples[0].name,
+        "labels": dict(samples[0].labels),
+        "n": summary.n,
+        "last": summary.last,
+        "min": summary.low,
+        "median": summary.median,
+        "max": summary.high,
+        "samples": [{"at": sample.at.isoformat(), "value": sample.value} for sample in samples],
+    }
+
+
+def _show(found: Series) -> None:
+    """Print one table per metric; a row is named by the values of its labels."""
+    columns = [Column(title="of", folds=True)]
+    columns += [*(Column(title=title, right=True) for title in ("n", "last", "min", "median", "max")), Column(title="trend")]
+    for number, (name, group) in enumerate(groupby(found.items(), key=lambda item: item[0][0])):
+        output.say(f"{chr(10) if number else ''}{name}: {store.NAMES[name]}")
+        table(columns, [_row(name, samples) for _, samples in group])
+
+
+def _row(name: str, samples: Sequence[Sample]) -> list[str]:
+    values = [sample.value for sample in samples]
+    of = " ".join(value for _, value in sorted(samples[0].labels.items())) or "this host"
+    return [of, *_numbers(name, summarise(values)), sparkline(values, width=TREND_WIDTH)]
+
+
+def _numbers(name: str, summary: Summary) -> list[str]:
+    return [str(summary.n), *(_value(name, v) for v in (summary.last, summary.low, summary.median, summary.high))]
+
+
+def _value(name: str, value: float) -> str:
+    if name.endswith("_seconds"):
+        return output.duration(value)
+    return output.size(value) if name.endswith("_bytes") else f"{value:.3g}"

@@ -1,0 +1,78 @@
+"""continuum backup forensics-copy."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from continuum_tasks.cli.frame import dispatch, output, parameters
+from continuum_tasks.cli.frame.context import asked, config, shared
+from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.config import Config
+from continuum_tasks.errors import UsageError
+from continuum_tasks.host import audit
+from continuum_tasks.host.audit_trail import Deed, record, user
+from continuum_tasks.restore import forensics_copy as forensics
+
+
+@click.command("forensics-copy")
+@click.option("--database", metavar="NAME|PATH", default="", help="A declared one, or any file [default: the default one].")
+@click.option("--to", type=parameters.path, metavar="DIR", default=None, help="Where to [default: forensics in state_dir].")
+@shared
+def forensics_copy(database: str, to: Path | None) -> None:
+    """Copy a database with its -wal, -shm and -journal, byte by byte, and never change it.
+
+    Anything is copied, also what is no database any more. `continuum backup forensics-copy --database /srv/memory.db`
+    """
+    settings = config()
+    now = datetime.now(UTC)
+    request = forensics.Request(
+        source=_source(settings, database),
+        to=to or settings.state_dir / "forensics",
+        now=now,
+        host=settings.host,
+        user=user(),
+    )
+    done: forensics.Evidence = dispatch.run_here(forensics.run(request), title=f"copy of {request.source.name}")
+    deed = Deed(action="forensics-copy", subject=done.source, by=request.user, detail=done.directory)
+    try:
+        record(deed, state_dir=settings.state_dir, host=request.host, at=now)
+    except OSError as err:  # the copy is made: that counts
+        output.warn(f"{settings.state_dir / audit.FILE}: not written ({err.strerror})")
+    _show(done)
+
+
+def _source(settings: Config, text: str) -> Path:
+    if not text:
+        return settings.database("").path
+    named = [database.path for database in settings.databases if database.name == text]
+    if named:
+        return named[0]
+    if "/" not in text and not Path(text).exists() and parameters.is_name(text):
+        names = ", ".join(database.name for database in settings.databases)
+        raise UsageError(f"{text!r}: neither a declared database nor a file here", hint=f"declared: {names}")
+    return parameters.file(text)
+
+
+def _show(done: forensics.Evidence) -> None:
+    for text in done.remarks:
+        output.warn(text)
+    if asked().as_json:
+        output.document(
+            {
+                "directory": done.directory,
+                "source": done.source,
+                "files": [
+                    {"name": one.name, "size_bytes": one.size_bytes, "sha256": one.sha256, "unreadable": list(one.unreadable)}
+                    for one in done.files
+                ],
+                "in_use_by": list(done.in_use_by),
+                "remarks": list(done.remarks),
+            }
+        )
+        return
+    columns = [Column(title="file", folds=True), Column(title="size", right=True), Column(title="sha-256", folds=True)]
+    table(columns, [[one.name, output.size(one.size_bytes), one.sha256] for one in done.files])
+    output.say(f"\ncopied to {done.directory}")

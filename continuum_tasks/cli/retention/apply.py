@@ -1,0 +1,169 @@
+"""continuum backup apply-retention."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import click
+
+from continuum_tasks.cli.frame import dispatch, output, parameters
+from continuum_tasks.cli.frame.context import asked, opened, shared
+from continuum_tasks.cli.frame.enqueue import Row
+from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.select import backups
+from continuum_tasks.errors import ContinuumError
+from continuum_tasks.host import routing
+from continuum_tasks.host.audit_trail import user
+from continuum_tasks.model import Progress
+from continuum_tasks.repository.documents import to_json
+from continuum_tasks.retention import expire as action
+from continuum_tasks.retention.plan.keep_reasons import LEAST
+from continuum_tasks.runtime import Runtime
+from continuum_tasks.tasks.retention import KIND, pairs
+
+STOPPED = 1
+Pair = tuple[str, str]
+Outcome = action.Applied | ContinuumError
+_LEAST = ", ".join(f"{n} {name}" for name, n in LEAST.items())
+
+
+@click.command("apply-retention")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and why; do nothing.")
+@click.option(
+    "--aggressive",
+    is_flag=True,
+    help=f"For full disks: at most a day of grace, and at most {_LEAST}. Nothing that a floor keeps goes.",
+)
+@parameters.name_option("--database", "Only backups of this database.")
+@parameters.name_option("--storage", "Only backups in this storage.")
+@dispatch.local_option
+@shared
+def apply_retention(dry_run: bool, aggressive: bool, database: str, storage: str, local: bool | None) -> None:
+    """Expire backups that retention.conf does not keep, roll chains forward, sweep what killed runs left.
+
+    \b
+    Example: continuum backup apply-retention --dry-run
+    """
+    how = dispatch.manner(local)
+    outcomes: dict[Pair, Outcome] = {}
+    with opened() as runtime:
+        for name in _wanted(runtime, database, storage):
+            outcomes[name] = _try(runtime, name, aggressive=aggressive, dry_run=dry_run, how=how)
+            _say_trouble(name, outcomes[name])
+    _show(outcomes)
+    failures = [outcome.exit_code for outcome in outcomes.values() if isinstance(outcome, ContinuumError)]
+    stopped = any(isinstance(outcome, action.Applied) and outcome.stopped for outcome in outcomes.values())
+    raise click.exceptions.Exit(failures[0] if failures else STOPPED if stopped else 0)
+
+
+def _say_trouble(name: Pair, outcome: Outcome) -> None:
+    if isinstance(outcome, ContinuumError):
+        output.error(outcome)
+    elif outcome.stopped:
+        output.warn(f"{name[0]} in {name[1]}: nothing expires: {outcome.stopped}")
+
+
+def _wanted(runtime: Runtime, database: str, storage: str) -> list[Pair]:
+    """Return what to work on. Raises UsageError for a name that is not declared, StorageError."""
+    if database:
+        runtime.config.database(database)
+    storages = [runtime.config.storage(storage)] if storage else list(runtime.config.storages)
+    for settings in storages:
+        backups.index(runtime, settings.name)
+    return pairs(runtime, database=database, storage=storage)
+
+
+def _try(runtime: Runtime, name: Pair, *, aggressive: bool, dry_run: bool, how: dispatch.Manner) -> Outcome:
+    planned = _work(runtime, name, aggressive=aggressive, dry_run=dry_run)
+    try:
+        found: action.Applied = (
+            dispatch.run_here(planned.here(runtime), title=planned.title) if dry_run else dispatch.do(planned, runtime, how)
+        )
+    except ContinuumError as err:
+        return err
+    return found
+
+
+def _work(runtime: Runtime, name: Pair, *, aggressive: bool, dry_run: bool) -> dispatch.Work:
+    database, storage = name
+    by = user()
+    policy = action.policy_of(runtime.config.retention, aggressive=aggressive)
+    window = runtime.config.retention.pitr_window_seconds
+    request = action.Request(database=database, policy=policy, by=by, pitr_window_seconds=window)
+
+    def here(runtime: Runtime) -> Generator[Progress, None, action.Applied]:
+        repository = runtime.repository(storage)
+        if dry_run:
+            return action.preview(request, repository=repository, site=runtime.site)
+        return action.run(request, repository=repository, site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
+
+    return dispatch.Work(
+        title=f"retention of {database} in {storage}",
+        row=Row(
+            kind=KIND,
+            task=routing.APPLY_RETENTION,
+            args={"database": database, "storage": storage, "aggressive": aggressive, "by": by},
+            database=database,
+            priority=routing.BACKUP_PRIORITY,
+            seen_by="`continuum backup list` shows what is left when it is done",
+        ),
+        here=here,
+        result=action.Applied,
+    )
+
+
+def _show(outcomes: dict[Pair, Outcome]) -> None:
+    if asked().as_json:
+        output.document([_fields(name, outcome) for name, outcome in outcomes.items()])
+        return
+    if not outcomes:
+        output.say("no backups")
+    for outcome in outcomes.values():
+        if isinstance(outcome, action.Applied):
+            _show_one(outcome)
+
+
+def _fields(name: Pair, outcome: Outcome) -> dict[str, Any]:
+    if isinstance(outcome, ContinuumError):
+        return {"database": name[0], "storage": name[1], "error": output.error_fields(outcome)}
+    counts = {f"n_{verdict}": len(outcome.of(verdict)) for verdict in action.Verdict}
+    values: dict[str, Any] = to_json(outcome)
+    return {**values, **counts}
+
+
+def _show_one(done: action.Applied) -> None:
+    columns = [Column(title="backup"), Column(title="stored", right=True), Column(title="fate")]
+    rolled = {r.backup_id: r for r in done.roll_forward}
+    rows = []
+    for decision in done.decisions:
+        rows.append(
+            [
+                decision.backup_id,
+                output.size(decision.stored_size_bytes),
+                "roll forward" if decision.backup_id in rolled else str(decision.verdict),
+                "; ".join((*decision.reasons, *([rolled[decision.backup_id].reason] if decision.backup_id in rolled else []))),
+            ]
+        )
+    output.say(f"{done.database} in {done.storage}")
+    table([*columns, Column(title="why", folds=True)], rows)
+    output.say(_summary(done))
+
+
+def _summary(done: action.Applied) -> str:
+    would = "would be " if done.dry_run else ""
+    kept, expired, deferred = (len(done.of(verdict)) for verdict in action.Verdict)
+    parts = [f"{kept} kept", f"{expired} {would}expired"]
+    if deferred:
+        parts.append(f"{deferred} left for later runs")
+    if done.roll_forward:
+        parts.append(f"{len(done.roll_forward)} {would}rolled forward")
+    if done.n_orphans:
+        parts.append(f"{done.n_orphans} orphans ({output.size(done.orphan_bytes)}) {would}swept")
+    segments = done.segments
+    if segments.n_segments:
+        parts.append(f"{segments.n_segments} segments ({output.size(segments.freed_bytes)}) beyond the window {would}dropped")
+    if segments.skipped:
+        parts.append(f"segments left: {segments.skipped}")
+    freed = output.size(done.freed_bytes) if done.freed_bytes >= 0 else f"-{output.size(-done.freed_bytes)}"
+    return f"{', '.join(parts)}: {freed} {would}freed\n"

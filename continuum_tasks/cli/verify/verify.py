@@ -1,0 +1,194 @@
+"""continuum backup verify, continuum backup verify-all."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import click
+
+from continuum_tasks.cli.frame import dispatch, output, parameters, times
+from continuum_tasks.cli.frame.backup_fields import verdict_fields
+from continuum_tasks.cli.frame.context import asked, opened, shared
+from continuum_tasks.cli.frame.enqueue import Row
+from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.select import backups
+from continuum_tasks.errors import BackupNotFound, ContinuumError, UsageError
+from continuum_tasks.host import routing
+from continuum_tasks.model import BackupId, Level, Progress, Status
+from continuum_tasks.runtime import Runtime
+from continuum_tasks.verify import verify as action
+from continuum_tasks.verify.plan.sampling import PER_CHAIN, Step, steps
+
+_LEVELS = [level.value for level in Level]
+_LEVEL_HELP = (
+    "objects: stored bytes, no key needed; pages: every page opened; restore: a test restore that SQLite checks"
+    " [default: restore]."
+)
+_PER_CHAIN_HELP = f"Restore so many of each chain, evenly spread; of the rest every stored byte is read [default: {PER_CHAIN}]."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one verification ended: with a verdict, or the error that it raised. `covers` as in `Step`."""
+
+    backup_id: BackupId
+    covers: tuple[BackupId, ...]
+    end: action.Verified | ContinuumError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Which backups of a period to verify; empty names mean all."""
+
+    since: datetime
+    database: str
+    storage: str
+    per_chain: int
+
+
+@click.command("verify")
+@click.argument("backup_ids", metavar="[ID]...", type=parameters.backup_id, nargs=-1)
+@times.time_option("--since", "Instead of IDs: the backups made since then, as `verify-all` does.")
+@click.option("--level", type=click.Choice(_LEVELS), default=Level.RESTORE.value, help=_LEVEL_HELP)
+@parameters.name_option("--storage", "Verify what this storage holds.")
+@dispatch.local_option
+@shared
+def verify(backup_ids: tuple[BackupId, ...], since: datetime | None, level: str, storage: str, local: bool | None) -> None:
+    """Prove backups from the storage alone and store the verdicts beside them.
+
+    Only a passed `restore` level makes a backup verified. All are tried; the first failure decides the exit code.
+
+    \b
+    Example:
+      continuum backup verify --since 30d
+    """
+    if bool(backup_ids) == (since is not None):
+        raise UsageError("name backups by ID, or else a time with --since", hint="`continuum backup list` shows the ids")
+    how = dispatch.manner(local)
+    with opened() as runtime:
+        if since is not None:
+            wanted = Range(since=since, database="", storage=storage, per_chain=PER_CHAIN)
+            outcomes = _all(runtime, wanted, Level(level), how=how)
+        else:
+            outcomes = [_named(runtime, backup_id, Level(level), storage=storage, how=how) for backup_id in backup_ids]
+    _end(outcomes)
+
+
+@click.command("verify-all")
+@times.time_option("--since", "Only backups made since then [default: all].")
+@click.option("--level", type=click.Choice(_LEVELS), default=Level.RESTORE.value, help=_LEVEL_HELP)
+@click.option("--per-chain", type=click.IntRange(1, 1_000_000), default=PER_CHAIN, metavar="N", help=_PER_CHAIN_HELP)
+@parameters.name_option("--database", "Only backups of this database.")
+@parameters.name_option("--storage", "Verify what this storage holds, not what the catalog knows.")
+@dispatch.local_option
+@shared
+def verify_all(  # noqa: PLR0913 - one for each word of the command
+    since: datetime | None, level: str, per_chain: int, database: str, storage: str, local: bool | None
+) -> None:
+    """Prove all backups of a period.
+
+    Of each chain a few are restored, always its newest and its first; of the others every stored byte that a restore of them
+    would need is read against its SHA-256.
+
+    \b
+    Example:
+      continuum backup verify-all --since 7d
+    """
+    how = dispatch.manner(local)
+    start = since or datetime.fromisoformat("0001-01-02T00:00:00+00:00")
+    with opened() as runtime:
+        wanted = Range(since=start, database=database, storage=storage, per_chain=per_chain)
+        outcomes = _all(runtime, wanted, Level(level), how=how)
+    _end(outcomes)
+
+
+def _named(runtime: Runtime, backup_id: BackupId, level: Level, *, storage: str, how: dispatch.Manner) -> Outcome:
+    try:
+        step = Step(backup=backups.locate(runtime, backup_id, storage=storage))
+    except ContinuumError as err:
+        output.error(err)
+        return Outcome(backup_id=backup_id, covers=(), end=err)
+    return _one(runtime, step, level, how=how)
+
+
+def _all(runtime: Runtime, wanted: Range, level: Level, *, how: dispatch.Manner) -> list[Outcome]:
+    """Verify the backups of a period. Raises BackupNotFound when there are none, StorageError when one was not asked."""
+    found = backups.look(runtime, storage=wanted.storage)
+    there = [b for b in found.backups if b.created_at >= wanted.since and wanted.database in ("", b.database)]
+    sound = [b for b in there if b.status is Status.COMPLETED]
+    if len(sound) < len(there):
+        output.warn(f"{len(there) - len(sound)} suspect backups are left out: verify them by their ids")
+    if found.unread:
+        raise found.unread[0]
+    if not sound:
+        of = f"database {wanted.database}" if wanted.database else "any database"
+        hint = "`continuum backup list` shows what there is"
+        raise BackupNotFound(f"no backup of {of} since {output.moment(wanted.since)} UTC to verify", hint=hint)
+    per_chain = 1 if level is Level.OBJECTS else wanted.per_chain  # the newest needs the bytes of all the others
+    return [_one(runtime, step, level, how=how) for step in steps(sound, per_chain=per_chain)]
+
+
+def _one(runtime: Runtime, step: Step, level: Level, *, how: dispatch.Manner) -> Outcome:
+    try:
+        end: action.Verified | ContinuumError = dispatch.do(_work(step, level), runtime, how)
+    except ContinuumError as err:
+        output.error(err)
+        end = err
+    return Outcome(backup_id=step.backup.id, covers=step.covers, end=end)
+
+
+def _work(step: Step, level: Level) -> dispatch.Work:
+    backup = step.backup
+    request = action.Request(backup_id=backup.id, level=level, each_link=bool(step.covers))
+
+    def here(runtime: Runtime) -> Generator[Progress, None, action.Verified]:
+        return action.run(request, repository=runtime.repository(backup.storage), site=runtime.site, fan=runtime.fan())
+
+    return dispatch.Work(
+        title=f"verify of {backup.id}",
+        row=Row(
+            kind="verify_backup",
+            task=routing.VERIFY_BACKUP,
+            args={
+                "backup_id": backup.id,
+                "level": level.value,
+                "storage": backup.storage,
+                "each_link": request.each_link,
+            },
+            database=backup.database,
+            priority=routing.VERIFY_PRIORITY,
+            seen_by=f"`continuum backup info {backup.id}` shows the verdict when it is there",
+        ),
+        here=here,
+        result=action.Verified,
+    )
+
+
+def _end(outcomes: Sequence[Outcome]) -> None:
+    """Show what was found and leave with the code of the first failure."""
+    if asked().as_json:
+        output.document([_fields(outcome) for outcome in outcomes])
+    else:
+        columns = [Column(title="backup"), *(Column(title=name) for name in ("level", "verdict", "took"))]
+        table([*columns, Column(title="found", folds=True)], [_row(outcome) for outcome in outcomes])
+    failures = [outcome.end.exit_code for outcome in outcomes if isinstance(outcome.end, ContinuumError)]
+    raise click.exceptions.Exit(failures[0] if failures else 0)
+
+
+def _fields(outcome: Outcome) -> dict[str, object]:
+    covers = {"covers": list(outcome.covers)}
+    if isinstance(outcome.end, ContinuumError):
+        return {"backup_id": outcome.backup_id, "passed": False, "error": output.error_fields(outcome.end), **covers}
+    return {**verdict_fields(outcome.end.attestation), **covers}
+
+
+def _row(outcome: Outcome) -> list[str]:
+    if isinstance(outcome.end, ContinuumError):
+        return [outcome.backup_id, "", "failed", "", type(outcome.end).__name__]
+    verdict = outcome.end.attestation
+    n_rows = sum(rows for _, rows in verdict.row_counts)
+    found = [*verdict.findings, *([f"{len(verdict.row_counts)} tables, {n_rows} rows"] if verdict.row_counts else [])]
+    found += [f"all bytes of {len(outcome.covers)} more"] if outcome.covers else []
+    return [outcome.backup_id, str(verdict.level), "passed", output.duration(verdict.duration_seconds), "; ".join(found)]

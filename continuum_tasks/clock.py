@@ -1,0 +1,13 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    now: Callable[[], datetime]
+    monotonic: Callable[[], float]

@@ -1,0 +1,248 @@
+"""sqlite/install.py: put a proven restored file in a database's place; a kill at any step leaves the old or the new (ADR 3).
+
+record -> fold the old file's -wal or journal into it -> quarantine -> its sidecars gone -> one rename -> record gone
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from continuum_tasks.errors import TargetBusy, TargetExists
+from continuum_tasks.failpoints import reach
+from continuum_tasks.restore.install.fold import held_folded
+from continuum_tasks.restore.install.intent import Intent, forget, left_behind, recorded
+from continuum_tasks.restore.install.target import Ownership, Target, check_target, prove_unused
+from continuum_tasks.sqlite import directory, vfs
+from continuum_tasks.sqlite.check import opens
+from continuum_tasks.sqlite.holders import Holder, describe, holders, others
+
+__all__ = ["Installed", "Outcome", "Ownership", "Recovered", "Target", "check_target", "install", "prove_unused", "recover"]
+
+_COPY_BYTES = 1024 * 1024
+
+
+class Outcome(StrEnum):
+    FINISHED = "finished"
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """The new database is in place, durably, without sidecars.
+
+    `quarantine` holds the old file with its sidecars, None when nothing was there. `findings`: why SQLite cannot open it.
+    `stale` names processes that opened the old file in the last instant and must be restarted.
+    """
+
+    path: Path
+    quarantine: Path | None
+    findings: tuple[str, ...]
+    stale: tuple[Holder, ...]
+    recovered: Recovered | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What became of a killed install; `quarantine` is what it left there that is nowhere else, None for nothing."""
+
+    outcome: Outcome
+    quarantine: Path | None
+
+
+def install(temp: Path, target: Path, *, overwrite: bool, now: datetime, ownership: Ownership | None = None) -> Installed:
+    """Replace the database at `target` by `temp`, a private, proven file in the same directory.
+
+    First settles an older, killed install. The new file gets mode and owner of the one it replaces, else `ownership`,
+    as far as this user may give them. On any error the old database is in place, folded, and `temp` is left to the
+    caller. Raises the TargetError family; see `check_target`, `prove_unused`.
+    """
+    recovered = recover(target, keep=temp)
+    checked = check_target(target, overwrite=overwrite, need_bytes=0)
+    if temp.absolute().parent.resolve() != checked.path.parent:
+        raise RuntimeError(f"{temp} is not in the directory of {target}")
+    prove_unused(checked.path)
+    intent = _intent(temp, checked.path, now)
+    with recorded(checked.path, intent), _settled(checked.path, intent):
+        reach("install.intent_written")
+        quarantine, findings, stale = _replace(temp, checked, intent, ownership)
+    return Installed(path=checked.path, quarantine=quarantine, findings=findings, stale=stale, recovered=recovered)
+
+
+def recover(target: Path, *, keep: Path | None = None) -> Recovered | None:
+    """Finish or undo an install that was killed, by what is on disk; None when there was none. May be repeated.
+
+    `keep` names a temporary file that is in use again and stays. Raises TargetBusy while another install is at work.
+    """
+    if target.is_symlink() or not target.parent.is_dir():
+        return None  # no install began here; `check_target` says what is wrong
+    path = target.absolute().parent.resolve() / target.name
+    with left_behind(path) as intent:
+        if intent is None:
+            return None
+        recovered = _settle(path, intent)
+        temp = path.with_name(intent.temp)
+        if _inode(temp) == intent.temp_inode and (keep is None or keep.name != temp.name):
+            temp.unlink()
+        forget(path)
+    return recovered
+
+
+def _intent(temp: Path, path: Path, now: datetime) -> Intent:
+    name = f".{path.name}.quarantine-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    n = 1
+    while os.path.lexists(path.with_name(name if n == 1 else f"{name}-{n}")):
+        n += 1
+    return Intent(
+        target=path.name,
+        temp=temp.name,
+        temp_inode=temp.stat().st_ino,
+        old_inode=_inode(path),
+        quarantine=name if n == 1 else f"{name}-{n}",
+        pid=os.getpid(),
+        begun_at=now.astimezone(UTC).isoformat(),
+    )
+
+
+def _replace(
+    temp: Path, target: Target, intent: Intent, ownership: Ownership | None
+) -> tuple[Path | None, tuple[str, ...], tuple[Holder, ...]]:
+    path = target.path
+    _give(temp, target.ownership or ownership)
+    # The new file is locked from before it bears the name until it is checked: a service that starts in between waits,
+    # instead of writing under the check, or making a journal that the old one's connection deletes as it closes.
+    with vfs.exclusive(temp):
+        # A worker that was stopped in the middle of a chunk, and given up, would write into the database once it wakes.
+        stalled = others(holders(temp.stat()))
+        if stalled:
+            raise TargetBusy(f"{path}: the restored file is still open in {describe(stalled)}", hint="run the restore again")
+        quarantine, stale = _displace(temp, path, intent, fresh=target.ownership is None)
+        reach("install.renamed")
+        directory.sync(path.parent)
+        reach("install.directory_synced")
+        findings = opens(path)
+        reach("install.checked")
+    return quarantine, findings, stale
+
+
+def _displace(temp: Path, path: Path, intent: Intent, *, fresh: bool) -> tuple[Path | None, tuple[Holder, ...]]:
+    old = None if fresh else path.stat()
+    with held_folded(path) if old else nullcontext():
+        reach("install.old_folded")
+        quarantine = _quarantine(path, intent)
+        reach("install.old_quarantined")
+        for sidecar in directory.sidecars(path):
+            sidecar.unlink()
+        directory.sync(path.parent)
+        reach("install.sidecars_gone")
+        _rename(temp, path, fresh=fresh)
+        return quarantine, others(holders(old)) if old else ()
+
+
+def _rename(temp: Path, path: Path, *, fresh: bool) -> None:
+    if not fresh:
+        temp.rename(path)
+        return
+    try:
+        path.hardlink_to(temp)  # unlike a rename this cannot overwrite what appeared meanwhile
+    except FileExistsError as err:
+        raise TargetExists(f"{path}: appeared during the restore", hint="give --overwrite to replace it") from err
+    except OSError:  # no hard links on this file system
+        if os.path.lexists(path):
+            raise TargetExists(f"{path}: appeared during the restore", hint="give --overwrite to replace it") from None
+        temp.rename(path)
+        return
+    temp.unlink()
+
+
+def _give(temp: Path, ownership: Ownership | None) -> None:
+    """Set owner and mode as far as permitted; a group that cannot be given gets no rights."""
+    if ownership is None:
+        return
+    fd = os.open(temp, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        mode = ownership.mode & 0o777
+        for uid, gid in ((-1, ownership.gid), (ownership.uid, -1)):
+            try:
+                os.fchown(fd, uid, gid)
+            except PermissionError:
+                mode &= ~0o070 if uid == -1 else 0o777
+        os.fchmod(fd, mode)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _quarantine(path: Path, intent: Intent) -> Path | None:
+    """Give the old file and its sidecars a second name in a 0700 directory; None when there is nothing old."""
+    old = [name for name in (path, *directory.sidecars(path)) if os.path.lexists(name)]
+    if not old:
+        return None
+    quarantine = path.with_name(intent.quarantine)
+    quarantine.mkdir(mode=0o700)
+    for name in old:
+        try:
+            (quarantine / name.name).hardlink_to(name)
+        except OSError:  # no hard links on this file system
+            _copy(name, quarantine / name.name)
+    directory.sync(quarantine)
+    directory.sync(path.parent)
+    return quarantine
+
+
+def _copy(name: Path, copy: Path) -> None:
+    # Through SQLite's file layer: an ordinary descriptor, closed, would drop the lock we hold on the old database.
+    with vfs.opened(name) as file, copy.open("xb") as out:
+        copy.chmod(0o600)
+        size_bytes = file.xFileSize()
+        for offset in range(0, size_bytes, _COPY_BYTES):
+            out.write(file.xRead(min(_COPY_BYTES, size_bytes - offset), offset))
+        out.flush()
+        os.fsync(out.fileno())
+    shutil.copystat(name, copy)
+
+
+@contextmanager
+def _settled(path: Path, intent: Intent) -> Iterator[None]:
+    """Remove the record however this ends: what is on disk says whether the install happened."""
+    try:
+        yield
+    finally:
+        _settle(path, intent)
+        forget(path)
+
+
+def _settle(path: Path, intent: Intent) -> Recovered:
+    quarantine = path.with_name(intent.quarantine)
+    temp = path.with_name(intent.temp)
+    if _inode(path) == intent.temp_inode:
+        if _inode(temp) == intent.temp_inode:  # killed between the link and the unlink of a fresh target
+            temp.unlink()
+        directory.sync(path.parent)
+        return Recovered(outcome=Outcome.FINISHED, quarantine=quarantine if quarantine.is_dir() else None)
+    if quarantine.is_dir() and _inode(path) == intent.old_inode:
+        _drop_second_names(quarantine, path)
+    return Recovered(outcome=Outcome.UNDONE, quarantine=quarantine if quarantine.is_dir() else None)
+
+
+def _drop_second_names(quarantine: Path, path: Path) -> None:
+    """Empty the quarantine of what still has its own name; a sidecar that is gone from there stays.
+
+    It is never put back: all it held is in the main file, and the service may have written since.
+    """
+    for entry in list(quarantine.iterdir()):
+        if os.path.lexists(path.with_name(entry.name)):
+            entry.unlink()
+    if not any(quarantine.iterdir()):
+        quarantine.rmdir()
+
+
+def _inode(path: Path) -> int:
+    found = directory.identity(path)
+    return found[1] if found else 0

@@ -1,0 +1,184 @@
+"""Restore a backup, or the state after a captured commit: assemble it beside the target, prove it, install it in one rename.
+
+Until that rename the target is what it was; a killed restore leaves at most a hidden temporary file and an intent
+record, which the next restore of the same target finishes or clears away.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from continuum_tasks import failpoints
+from continuum_tasks.assembly.assemble import Whole, prove
+from continuum_tasks.assembly.commit_log import Seen
+from continuum_tasks.assembly.fan_out import Fan
+from continuum_tasks.assembly.restore_point import Filled, State, fill, read
+from continuum_tasks.errors import ContinuumError, ProofFailed, SourceRefused
+from continuum_tasks.host.site import Site
+from continuum_tasks.model import Backup, BackupId, CommitRef, Manifest, Progress, Status
+from continuum_tasks.repository.repository import Repository
+from continuum_tasks.restore import recovery_log
+from continuum_tasks.restore.install.install import Installed, Ownership, check_target, install, recover
+from continuum_tasks.restore.pause_capture import uncaptured
+from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES
+from continuum_tasks.restore.temporary_file import scratch_for, temporary
+from continuum_tasks.sqlite import check
+from continuum_tasks.sqlite.inspect import Imprint, imprint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Which backup goes where. `verify` also runs SQLite's integrity check on the proven file before it is installed.
+
+    `commit`: not the backup itself but the state after this commit, which the backup is the base of.
+    `region` is the one that was asked for in place of the storage's; the repository given is open there already.
+    """
+
+    backup_id: BackupId
+    target: Path
+    overwrite: bool
+    verify: bool
+    region: str = ""
+    commit: CommitRef | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What was done: the replaced file, if any, is in `quarantine` with its sidecars.
+
+    `commit` is the one after which the state is, `backup` then its base; None: the state is the backup's.
+    """
+
+    backup: Backup
+    target: str
+    quarantine: str
+    fetched_bytes: int
+    seconds: float
+    warnings: tuple[str, ...]
+    commit: Seen | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.backup.original_size_bytes if self.commit is None else self.commit.size_bytes
+
+
+def run(
+    request: Request, *, repository: Repository, site: Site, fan: Fan, still_mine: Callable[[], None]
+) -> Generator[Progress, None, Restored]:
+    """Restore a backup; yields progress. `still_mine` raises when this run lost its job to a newer one.
+
+    Raises BackupNotFound, KeyringError, IntegrityError (naming the object), StorageError or TargetError; the target is
+    then as it was.
+    """
+    begun = site.clock.monotonic()
+    target = request.target.absolute()
+    yield Progress(phase="plan")
+    wanted = read(request.backup_id, request.commit, repository=repository, site=site)
+    with uncaptured(target, site=site), scratch_for(target, site=site) as work:
+        failpoints.reach("restore.begun")
+        recover(target)
+        check_target(target, overwrite=request.overwrite, need_bytes=wanted.peak_bytes + SPACE_MARGIN_BYTES)
+        with temporary(target, site=site) as filling:
+            failpoints.reach("restore.temp_created")
+            filled = yield from _fill(wanted, filling, work, repository=repository, fan=fan)
+            # Under another name: a worker that was given up may still come to open the old one.
+            temp = filling.rename(filling.with_name(filling.name.replace(".tmp", ".proven.tmp")))
+            yield from prove(filled.state, temp, work, site=site)
+            warnings = yield from _examine(wanted, temp, request)
+            imprinted = _imprint(temp)
+            failpoints.reach("restore.proven")
+            yield Progress(phase="install")
+            still_mine()
+            installed = install(
+                temp, target, overwrite=request.overwrite, now=site.clock.now(), ownership=_ownership(wanted.chain[-1])
+            )
+    restored = Restored(
+        backup=wanted.backup,
+        commit=wanted.seen,
+        target=str(target),
+        quarantine=str(installed.quarantine or ""),
+        fetched_bytes=filled.fetched_bytes,
+        seconds=round(site.clock.monotonic() - begun, 3),
+        warnings=(*warnings, *_remarks(installed)),
+    )
+    return replace(restored, warnings=(*restored.warnings, *_noted(restored, filled.state, request, imprinted, site=site)))
+
+
+def _imprint(temp: Path) -> Imprint:
+    """Take it before the install: afterwards a service may have written already. Zeros for what is no database."""
+    try:
+        return imprint(temp)
+    except SourceRefused:  # a backup of a damaged source
+        return Imprint(wal=False, change_counter=0, size_bytes=0, modified_ns=0)
+
+
+def _noted(restored: Restored, state: Whole, request: Request, installed: Imprint, *, site: Site) -> tuple[str, ...]:
+    """Keep what was done and measured; the restore is done by now, so what cannot be kept is a warning."""
+    backup, now = restored.backup, site.clock.now()
+    warnings: tuple[str, ...] = ()
+    labels = {"database": backup.database, "storage": backup.storage}
+    try:
+        site.metrics.record("restore_duration_seconds", restored.seconds, at=now, labels=labels)
+        site.metrics.record("restore_fetched_bytes", restored.fetched_bytes, at=now, labels=labels)
+    except ContinuumError as err:
+        warnings = (f"what it took is not in the metrics: {err.message}",)
+    recovery = recovery_log.Recovery(
+        kind=recovery_log.Kind.RESTORE,
+        at=now,
+        target=restored.target,
+        backup_id=backup.id,
+        database=backup.database,
+        storage=backup.storage,
+        region=request.region,
+        root=state.root,
+        page_size=state.page_size,
+        n_pages=state.n_pages,
+        timeline="" if restored.commit is None else restored.commit.timeline,
+        commit=0 if restored.commit is None else restored.commit.number,
+        wal=installed.wal,
+        change_counter=installed.change_counter,
+        modified_ns=installed.modified_ns,
+        quarantine=restored.quarantine,
+    )
+    return (*warnings, *recovery_log.note(recovery, site=site))
+
+
+def _remarks(installed: Installed) -> tuple[str, ...]:
+    findings = (f"SQLite finds in the restored file: {finding}" for finding in installed.findings[:5])
+    stale = (f"restart {holder}: it opened the old file in the last instant" for holder in installed.stale)
+    return (*findings, *stale)
+
+
+def _fill(wanted: State, temporary: Path, work: Path, *, repository: Repository, fan: Fan) -> Generator[Progress, None, Filled]:
+    filled = yield from fill(wanted, temporary, work, repository=repository, fan=fan)
+    failpoints.reach("restore.chunks_written")
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    return filled
+
+
+def _examine(wanted: State, temporary: Path, request: Request) -> Generator[Progress, None, tuple[str, ...]]:
+    backup = wanted.backup
+    suspect = backup.status is Status.SUSPECT
+    warnings = tuple(f"the source was damaged when this was made: {reason}" for reason in backup.suspect_reasons)
+    if (wanted.replay is not None or wanted.chain[-1].checked == "none") and not request.verify:
+        # A copy that was checked when it was staged needs no second look: every page was just proven to be the same.
+        yield Progress(phase="check", total_bytes=wanted.size_bytes)
+        return warnings + tuple(f"SQLite finds in it: {problem}" for problem in check.quick_check(temporary)[:5])
+    if request.verify:
+        yield Progress(phase="verify", total_bytes=wanted.size_bytes)
+        problems = check.integrity_check(temporary)
+        if problems and not suspect:
+            raise ProofFailed(
+                f"{wanted.name}: SQLite finds {problems[0]}",
+                hint="the source was damaged in a way its quick check missed; restore an older one, or without --verify",
+            )
+    return warnings
+
+
+def _ownership(manifest: Manifest) -> Ownership:
+    source = manifest.source
+    return Ownership(mode=source.mode, uid=source.uid, gid=source.gid)
