@@ -13,7 +13,7 @@ from celery.schedules import crontab
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class TimetableEntry:
     """One line of the timetable. `every`: seconds, or a crontab. A message not started `expires_seconds` later is dropped."""
 
     name: str
@@ -25,7 +25,7 @@ class Entry:
 
 
 TIMETABLE = (
-    Entry(
+    TimetableEntry(
         name="reconcile",
         task="continuum.reconcile",
         every=15.0,
@@ -33,7 +33,7 @@ TIMETABLE = (
         expires_seconds=14.0,
         why="the broker may lose or repeat anything; rows that are due or whose worker died are rung again",
     ),
-    Entry(
+    TimetableEntry(
         name="schedule-due",
         task="continuum.schedule_due",
         every=60.0,
@@ -42,7 +42,7 @@ TIMETABLE = (
         why="backups, verifications, test restores and drills are due by what was done, so a minute is the most that one"
         " starts late; Sunday's window (01:00 to 03:00 UTC) is known to plan/schedule.py",
     ),
-    Entry(
+    TimetableEntry(
         name="rpo-watchdog",
         task="continuum.rpo_watchdog",
         every=60.0,
@@ -50,7 +50,7 @@ TIMETABLE = (
         expires_seconds=55.0,
         why="a target of minutes is missed by minutes; the catalog alone is asked, so it costs next to nothing",
     ),
-    Entry(
+    TimetableEntry(
         name="health-check",
         task="continuum.health_check",
         every=crontab(minute="*/5"),
@@ -58,7 +58,7 @@ TIMETABLE = (
         expires_seconds=290.0,
         why="the alert on the age of the last backup is 5 minutes; a finding is never older than that",
     ),
-    Entry(
+    TimetableEntry(
         name="measure-storages",
         task="continuum.measure_storages",
         every=3600.0,
@@ -66,7 +66,7 @@ TIMETABLE = (
         expires_seconds=3500.0,
         why="when a storage fills is told from how it grew; what expires leaves the catalog, so it is measured as it goes",
     ),
-    Entry(
+    TimetableEntry(
         name="write-report",
         task="continuum.write_report",
         every=crontab(minute="30", hour="3", day_of_week="sun"),
@@ -74,7 +74,7 @@ TIMETABLE = (
         expires_seconds=7 * 86_400.0 - 3600.0,
         why="half an hour after Sunday's window: the week with its full backup, verification and test restore",
     ),
-    Entry(
+    TimetableEntry(
         name="retention-due",
         task="continuum.retention_due",
         every=900.0,

@@ -24,7 +24,7 @@ from continuum_tasks.segment.head import SegmentDraft, SegmentHead
 from continuum_tasks.segment.merge import merge, n_mergeable
 from continuum_tasks.segment.reader import OpenedSegment, open_segment
 from continuum_tasks.segment.writer import write_segment
-from continuum_tasks.wal.format import HEADER_BYTES, decode_header
+from continuum_tasks.wal.format import HEADER_BYTES, decode_wal_header
 from continuum_tasks.wal.frames import read_frames
 
 RATE = 10  # commits a second: what the sample writer does when it is told nothing else
@@ -188,7 +188,7 @@ def _minute(path: Path, *, n_commits: int, number: int) -> Pending:
 def _read(wal: Path, *, number: int) -> Pending:
     """Read every frame of a log that nobody writes; the first commit has this number."""
     data = wal.read_bytes()
-    header = decode_header(data[:HEADER_BYTES])
+    header = decode_wal_header(data[:HEADER_BYTES])
     frames = read_frames(memoryview(data)[HEADER_BYTES:], header, first=1, before=header.checksum)
     pending = Pending()
     pending.add(frames, number=number, observed_us=number, unseen_us=0)

@@ -28,7 +28,7 @@ def main() -> int:
     config_dir, verb, *paths = sys.argv[1:]
     if verb == "init":
         request = init.InitRequest(config_dir=Path(config_dir), database=Path(paths[0]), storage=paths[1])
-        init.run(request, now=datetime.now(UTC), random_bytes=secrets.token_bytes)
+        init.initialise(request, now=datetime.now(UTC), random_bytes=secrets.token_bytes)
         print("{}")
         return 0
     with open_runtime(load_config(Path(config_dir))) as runtime:
@@ -40,13 +40,15 @@ def main() -> int:
 def _backup(runtime: Runtime, strategy: str) -> Generator[Progress, None, Any]:
     request, storage = request_of(runtime, database="", strategy=strategy)
     repository = runtime.repository(storage)
-    return create.run(request, repository=repository, site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
+    return create.create_backup(request, repository=repository, site=runtime.site, fan=runtime.fan(), check_lease=lambda: None)
 
 
 def _restore(runtime: Runtime, target: Path) -> Generator[Progress, None, Any]:
     newest = max(runtime.catalog.backups(), key=lambda backup: backup.created_at)
-    request = restore.Request(backup_id=newest.id, target=target, overwrite=False, verify=False)
-    return restore.run(request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
+    request = restore.RestoreRequest(backup_id=newest.id, target=target, overwrite=False, verify=False)
+    return restore.restore_backup(
+        request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), check_lease=lambda: None
+    )
 
 
 def _phases(action: Generator[Progress, None, Any]) -> dict[str, float]:

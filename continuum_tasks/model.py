@@ -19,7 +19,7 @@ class Strategy(StrEnum):
     INCREMENTAL = "incremental"
 
 
-class Status(StrEnum):
+class BackupStatus(StrEnum):
     COMPLETED = "completed"
     SUSPECT = "suspect"
 
@@ -171,7 +171,7 @@ class Backup:
     database: str
     storage: str
     strategy: Strategy
-    status: Status
+    status: BackupStatus
     created_at: datetime
     finished_at: datetime
     parent_id: BackupId | None
@@ -340,7 +340,7 @@ class CommitRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rhythm:
+class BackupSchedule:
     """How often one database wants what, in seconds; 0 = never. `rpo_target_seconds`: the oldest its last backup may be."""
 
     full_every_seconds: int

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from continuum_tasks.assembly import fetch, seal
-from continuum_tasks.assembly.fan_out import Fan, InThreads, Work
+from continuum_tasks.assembly.fan_out import Fan, InThreads, UnitKind
 from continuum_tasks.clock import Clock
 from continuum_tasks.config import Config, StorageType
 from continuum_tasks.errors import ConfigError, NoSpace, StorageError, UsageError
@@ -24,7 +24,7 @@ from continuum_tasks.host.catalog import Catalog, open_catalog
 from continuum_tasks.host.jobs import Jobs, open_jobs
 from continuum_tasks.host.metadata import METADATA
 from continuum_tasks.host.metrics import Metrics, open_metrics
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.keyring import Keyring, open_keyring
 from continuum_tasks.model import Cipher
 from continuum_tasks.repository.repository import Repository
@@ -39,7 +39,7 @@ class Runtime:
     """
 
     config: Config
-    site: Site
+    site: HostContext
     jobs: Jobs
     keyring: Keyring
     state_trouble: str = ""
@@ -78,11 +78,11 @@ class Runtime:
         storages = tuple(replace(s, region=region) if s is s3[0] else s for s in self.config.storages)
         return replace(self, config=replace(self.config, storages=storages), _repositories={})
 
-    def works(self) -> dict[str, Work]:
+    def works(self) -> dict[str, UnitKind]:
         """Return how each kind of unit of a fan-out is run in this process."""
         return {
-            "seal_chunk": Work(run=self._seal, unit=seal.SealUnit, result=seal.Sealed),
-            "fetch_chunk": Work(run=self._fetch, unit=fetch.FetchUnit, result=fetch.Fetched),
+            "seal_chunk": UnitKind(run=self._seal, unit=seal.SealUnit, result=seal.StoredChunk),
+            "fetch_chunk": UnitKind(run=self._fetch, unit=fetch.FetchUnit, result=fetch.Fetched),
         }
 
     def fan(self) -> Fan:
@@ -92,7 +92,7 @@ class Runtime:
     def index(self, storage: str) -> None:
         """Read a storage the catalog has never seen, as after `metadata.db` was lost. Raises StorageError."""
         if not self.catalog.is_indexed(storage):
-            reindex.run(self.repository(storage), site=self.site)
+            reindex.reindex_storage(self.repository(storage), site=self.site)
 
     def index_all(self) -> list[StorageError]:
         """Read every storage the catalog has never seen; returns the errors of those that cannot be read."""
@@ -104,12 +104,14 @@ class Runtime:
                 unread.append(err)
         return unread
 
-    def _seal(self, unit: seal.SealUnit) -> seal.Sealed:
+    def _seal(self, unit: seal.SealUnit) -> seal.StoredChunk:
         site = self.site
-        return seal.run(unit, self.repository(unit.storage), random_bytes=site.random_bytes, monotonic=site.clock.monotonic)
+        return seal.seal_chunk(
+            unit, self.repository(unit.storage), random_bytes=site.random_bytes, monotonic=site.clock.monotonic
+        )
 
     def _fetch(self, unit: fetch.FetchUnit) -> fetch.Fetched:
-        return fetch.run(unit, self.repository(unit.storage))
+        return fetch.fetch_chunk(unit, self.repository(unit.storage))
 
 
 @contextmanager
@@ -117,7 +119,7 @@ def open_runtime(config: Config) -> Iterator[Runtime]:
     """Open what actions need, and close it at the end. Raises ConfigError, KeyringError."""
     with ExitStack() as stack:
         records, trouble = _records(config, stack)
-        site = Site(
+        site = HostContext(
             host=config.host,
             state_dir=config.state_dir,
             temp_dir=config.temp_dir,

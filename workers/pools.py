@@ -48,7 +48,7 @@ def pools(config: Config) -> tuple[WorkerPool, ...]:
     )
 
 
-def command(pool: WorkerPool, *, host: str) -> tuple[str, ...]:
+def pool_command(pool: WorkerPool, *, host: str) -> tuple[str, ...]:
     """Return the command of a pool; it carries no secret. Prefork: a killed task takes no other with it."""
     return (
         *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),
@@ -79,7 +79,7 @@ def environment(config_directory: Path, inherited: Mapping[str, str]) -> dict[st
 def main() -> None:
     """Become the worker of one pool, or capture: `python -m workers.pools agent`, for containers and one service per pool."""
     config = load_config(find_config_directory(None, os.environ))
-    wanted = {pool.name: command(pool, host=config.host) for pool in pools(config)} | {CAPTURE: capture_command()}
+    wanted = {pool.name: pool_command(pool, host=config.host) for pool in pools(config)} | {CAPTURE: capture_command()}
     if len(sys.argv) != 2 or sys.argv[1] not in wanted:
         sys.exit(f"usage: python -m workers.pools {'|'.join(wanted)}")
     words = wanted[sys.argv[1]]

@@ -8,33 +8,33 @@ from typing import Any
 from celery.worker.control import inspect_command
 
 from continuum_tasks.capture import overview
-from continuum_tasks.capture.overview import Captured
+from continuum_tasks.capture.overview import CaptureOverview
 from continuum_tasks.capture.state.environment import microseconds
-from continuum_tasks.capture.state.status import State
+from continuum_tasks.capture.state.status import CaptureState
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import ContinuumError
 from workers.settings import this_config
 
 
-def connect() -> None:
+def connect_remote() -> None:
     """Have every worker of this process's app answer."""
-    inspect_command(name="capture")(capture)
+    inspect_command(name="capture")(show_capture)
 
 
-def capture(_state: Any, **_: Any) -> dict[str, Any]:
+def show_capture(_state: Any, **_: Any) -> dict[str, Any]:
     """Show how the capture of this host's databases stands: state, lag and RPO of each, by name."""
     try:
         config = load_config(this_config().directory)  # as it is now: databases are switched on and off while we run
-        found = overview.look(config, (), now_us=microseconds(datetime.now(UTC)))
+        found = overview.capture_overview(config, (), now_us=microseconds(datetime.now(UTC)))
     except ContinuumError as err:
         return {"error": err.message}
     return {one.database: _fields(one) for one in found}
 
 
-def _fields(one: Captured) -> dict[str, Any]:
+def _fields(one: CaptureOverview) -> dict[str, Any]:
     status = one.status
     return {
-        "state": State.STOPPED.value if status is None else status.state.value,
+        "state": CaptureState.STOPPED.value if status is None else status.state.value,
         "wanted": one.wanted,
         "troubles": list(one.troubles),
         "timeline": None if status is None else status.timeline,

@@ -10,7 +10,7 @@ from beat_schedule import beat_schedule
 from continuum_tasks.config import Config, find_config_directory, load_config
 from continuum_tasks.errors import ConfigError
 from continuum_tasks.host import routing
-from continuum_tasks.tasks.client import KEY_PREFIX, broker_url, client_settings, result_url
+from continuum_tasks.tasks.client import KEY_PREFIX, broker_url_of, client_settings, result_url
 from workers.queues import queues
 
 # A message that nobody acknowledged comes back after this; bootsteps refresh it for tasks that still run.
@@ -69,7 +69,7 @@ def celery_settings(config: Config) -> dict[str, Any]:
 
 
 def _broker(config: Config) -> dict[str, Any]:
-    shared = client_settings(broker_url(config))
+    shared = client_settings(broker_url_of(config))
     transport = {
         **shared["broker_transport_options"],
         "visibility_timeout": VISIBILITY_SECONDS,

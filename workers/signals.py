@@ -15,7 +15,7 @@ from continuum_tasks import failpoints
 from workers import settings
 
 
-def connect() -> None:
+def connect_signals() -> None:
     """Hook into Celery; it keeps only weak references to what is not a module's own function."""
     signals.setup_logging.connect(log_to_file)
     signals.celeryd_init.connect(_private_files)

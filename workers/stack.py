@@ -19,10 +19,10 @@ from continuum_tasks.errors import BrokerError, BrokerUnreachable, ContinuumErro
 from continuum_tasks.host.jobs import open_jobs
 from continuum_tasks.host.metadata import METADATA
 from continuum_tasks.process import pid_of
-from continuum_tasks.tasks.client import broker_url, check_broker, embedded
+from continuum_tasks.tasks.client import broker_url_of, check_broker, embedded
 from workers import broker, settings, web
 from workers.heartbeat import BEAT_POOL
-from workers.pools import CAPTURE, WorkerPool, capture_command, command, environment, pools
+from workers.pools import CAPTURE, WorkerPool, capture_command, environment, pool_command, pools
 from workers.supervisor import Child, Program, Supervisor, block_signals, wait_for_signal
 
 READY_SECONDS = 120.0
@@ -43,7 +43,7 @@ class Component:
     essential: bool = True
 
 
-def run(config: Config, *, flower_port: int | None) -> None:
+def run_stack(config: Config, *, flower_port: int | None) -> None:
     """Run everything until SIGINT or SIGTERM. Flower listens on `flower_port`, or on 5555 or any free port when None.
 
     Raises LockError when another stack uses the state directory, BrokerError when a component does not come up.
@@ -74,11 +74,11 @@ def _start_broker(config: Config, supervisor: Supervisor, lock: int) -> Child | 
         _await_configured(config, supervisor)
         click.echo("broker: configured, safe, ready")
         return None
-    server, server_config = broker.find_server(), broker.prepare(config.state_dir)
+    server, server_config = broker.find_server(), broker.prepare_broker(config.state_dir)
     child = supervisor.start(_program(config, "broker", (server, str(server_config)), kept=(lock,)))
     where = embedded(config.state_dir).socket_record.read_text(encoding="utf-8")
     line = f"broker: {Path(server).name} on {where}"
-    _await_ready(supervisor, [Component(child=child, ready=lambda: line if _answers(broker_url(config)) else None)])
+    _await_ready(supervisor, [Component(child=child, ready=lambda: line if _answers(broker_url_of(config)) else None)])
     return child
 
 
@@ -94,7 +94,7 @@ def _await_configured(config: Config, supervisor: Supervisor) -> None:
 def _is_there(config: Config) -> bool:
     """Tell whether the configured broker answers. Raises BrokerUnsafe; BrokerUnreachable where nothing works without it."""
     try:
-        check_broker(broker_url(config), timeout_seconds=5.0)
+        check_broker(broker_url_of(config), timeout_seconds=5.0)
     except BrokerUnreachable:
         if not any(database.continuous for database in config.databases):
             raise
@@ -114,7 +114,7 @@ def _start_rest(config: Config, supervisor: Supervisor, flower_port: int | None)
 
 
 def _start_pool(config: Config, supervisor: Supervisor, pool: WorkerPool) -> Component:
-    child = supervisor.start(_program(config, pool.name, command(pool, host=config.host)))
+    child = supervisor.start(_program(config, pool.name, pool_command(pool, host=config.host)))
     line = f"{pool.name}: {pool.n_processes} processes on queue {pool.queue}"
     return Component(child=child, ready=lambda: line if _reported(config, pool.name, child) else None)
 
@@ -221,7 +221,7 @@ def _last_lines(path: Path) -> str:
 def main(config_dir: Path, flower_port: int | None) -> None:
     """Run the broker, capture, the worker pools, beat and Flower until Ctrl-C."""
     try:
-        run(load_config(config_dir.absolute()), flower_port=flower_port or settings.flower_port())
+        run_stack(load_config(config_dir.absolute()), flower_port=flower_port or settings.flower_port())
     except ContinuumError as err:
         click.echo(f"error: {err.message}", err=True)
         if err.hint:

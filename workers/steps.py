@@ -12,8 +12,8 @@ from celery.worker import state
 
 from continuum_tasks.errors import BrokerUnsafe
 from continuum_tasks.host import routing
-from continuum_tasks.tasks.client import broker_url, check_broker
-from workers.heartbeat import BEAT_SECONDS, leave, report
+from continuum_tasks.tasks.client import broker_url_of, check_broker
+from workers.heartbeat import BEAT_SECONDS, leave_pool, report_pool
 from workers.settings import this_config
 
 _log = logging.getLogger(__name__)
@@ -26,13 +26,13 @@ class SafeBroker(bootsteps.StartStopStep):
 
     def start(self, c: Any) -> None:
         try:
-            check_broker(broker_url(this_config()), timeout_seconds=5.0)
+            check_broker(broker_url_of(this_config()), timeout_seconds=5.0)
         except BrokerUnsafe as err:
             _log.critical("%s; %s", err.message, err.hint)
             raise WorkerShutdown(err.exit_code) from err
 
 
-class Heartbeat(bootsteps.StartStopStep):
+class PoolHeartbeat(bootsteps.StartStopStep):
     """Report the pool while it consumes. Runs in the main loop, which is also what forks children."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -44,20 +44,20 @@ class Heartbeat(bootsteps.StartStopStep):
     def start(self, c: Any) -> None:
         pool = c.hostname.partition("@")[0]
         queue = ",".join(c.app.amqp.queues.consume_from)
-        report(this_config(), pool, queue=queue)
-        self._timer = c.timer.call_repeatedly(BEAT_SECONDS, report, (this_config(), pool), {"queue": queue})
+        report_pool(this_config(), pool, queue=queue)
+        self._timer = c.timer.call_repeatedly(BEAT_SECONDS, report_pool, (this_config(), pool), {"queue": queue})
 
     def stop(self, c: Any) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            leave(this_config(), c.hostname.partition("@")[0])
+            leave_pool(this_config(), c.hostname.partition("@")[0])
 
 
 class MissedWork(bootsteps.StartStopStep):
     """At every connection of an agent: reconcile now, for rows whose ring was lost with the last broker or worker."""
 
-    requires = (Heartbeat,)
+    requires = (PoolHeartbeat,)
 
     def start(self, c: Any) -> None:
         queue = routing.agent_queue(this_config().host)
@@ -94,4 +94,4 @@ def refresh(consumer: Any) -> None:
             client.zadd(channel.unacked_index_key, held, xx=True)
 
 
-STEPS = (SafeBroker, Heartbeat, MissedWork, KeepMessages)
+STEPS = (SafeBroker, PoolHeartbeat, MissedWork, KeepMessages)

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.beat import PersistentScheduler
 
-from workers.heartbeat import BEAT_POOL, report
+from workers.heartbeat import BEAT_POOL, report_pool
 from workers.settings import this_config
 
 
@@ -14,5 +14,5 @@ class Timetable(PersistentScheduler):
     """Sends what is due; a loop that hangs stops reporting."""
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        report(this_config(), BEAT_POOL, queue="")
+        report_pool(this_config(), BEAT_POOL, queue="")
         return float(super().tick(*args, **kwargs))

@@ -17,7 +17,7 @@ _USUAL_PORT = 5555
 _LISTENING = "0A"
 
 
-def record(state_dir: Path) -> Path:
+def port_record(state_dir: Path) -> Path:
     """Return the file that holds the port Flower was last started on."""
     return state_dir / "flower-port"
 
@@ -25,7 +25,7 @@ def record(state_dir: Path) -> Path:
 def listening_port(state_dir: Path, pid: int) -> int | None:
     """Return the port that process `pid` serves Flower on, or None while it does not."""
     try:
-        port = int(record(state_dir).read_text(encoding="ascii"))
+        port = int(port_record(state_dir).read_text(encoding="ascii"))
         ours = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
@@ -39,7 +39,7 @@ def main() -> None:
     """Choose the port, note it, and let Flower take over this process."""
     state_dir, wanted = Path(sys.argv[1]), int(sys.argv[2])
     port = wanted or _free_port()
-    write_private(record(state_dir), str(port))
+    write_private(port_record(state_dir), str(port))
     # A configuration file of our own, because Flower would run a flowerconfig.py of the directory it starts in.
     conf = state_dir / "flower-conf.py"
     write_private(conf, "")

@@ -11,9 +11,9 @@ from continuum_tasks.assembly import page_digests
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.assembly.fetch import EXPECTED, OWNERS, Fetched, FetchUnit, mapped
 from continuum_tasks.errors import ProofFailed
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.layer.digest import DIGEST_BYTES
-from continuum_tasks.layer.merge import claim
+from continuum_tasks.layer.merge import claim_pages
 from continuum_tasks.model import Manifest, Progress
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.sqlite.changes import changed_pages, digest_file
@@ -81,7 +81,7 @@ def whole(manifest: Manifest) -> Whole:
     return Whole(name=f"backup {backup.id}", page_size=backup.page_size, n_pages=backup.n_pages, root=backup.root)
 
 
-def prove(state: Whole, target: Path, work: Path, *, site: Site) -> Generator[Progress, None, None]:
+def prove_assembled(state: Whole, target: Path, work: Path, *, site: HostContext) -> Generator[Progress, None, None]:
     """Read an assembled file again and compare every page's digest with the root. Raises ProofFailed naming the first page."""
     yield Progress(phase="prove", total_bytes=state.size_bytes)
     actual = work / "actual"
@@ -111,7 +111,7 @@ def _claim(chain: Sequence[Manifest], owners: Path, *, repository: Repository) -
     for manifest in chain[1:]:
         for opened in page_digests.indexes(manifest, repository):
             ordinals[opened.name] = next(numbers)
-            claim(view, opened.index.pgnos, ordinals[opened.name])
+            claim_pages(view, opened.index.pgnos, ordinals[opened.name])
     return ordinals
 
 

@@ -13,12 +13,11 @@ from datetime import datetime
 from functools import cached_property
 
 from continuum_tasks.errors import BackupNotFound, ObjectMissing
-from continuum_tasks.history import timeline as plan
 from continuum_tasks.history.segment_names import SegmentRef, holes_in
-from continuum_tasks.history.timeline import Line, Missed
+from continuum_tasks.history.timeline import NoCommit, TimelineSpan, between, choose_timeline, last_at, show_instant
 from continuum_tasks.model import Commit, CommitRef, Timeline, TimelineId
 from continuum_tasks.repository.repository import Repository
-from continuum_tasks.repository.timelines import list_segments, read_index, read_timelines
+from continuum_tasks.repository.timelines import list_segments, read_segment_index, read_timelines
 from continuum_tasks.segment.head import SegmentHead
 from continuum_tasks.segment.reader import OpenedSegment
 
@@ -26,7 +25,7 @@ OPENED = 4  # indexes kept: a large one takes tens of MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class CommitView:
     """A commit as it is shown. It was made within `uncertainty_seconds` before `observed_at`; `pages` were written.
 
     `size_bytes` is the database after it. `resumed`: the state found after a hole of `uncertainty_seconds`, for `reason`.
@@ -47,7 +46,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class CaptureHorizon:
     """What the capture on this host knows: there was no commit after `commit` on `timeline` until `until_us`."""
 
     timeline: TimelineId
@@ -55,7 +54,7 @@ class Watched:
     until_us: int
 
 
-class Log:
+class TimelineLog:
     """One timeline as it is stored. Raises ObjectMissing where a segment is gone, ObjectDamaged, KeyMissing, KeyWrong."""
 
     def __init__(self, repository: Repository, timeline: Timeline) -> None:
@@ -69,17 +68,17 @@ class Log:
         return list_segments(self.repository, self.timeline)
 
     @cached_property
-    def line(self) -> Line:
+    def line(self) -> TimelineSpan:
         """Its first and last commit; it must have segments."""
         first, last = self.head(0).commits[0], self.head(len(self.refs) - 1).commits[-1]
         followed_us = self.timeline.followed_until_us
-        return Line(timeline=self.timeline.id, first=first, last=last, followed_until_us=followed_us)
+        return TimelineSpan(timeline=self.timeline.id, first=first, last=last, followed_until_us=followed_us)
 
     def opened(self, index: int) -> OpenedSegment:
         """Open one segment's index; the last few stay open."""
         ref = self.refs[index]
         if ref.key not in self._opened:
-            self._opened[ref.key] = read_index(self.repository, self.timeline, ref)
+            self._opened[ref.key] = read_segment_index(self.repository, self.timeline, ref)
             if len(self._opened) > OPENED:
                 self._opened.popitem(last=False)
         self._opened.move_to_end(ref.key)
@@ -101,7 +100,7 @@ class Log:
         """Return the last segment that begins at or before an instant, -1 when all begin later."""
         return self._last(when_us, [ref.first_us for ref in self.refs], lambda commit: commit.observed_us)
 
-    def numbered(self, number: int) -> tuple[Commit, Seen]:
+    def numbered(self, number: int) -> tuple[Commit, CommitView]:
         """Return one commit, and how it is shown. Raises as `index_of`."""
         head = self.head(self.index_of(number))
         commit = head.commits[number - head.commits[0].number]
@@ -111,7 +110,7 @@ class Log:
         """Return the last commit observed at or before an instant, which the first one was, and the one after it."""
         index = self.index_at(when_us)
         commits = self.head(index).commits
-        place = plan.last_at(when_us, commits)
+        place = last_at(when_us, commits)
         found = commits[place]
         if place + 1 < len(commits):
             return found, commits[place + 1]
@@ -121,13 +120,13 @@ class Log:
             raise self.missing(index, index + 1)
         return found, self.head(index + 1).commits[0]
 
-    def seen(self, commit: Commit, head: SegmentHead) -> Seen:
+    def seen(self, commit: Commit, head: SegmentHead) -> CommitView:
         """Return a commit of the segment with this head as it is shown."""
         reasons = dict(head.reasons) if commit.resumed else {}
-        return Seen(
+        return CommitView(
             timeline=self.timeline.id,
             number=commit.number,
-            observed_at=datetime.fromisoformat(plan.show(commit.observed_us)),
+            observed_at=datetime.fromisoformat(show_instant(commit.observed_us)),
             uncertainty_seconds=commit.unseen_us / 1_000_000,
             pages=commit.n_stored,
             size_bytes=commit.n_pages * self.timeline.page_size,
@@ -159,26 +158,26 @@ class Log:
         line = self.line
         return BackupNotFound(
             f"commit {number} of {line.timeline} is not stored: it has commits {line.first.number} to {line.last.number},"
-            f" from {plan.show(line.first.observed_us)} to {plan.show(line.last.observed_us)}",
+            f" from {show_instant(line.first.observed_us)} to {show_instant(line.last.observed_us)}",
             hint="`continuum backup history` lists commits; --timeline names another timeline",
         )
 
 
-def logs(repository: Repository, database: str) -> list[Log]:
+def timeline_logs(repository: Repository, database: str) -> list[TimelineLog]:
     """Return the timelines of a database, newest first. Raises StorageError, ObjectDamaged."""
-    return [Log(repository, timeline) for timeline in reversed(read_timelines(repository, database))]
+    return [TimelineLog(repository, timeline) for timeline in reversed(read_timelines(repository, database))]
 
 
-def by_number(found: Sequence[Log], number: int, *, timeline: TimelineId | None, database: str) -> Seen:
+def by_number(found: Sequence[TimelineLog], number: int, *, timeline: TimelineId | None, database: str) -> CommitView:
     """Find a commit on the timeline named, else on the newest that has any; `found` as `logs` gives them.
 
     Raises BackupNotFound naming what there is, ObjectMissing, ObjectDamaged, KeyringError.
     """
-    log = newest(found, timeline=timeline, database=database)
+    log = newest_log(found, timeline=timeline, database=database)
     return log.numbered(number)[1]
 
 
-def newest(found: Sequence[Log], *, timeline: TimelineId | None, database: str) -> Log:
+def newest_log(found: Sequence[TimelineLog], *, timeline: TimelineId | None, database: str) -> TimelineLog:
     """Return the timeline named, else the newest that has commits. Raises BackupNotFound."""
     for log in found:
         if timeline in (None, log.timeline.id) and log.refs:
@@ -189,21 +188,21 @@ def newest(found: Sequence[Log], *, timeline: TimelineId | None, database: str) 
     raise BackupNotFound(f"database {database}: {what}", hint=hint)
 
 
-def by_time(found: Sequence[Log], when_us: int, *, watched: Watched | None = None) -> Seen | Missed:
+def by_time(found: Sequence[TimelineLog], when_us: int, *, watched: CaptureHorizon | None = None) -> CommitView | NoCommit:
     """Find the commit that stands for an instant; `found` as `logs` gives them, so no more are read than needed.
 
     Raises ObjectMissing, ObjectDamaged, KeyringError, StorageError.
     """
     by_id = {log.timeline.id: log for log in found}
-    line = plan.choose(when_us, _lines(found), watched_until_us=_until_us(found, watched))
-    if isinstance(line, Missed):
+    line = choose_timeline(when_us, _lines(found), watched_until_us=_until_us(found, watched))
+    if isinstance(line, NoCommit):
         return line
     log = by_id[line.timeline]
     commit, following = log.at(when_us)
-    return plan.between(when_us, commit, following, timeline=line.timeline) or log.numbered(commit.number)[1]
+    return between(when_us, commit, following, timeline=line.timeline) or log.numbered(commit.number)[1]
 
 
-def _until_us(found: Sequence[Log], watched: Watched | None) -> int:
+def _until_us(found: Sequence[TimelineLog], watched: CaptureHorizon | None) -> int:
     """Return until when the newest timeline's last stored commit is known to be its last, 0 when that is not known."""
     line = next(_lines(found), None)
     if watched is None or line is None or (watched.timeline, watched.commit) != (line.timeline, line.last.number):
@@ -211,5 +210,5 @@ def _until_us(found: Sequence[Log], watched: Watched | None) -> int:
     return watched.until_us
 
 
-def _lines(found: Sequence[Log]) -> Iterator[Line]:
+def _lines(found: Sequence[TimelineLog]) -> Iterator[TimelineSpan]:
     return (log.line for log in found if log.refs)

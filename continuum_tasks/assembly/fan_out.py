@@ -24,7 +24,7 @@ POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class UnitKind:
     """How to run one kind of unit, and the types of unit and result."""
 
     run: Callable[[Any], Any]
@@ -42,7 +42,7 @@ class Fan(Protocol):
 class InThreads:
     """Run units in `n_threads` threads here; codecs, ciphers and disks work without the GIL."""
 
-    works: Mapping[str, Work]
+    works: Mapping[str, UnitKind]
     n_threads: int
 
     def run(self, kind: str, units: Sequence[Any]) -> Iterator[tuple[int, Any]]:
@@ -68,7 +68,7 @@ class ByRows:
     jobs: Jobs
     parent: Job
     ring: Callable[[Job], object]
-    works: Mapping[str, Work]
+    works: Mapping[str, UnitKind]
     window: int
     worker: str
     lease_seconds: float

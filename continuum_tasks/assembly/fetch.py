@@ -58,7 +58,7 @@ class Fetched:
     n_pages: int
 
 
-def run(unit: FetchUnit, repository: Repository) -> Fetched:
+def fetch_chunk(unit: FetchUnit, repository: Repository) -> Fetched:
     """Fetch a chunk into the target. Raises ObjectMissing, ObjectDamaged, KeyMissing or KeyWrong, naming the object."""
     source = _Source(repository, unit)
     opened = _open(unit, repository, source)

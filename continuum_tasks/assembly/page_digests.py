@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from continuum_tasks.errors import ProofFailed
-from continuum_tasks.host.site import Site
-from continuum_tasks.layer.digest import DIGEST_BYTES, root
+from continuum_tasks.host.site import HostContext
+from continuum_tasks.layer.digest import DIGEST_BYTES, digest_root
 from continuum_tasks.layer.format import HEADER_BYTES, runs_of
 from continuum_tasks.layer.reader import OpenedChunk, open_index
 from continuum_tasks.model import Backup, Manifest, StoredObject
@@ -21,7 +21,7 @@ PIECE_BYTES = 1 << 20
 BATCH = 32  # indexes held at once: 32 x 8,192 pages x 20 bytes = 5 MB
 
 
-def cached(backup: Backup, site: Site) -> Path | None:
+def cached(backup: Backup, site: HostContext) -> Path | None:
     """Return this host's digest file of a backup if it is there and its root is the backup's."""
     path = _path(backup, site)
     try:
@@ -69,7 +69,7 @@ def indexes(manifest: Manifest, repository: Repository) -> Iterator[OpenedChunk]
             yield from pool.map(fetch, numbered[start : start + BATCH])
 
 
-def keep(backup: Backup, digests: Path, site: Site) -> None:
+def keep_digests(backup: Backup, digests: Path, site: HostContext) -> None:
     """Keep a new backup's digest file, and of the older ones only its full's: a differential compares with that.
 
     The backup exists by now: where there is no room for a cache, the next increment reads the page indexes instead.
@@ -100,7 +100,7 @@ def _copy(digests: Path, path: Path) -> None:
 def root_of(path: Path) -> str:
     """Return the root (hex) over a digest file, read in pieces."""
     with path.open("rb") as file:
-        return root(iter(lambda: file.read(PIECE_BYTES), b""))
+        return digest_root(iter(lambda: file.read(PIECE_BYTES), b""))
 
 
 def _lay(opened: OpenedChunk, descriptor: int, *, n_pages: int) -> None:
@@ -111,7 +111,7 @@ def _lay(opened: OpenedChunk, descriptor: int, *, n_pages: int) -> None:
         at += count * DIGEST_BYTES
 
 
-def _path(backup: Backup, site: Site) -> Path:
+def _path(backup: Backup, site: HostContext) -> Path:
     return site.state_dir / "digests" / backup.storage / backup.database / _name(backup.id)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from continuum_tasks.assembly import page_digests
 from continuum_tasks.assembly.assemble import Whole
-from continuum_tasks.assembly.commit_log import Log, Seen, logs, newest
+from continuum_tasks.assembly.commit_log import CommitView, TimelineLog, newest_log, timeline_logs
 from continuum_tasks.assembly.fetch import EXPECTED, opened_for_writing, write_at
 from continuum_tasks.errors import BackupNotFound, ObjectDamaged, ObjectMissing
 from continuum_tasks.history.segment_names import SegmentRef, holes_in
@@ -27,7 +27,7 @@ from continuum_tasks.layer.digest import DIGEST_BYTES, page_digest
 from continuum_tasks.layer.merge import lock_page
 from continuum_tasks.model import Backup, Commit, CommitRef, Position, Progress, Timeline
 from continuum_tasks.repository.repository import Repository
-from continuum_tasks.repository.timelines import read_index, read_segment
+from continuum_tasks.repository.timelines import read_segment, read_segment_index
 from continuum_tasks.segment.head import SegmentHead
 from continuum_tasks.segment.reader import OpenedSegment
 from continuum_tasks.segment.rules import check_follows
@@ -53,7 +53,7 @@ class Replay:
     base: Backup
     timeline: Timeline
     commit: Commit
-    seen: Seen
+    seen: CommitView
     pieces: tuple[Piece, ...]
 
     @property
@@ -77,7 +77,7 @@ class Replayed:
     fetched_bytes: int
 
 
-def prepare(wanted: CommitRef, base: Backup, *, repository: Repository, backups: Sequence[Backup]) -> Replay:
+def prepare_replay(wanted: CommitRef, base: Backup, *, repository: Repository, backups: Sequence[Backup]) -> Replay:
     """Prove that every segment from `base` to a commit is there and follows the one before it. Writes nothing.
 
     `backups` are named where another one would work. Raises BackupNotFound, ObjectMissing, ObjectDamaged, KeyringError.
@@ -89,7 +89,7 @@ def prepare(wanted: CommitRef, base: Backup, *, repository: Repository, backups:
 
 
 def _prepare(wanted: CommitRef, base: Backup, repository: Repository, backups: Sequence[Backup]) -> Replay:
-    log = newest(logs(repository, base.database), timeline=wanted.timeline, database=base.database)
+    log = newest_log(timeline_logs(repository, base.database), timeline=wanted.timeline, database=base.database)
     position = _position(base, log.timeline, wanted)
     last = log.index_of(wanted.number)
     commit, seen = log.numbered(wanted.number)
@@ -120,7 +120,7 @@ def replay(wanted: Replay, target: Path, work: Path, *, repository: Repository) 
             if attempt == ATTEMPTS:
                 raise
             attempt += 1
-            wanted = prepare(wanted.ref, wanted.base, repository=repository, backups=(wanted.base,))
+            wanted = prepare_replay(wanted.ref, wanted.base, repository=repository, backups=(wanted.base,))
     n_pages = wanted.commit.n_pages
     root = page_digests.root_of(work / EXPECTED)
     state = Whole(name=wanted.name, page_size=wanted.timeline.page_size, n_pages=n_pages, root=root)
@@ -142,7 +142,7 @@ def _position(base: Backup, timeline: Timeline, wanted: CommitRef) -> Position:
     return position
 
 
-def _pieces(log: Log, indexes: range) -> tuple[tuple[Piece, ...], list[int]]:
+def _pieces(log: TimelineLog, indexes: range) -> tuple[tuple[Piece, ...], list[int]]:
     """Check that these segments follow one another; returns them, and the numbers of their resumed commits."""
     pieces: list[Piece] = []
     resumed: list[int] = []
@@ -156,11 +156,11 @@ def _pieces(log: Log, indexes: range) -> tuple[tuple[Piece, ...], list[int]]:
     return tuple(pieces), resumed
 
 
-def _heads(log: Log, indexes: range) -> Iterator[tuple[SegmentRef, SegmentHead]]:
+def _heads(log: TimelineLog, indexes: range) -> Iterator[tuple[SegmentRef, SegmentHead]]:
     """Read what segments say of themselves, a few at a time."""
 
     def read(ref: SegmentRef) -> SegmentHead:
-        return read_index(log.repository, log.timeline, ref).head
+        return read_segment_index(log.repository, log.timeline, ref).head
 
     with ThreadPoolExecutor(N_READERS) as pool:
         for start in range(indexes.start, indexes.stop, N_READERS):

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks.assembly.assemble import Whole, assemble, whole
-from continuum_tasks.assembly.commit_log import Seen
+from continuum_tasks.assembly.commit_log import CommitView
 from continuum_tasks.assembly.fan_out import Fan
-from continuum_tasks.assembly.replay import Replay, prepare, replay
+from continuum_tasks.assembly.replay import Replay, prepare_replay, replay
 from continuum_tasks.host.catalog_links import likely_links
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, BackupId, CommitRef, Manifest, Progress
 from continuum_tasks.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class RestorePoint:
     """`chain` is a backup's, its full first; `replay` what is written over it, None for the backup as it is."""
 
     chain: tuple[Manifest, ...]
@@ -29,7 +29,7 @@ class State:
         return self.chain[-1].backup
 
     @property
-    def seen(self) -> Seen | None:
+    def seen(self) -> CommitView | None:
         return None if self.replay is None else self.replay.seen
 
     @property
@@ -54,19 +54,23 @@ class Filled:
     fetched_bytes: int
 
 
-def read(backup_id: BackupId, commit: CommitRef | None, *, repository: Repository, site: Site) -> State:
+def read_restore_point(
+    backup_id: BackupId, commit: CommitRef | None, *, repository: Repository, site: HostContext
+) -> RestorePoint:
     """Read what making a state takes, and prove that all of it that one can tell by indexes is there.
 
     Raises BackupNotFound, ObjectMissing, ObjectDamaged, KeyringError, StorageError.
     """
     chain = repository.read_chain(backup_id, likely=likely_links(backup_id, repository=repository, site=site))
     if commit is None:
-        return State(chain=chain)
+        return RestorePoint(chain=chain)
     backups = [b for b in site.catalog.backups(storage=repository.name) if b.database == chain[-1].backup.database]
-    return State(chain=chain, replay=prepare(commit, chain[-1].backup, repository=repository, backups=backups))
+    return RestorePoint(chain=chain, replay=prepare_replay(commit, chain[-1].backup, repository=repository, backups=backups))
 
 
-def fill(wanted: State, target: Path, work: Path, *, repository: Repository, fan: Fan) -> Generator[Progress, None, Filled]:
+def fill(
+    wanted: RestorePoint, target: Path, work: Path, *, repository: Repository, fan: Fan
+) -> Generator[Progress, None, Filled]:
     """Write a state into the existing empty file `target`; `work` is a private directory. Raises as `assemble`, `replay`."""
     os.truncate(target, wanted.backup.original_size_bytes)
     assembled = yield from assemble(wanted.chain, target, work, repository=repository, fan=fan)

@@ -44,16 +44,16 @@ class SealUnit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class StoredChunk:
     """A chunk that is stored: what the manifest says about it, and what each phase of it took."""
 
     stored: StoredObject
     costs: tuple[PhaseCost, ...]
 
 
-def run(
+def seal_chunk(
     unit: SealUnit, repository: Repository, *, random_bytes: Callable[[int], bytes], monotonic: Callable[[], float]
-) -> Sealed:
+) -> StoredChunk:
     """Seal and store the chunk. Doing it again makes another object, harmlessly."""
     data_key = repository.unwrap(unit.wrapped_key, context=key_context(unit.repository_id, unit.base_id))
     options = ChunkOptions(
@@ -82,7 +82,7 @@ def run(
         index_offset=sealed.index_offset,
         index_bytes=sealed.index_bytes,
     )
-    return Sealed(stored=stored, costs=_costs(sealed, upload_seconds))
+    return StoredChunk(stored=stored, costs=_costs(sealed, upload_seconds))
 
 
 def _costs(sealed: SealedChunk, upload_seconds: float) -> tuple[PhaseCost, ...]:

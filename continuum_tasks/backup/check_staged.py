@@ -14,7 +14,7 @@ from continuum_tasks.model import PhaseCost
 from continuum_tasks.sqlite import check
 from continuum_tasks.sqlite.snapshot import Staged
 
-_CHECKS = {"quick": check.quick_check, "full": check.integrity_check}
+_CHECKS = {"quick": check.quick_check_file, "full": check.integrity_check}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ def _examine(staged: Staged, database: DatabaseConfig, monotonic: Callable[[], f
     with timed("count", costs, n_bytes=size_bytes if database.count_rows else 0, monotonic=monotonic):
         try:
             digest = check.schema_digest(staged.path)
-            counts = check.row_counts(staged.path) if database.count_rows else ()
+            counts = check.row_counts_file(staged.path) if database.count_rows else ()
         except ProofFailed as err:
             # quick_check has said it already, or was not asked for: then this is how the damage becomes known
             problems, digest, counts = problems or (f"rows cannot be counted: {err.message}",), "", ()

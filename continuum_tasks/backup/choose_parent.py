@@ -13,14 +13,14 @@ from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectMissing, StorageUnreachable
 from continuum_tasks.history import chain
 from continuum_tasks.host import reindex
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, BackupId, Cipher, Strategy, WrappedKey
 from continuum_tasks.repository.repository import Identity, Repository, key_context
 from continuum_tasks.sqlite.snapshot import Staged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class BackupRequest:
     """What to back up and how. `is_default`: this is the database whose ids carry no name."""
 
     database: DatabaseConfig
@@ -29,7 +29,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class ParentChoice:
     """What a backup builds on, for pages of `page_size` bytes; `parent_digests` is None for a full, else a file of them."""
 
     choice: chain.Choice
@@ -39,14 +39,14 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class PendingBackup:
     """A backup that does not exist yet."""
 
     id: BackupId
     base_id: BackupId
     storage: str
     database: str
-    chosen: Chosen
+    chosen: ParentChoice
     key_id: str
     wrapped_key: WrappedKey | None
 
@@ -67,7 +67,7 @@ class Draft:
         return Cipher.NONE if self.wrapped_key is None else Cipher.AES_256_GCM
 
 
-def check_there(repository: Repository, *, site: Site) -> None:
+def check_there(repository: Repository, *, site: HostContext) -> None:
     """Refuse, before anything is written, a storage that lost all that was made there. Raises StorageUnreachable."""
     n_known = len(site.catalog.backups(storage=repository.name))
     if n_known and not any(True for _ in repository.storage.list("repository.json")) and not repository.manifest_keys():
@@ -77,7 +77,9 @@ def check_there(repository: Repository, *, site: Site) -> None:
         )
 
 
-def draft(request: Request, staged: Staged, chosen: Chosen, *, repository: Repository, site: Site) -> Draft:
+def prepare_backup(
+    request: BackupRequest, staged: Staged, chosen: ParentChoice, *, repository: Repository, site: HostContext
+) -> PendingBackup:
     """Draft a backup of a staged copy, whose pages are of the size that was chosen for.
 
     Raises KeyMissing when the configured key is not there, StorageError when the storage cannot be read.
@@ -86,7 +88,7 @@ def draft(request: Request, staged: Staged, chosen: Chosen, *, repository: Repos
     backup_id = _free_id(request, staged, choice.strategy, repository=repository, site=site)
     base_id = backup_id if choice.parent is None else choice.parent.base_id
     wrapped = _wrapped_key(choice.parent, identity, base_id, repository=repository, site=site)
-    return Draft(
+    return PendingBackup(
         id=backup_id,
         base_id=base_id,
         storage=repository.name,
@@ -97,29 +99,31 @@ def draft(request: Request, staged: Staged, chosen: Chosen, *, repository: Repos
     )
 
 
-def choose(request: Request, page_size: int, scratch: Path, *, repository: Repository, site: Site) -> Chosen:
+def choose_parent(
+    request: BackupRequest, page_size: int, scratch: Path, *, repository: Repository, site: HostContext
+) -> ParentChoice:
     """Choose what to build on; whatever is wrong with the chain makes it a full whose reason says so. Raises StorageError."""
     proposed = Identity(repository_id=str(uuid.UUID(bytes=site.random_bytes(16), version=4)), created_at=site.clock.now())
     n_known = len(site.catalog.backups(storage=repository.name))
     identity = repository.ensure_identity(proposed, n_known=n_known)
     if _is_behind(request, repository=repository, site=site):
-        reindex.run(repository, site=site)
+        reindex.reindex_storage(repository, site=site)
     requirements = chain.Requirements(
         host=site.host, page_size=page_size, cipher=site.settings.encryption, key_ids=repository.key_ids()
     )
     backups = site.catalog.backups(storage=repository.name, database=request.database.name)
-    choice = chain.choose(request.strategy, backups, requirements=requirements)
+    choice = chain.choose_parent_of(request.strategy, backups, requirements=requirements)
     if choice.parent is None:
-        return Chosen(choice=choice, identity=identity, page_size=page_size, parent_digests=None)
+        return ParentChoice(choice=choice, identity=identity, page_size=page_size, parent_digests=None)
     try:
         digests = _parent_digests(choice.parent, backups, scratch, repository=repository, site=site)
     except (IntegrityError, ObjectMissing, BackupNotFound) as err:
         choice = chain.Choice(strategy=Strategy.FULL, parent=None, reason=f"{choice.parent.id} cannot be built on: {err}")
-        return Chosen(choice=choice, identity=identity, page_size=page_size, parent_digests=None)
-    return Chosen(choice=choice, identity=identity, page_size=page_size, parent_digests=digests)
+        return ParentChoice(choice=choice, identity=identity, page_size=page_size, parent_digests=None)
+    return ParentChoice(choice=choice, identity=identity, page_size=page_size, parent_digests=digests)
 
 
-def _is_behind(request: Request, *, repository: Repository, site: Site) -> bool:
+def _is_behind(request: BackupRequest, *, repository: Repository, site: HostContext) -> bool:
     """Tell whether the storage has other backups of this database than the catalog: `metadata.db` was lost, or a run died."""
     if not site.catalog.is_indexed(repository.name):
         return True
@@ -128,7 +132,7 @@ def _is_behind(request: Request, *, repository: Repository, site: Site) -> bool:
     return known != stored
 
 
-def _parent_digests(parent: Backup, backups: list[Backup], scratch: Path, *, repository: Repository, site: Site) -> Path:
+def _parent_digests(parent: Backup, backups: list[Backup], scratch: Path, *, repository: Repository, site: HostContext) -> Path:
     """Find the parent's page digests, after proving by one listing that its whole chain is still stored."""
     layers = chain.links(parent, backups)
     stored = repository.stored(parent)
@@ -145,7 +149,9 @@ def _parent_digests(parent: Backup, backups: list[Backup], scratch: Path, *, rep
     return page_digests.rebuild(manifests, repository, scratch / "parent.digests")
 
 
-def _free_id(request: Request, staged: Staged, strategy: Strategy, *, repository: Repository, site: Site) -> BackupId:
+def _free_id(
+    request: BackupRequest, staged: Staged, strategy: Strategy, *, repository: Repository, site: HostContext
+) -> BackupId:
     suffix = "" if request.is_default else request.database.name
     taken = {backup.id for backup in site.catalog.backups()} | {_id_in(key) for key in repository.manifest_keys()}
     holder, nonce = f"{site.contender().owner}/{request.database.name}", site.random_bytes(8).hex()
@@ -158,7 +164,7 @@ def _id_in(key: str) -> str:
 
 
 def _wrapped_key(
-    parent: Backup | None, identity: Identity, base_id: BackupId, *, repository: Repository, site: Site
+    parent: Backup | None, identity: Identity, base_id: BackupId, *, repository: Repository, site: HostContext
 ) -> WrappedKey | None:
     """Return the chain's data key as its manifests carry it: the parent's, or a new random one for a full."""
     if parent is not None:

@@ -18,18 +18,25 @@ from continuum_tasks.assembly import page_digests
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.backup import anomaly_watch, from_capture, phase_costs, position
 from continuum_tasks.backup.check_staged import Examined, examining
-from continuum_tasks.backup.choose_parent import Chosen, Draft, Request, check_there, choose, draft
+from continuum_tasks.backup.choose_parent import (
+    BackupRequest,
+    ParentChoice,
+    PendingBackup,
+    check_there,
+    choose_parent,
+    prepare_backup,
+)
 from continuum_tasks.backup.phase_costs import timed
-from continuum_tasks.backup.reserve_id import released
+from continuum_tasks.backup.reserve_id import reserved_until_stored
 from continuum_tasks.backup.rollback import taken_back
-from continuum_tasks.backup.write_layer import Layer, store
+from continuum_tasks.backup.write_layer import StoredLayer, store
 from continuum_tasks.host import measure
-from continuum_tasks.host.site import Site
-from continuum_tasks.model import Backup, BackupId, Manifest, PhaseCost, Position, Progress, SourceFacts, Status
-from continuum_tasks.repository.lock import Held, hold
+from continuum_tasks.host.site import HostContext
+from continuum_tasks.model import Backup, BackupId, BackupStatus, Manifest, PhaseCost, Position, Progress, SourceFacts
+from continuum_tasks.repository.lock import Held, hold_lock
 from continuum_tasks.repository.repository import Repository
-from continuum_tasks.sqlite.inspect import Source, inspect
-from continuum_tasks.sqlite.snapshot import Staged, StageLimits, stage
+from continuum_tasks.sqlite.inspect import DatabaseSource, inspect
+from continuum_tasks.sqlite.snapshot import Staged, StageLimits, stage_copy
 
 MAX_REASONS = 15
 
@@ -44,8 +51,8 @@ class Finished:
     held: BackupId | None
 
 
-def run(
-    request: Request, *, repository: Repository, site: Site, fan: Fan, still_mine: Callable[[], None]
+def create_backup(
+    request: BackupRequest, *, repository: Repository, site: HostContext, fan: Fan, check_lease: Callable[[], None]
 ) -> Generator[Progress, None, Finished]:
     """Back up one database; yields progress with notes, returns the backup. `still_mine` raises when this run lost its job.
 
@@ -53,7 +60,7 @@ def run(
     """
     check_there(repository, site=site)
     with (
-        hold(request.database.name, repository.storage, site.contender()) as lock,
+        hold_lock(request.database.name, repository.storage, site.contender()) as lock,
         site.scratch() as scratch,
         ExitStack() as ending,
     ):
@@ -62,14 +69,14 @@ def run(
         monotonic = site.clock.monotonic
         source = inspect(request.database.path)
         yield Progress(phase="stage", total_bytes=source.size_bytes, note=_of_source(source))
-        taken = yield from from_capture.take(request, scratch, repository=repository, site=site)
+        taken = yield from from_capture.build_captured_state(request, scratch, repository=repository, site=site)
         with _ready(taken, _Staging(source=source, request=request, scratch=scratch), repository, site, costs) as ready:
             failpoints.reach("create.staged")
             staged = ready.staged
             with timed("plan", costs, n_bytes=0, monotonic=monotonic):
-                chosen = ready.chosen or choose(request, staged.page_size, scratch, repository=repository, site=site)
-                drafted = draft(request, staged, chosen, repository=repository, site=site)
-            ending.enter_context(released(drafted.id, repository=repository))
+                chosen = ready.chosen or choose_parent(request, staged.page_size, scratch, repository=repository, site=site)
+                drafted = prepare_backup(request, staged, chosen, repository=repository, site=site)
+            ending.enter_context(reserved_until_stored(drafted.id, repository=repository))
             with taken_back(drafted, lock, repository=repository):
                 yield Progress(phase="stage", note=_of_draft(drafted))
                 layer = yield from store(drafted, staged, scratch, site=site, fan=fan)
@@ -85,22 +92,22 @@ def run(
                     position=ready.position,
                 )
                 manifest = _manifest(drafted, layer, facts, site=site)
-                judged = anomaly_watch.judge(manifest, found.row_counts, repository=repository, site=site)
+                judged = anomaly_watch.judge_backup(manifest, found.row_counts, repository=repository, site=site)
                 yield Progress(phase="check", note=_of_judged(found, judged))
         yield Progress(phase="commit")
-        still_mine()
+        check_lease()
         with timed("commit", costs, n_bytes=0, monotonic=monotonic):
             backup, held = _commit(judged, layer, repository=repository, site=site, lock=lock)
-        measure.backup(backup, site.clock.monotonic() - begun, site=site)
+        measure.measure_backup(backup, site.clock.monotonic() - begun, site=site)
         phases = phase_costs.added((*judged.manifest.profile, costs[-1]))
-        phase_costs.record(phases, backup, site=site)
+        phase_costs.record_phase_costs(phases, backup, site=site)
     return Finished(backup=backup, reason=drafted.choice.reason, profile=phases, held=held)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Staging:
-    source: Source
-    request: Request
+    source: DatabaseSource
+    request: BackupRequest
     scratch: Path
 
 
@@ -115,12 +122,12 @@ class _Ready:
     position: Position | None
     examine: Callable[[], Examined]
     checked: str
-    chosen: Chosen | None = None
+    chosen: ParentChoice | None = None
 
 
 @contextmanager
 def _ready(
-    taken: from_capture.Taken | None, what: _Staging, repository: Repository, site: Site, costs: list[PhaseCost]
+    taken: from_capture.CapturedState | None, what: _Staging, repository: Repository, site: HostContext, costs: list[PhaseCost]
 ) -> Iterator[_Ready]:
     """Give what was captured, or stage a copy of the database and have it examined meanwhile."""
     request = what.request
@@ -140,29 +147,31 @@ def _ready(
 
 
 @contextmanager
-def _examined(staged: Staged, stands: Position | None, request: Request, *, site: Site) -> Iterator[_Ready]:
+def _examined(staged: Staged, stands: Position | None, request: BackupRequest, *, site: HostContext) -> Iterator[_Ready]:
     with examining(staged, request.database, monotonic=site.clock.monotonic) as found:
         yield _Ready(staged=staged, position=stands, examine=found.result, checked=str(request.database.check))
 
 
 @contextmanager
-def _staged(source: Source, request: Request, scratch: Path, *, site: Site, costs: list[PhaseCost]) -> Iterator[Staged]:
+def _staged(
+    source: DatabaseSource, request: BackupRequest, scratch: Path, *, site: HostContext, costs: list[PhaseCost]
+) -> Iterator[Staged]:
     limits = StageLimits(
         busy_timeout_seconds=request.database.busy_timeout_seconds, busy_window_seconds=request.database.busy_window_seconds
     )
     begun = site.clock.monotonic()
-    with stage(source, scratch, limits=limits, clock=site.clock) as staged:
+    with stage_copy(source, scratch, limits=limits, clock=site.clock) as staged:
         seconds = site.clock.monotonic() - begun
         costs.append(PhaseCost(phase="stage", seconds=seconds, n_bytes=staged.n_pages * staged.page_size))
         yield staged
 
 
-def _of_source(source: Source) -> str:
+def _of_source(source: DatabaseSource) -> str:
     mode = f"WAL mode, {source.wal_bytes} bytes of WAL" if source.wal else "rollback-journal mode"
     return f"source {source.path}: {source.size_bytes} bytes, pages of {source.page_size}, {mode}"
 
 
-def _of_draft(drafted: Draft) -> str:
+def _of_draft(drafted: PendingBackup) -> str:
     choice = drafted.choice
     parent = f"parent {choice.parent.id}" if choice.parent else "no parent"
     key = f"key {drafted.key_id}" if drafted.key_id else "not encrypted"
@@ -177,7 +186,7 @@ def _of_judged(found: Examined, judged: anomaly_watch.Judged) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
-    source: Source
+    source: DatabaseSource
     staged: Staged
     examined: Examined
     costs: tuple[PhaseCost, ...]
@@ -190,7 +199,7 @@ class _Facts:
         return not self.staged.digests
 
 
-def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Manifest:
+def _manifest(drafted: PendingBackup, layer: StoredLayer, facts: _Facts, *, site: HostContext) -> Manifest:
     source, staged = facts.source, facts.staged
     reasons = (*staged.damaged, *facts.examined.problems)
     backup = Backup(
@@ -198,7 +207,7 @@ def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Man
         database=drafted.database,
         storage="",
         strategy=drafted.choice.strategy,
-        status=Status.SUSPECT if reasons else Status.COMPLETED,
+        status=BackupStatus.SUSPECT if reasons else BackupStatus.COMPLETED,
         created_at=staged.taken_at,
         finished_at=site.clock.now(),
         parent_id=None if drafted.choice.parent is None else drafted.choice.parent.id,
@@ -234,7 +243,7 @@ def _manifest(drafted: Draft, layer: Layer, facts: _Facts, *, site: Site) -> Man
 
 
 def _commit(
-    judged: anomaly_watch.Judged, layer: Layer, *, repository: Repository, site: Site, lock: Held
+    judged: anomaly_watch.Judged, layer: StoredLayer, *, repository: Repository, site: HostContext, lock: Held
 ) -> tuple[Backup, BackupId | None]:
     lock.check()
     # First the hold, then what calls for it: a run that dies between the two has held one backup too many.
@@ -244,6 +253,6 @@ def _commit(
     failpoints.reach("create.after_manifest")
     site.catalog.add(committed)
     failpoints.reach("create.catalogued")
-    if committed.backup.status is Status.COMPLETED:
-        page_digests.keep(committed.backup, layer.digests, site)
+    if committed.backup.status is BackupStatus.COMPLETED:
+        page_digests.keep_digests(committed.backup, layer.digests, site)
     return committed.backup, None if held is None else held.backup_id

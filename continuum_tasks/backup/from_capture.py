@@ -15,16 +15,16 @@ from pathlib import Path
 import apsw
 
 from continuum_tasks.assembly.fetch import EXPECTED
-from continuum_tasks.assembly.replay import Replay, prepare, replay
+from continuum_tasks.assembly.replay import Replay, prepare_replay, replay
 from continuum_tasks.backup import position
 from continuum_tasks.backup.check_staged import Examined
-from continuum_tasks.backup.choose_parent import Chosen, Request, choose
+from continuum_tasks.backup.choose_parent import BackupRequest, ParentChoice, choose_parent
 from continuum_tasks.capture.pins import base_copy
 from continuum_tasks.capture.state import progress
 from continuum_tasks.capture.state.environment import CAPTURE
-from continuum_tasks.capture.state.status import Status
+from continuum_tasks.capture.state.status import CaptureStatus
 from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectMissing, SourceError
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, CommitRef, Position, Progress, Strategy
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.sqlite import live
@@ -32,15 +32,17 @@ from continuum_tasks.sqlite.snapshot import Staged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class CapturedState:
     """A state that was put together, or copied by capture, and where it stands; what it builds on if that is decided."""
 
     staged: Staged
-    chosen: Chosen | None
+    chosen: ParentChoice | None
     position: Position
 
 
-def take(request: Request, scratch: Path, *, repository: Repository, site: Site) -> Generator[Progress, None, Taken | None]:
+def build_captured_state(
+    request: BackupRequest, scratch: Path, *, repository: Repository, site: HostContext
+) -> Generator[Progress, None, CapturedState | None]:
     """Put the newest captured state together; None where the database has to be read.
 
     That is: a full, no parent, one that stands on another timeline, a hole since, capture that does not run or cannot ship.
@@ -53,7 +55,7 @@ def take(request: Request, scratch: Path, *, repository: Repository, site: Site)
     page_size = None if begun is None else _page_size(request, site=site)
     if begun is None or page_size is None or request.strategy is Strategy.FULL:
         return None
-    chosen = choose(request, page_size, scratch, repository=repository, site=site)
+    chosen = choose_parent(request, page_size, scratch, repository=repository, site=site)
     parent = chosen.choice.parent
     if parent is None or parent.position is None or parent.position.timeline != begun.timeline:
         return None
@@ -67,7 +69,7 @@ def take(request: Request, scratch: Path, *, repository: Repository, site: Site)
     return (yield from _assembled(prepared, chosen, scratch, repository=repository))
 
 
-def _beginning(begun: position.Begun, request: Request, *, site: Site) -> Taken | None:
+def _beginning(begun: position.Begun, request: BackupRequest, *, site: HostContext) -> CapturedState | None:
     """Return the copy of the state that the timeline, or what follows its last hole, begins with, while no backup is of it."""
     directory = site.state_dir / CAPTURE / request.database.name
     found, stands = base_copy.read_base(directory), progress.load(directory)
@@ -83,16 +85,16 @@ def _beginning(begun: position.Begun, request: Request, *, site: Site) -> Taken 
         damaged=(),
     )
     at = Position(timeline=found.timeline, commit=found.commit, settled=found.commit)
-    return Taken(staged=staged, chosen=None, position=at)
+    return CapturedState(staged=staged, chosen=None, position=at)
 
 
-def _page_size(request: Request, *, site: Site) -> int | None:
+def _page_size(request: BackupRequest, *, site: HostContext) -> int | None:
     """Return the page size (bytes) of what is captured, None when that is not known."""
     found = progress.load(site.state_dir / CAPTURE / request.database.name)
     return None if found is None else found.timeline.page_size
 
 
-def examined(request: Request) -> Examined:
+def examined(request: BackupRequest) -> Examined:
     """Count the rows of the database as it is now, a little later than the state: enough to notice when many are gone.
 
     There is no whole copy to be checked; a restore checks what was not.
@@ -104,7 +106,7 @@ def examined(request: Request) -> Examined:
     return Examined(problems=(), schema_digest="", row_counts=rows, costs=())
 
 
-def _durable(begun: position.Begun, request: Request, *, site: Site) -> Status | None:
+def _durable(begun: position.Begun, request: BackupRequest, *, site: HostContext) -> CaptureStatus | None:
     """Wait until all that was committed before this call is in the storage."""
     status = position.settled(begun.timeline, request.database, site=site)
     for _ in range(position.N_LOOKS):
@@ -117,12 +119,14 @@ def _durable(begun: position.Begun, request: Request, *, site: Site) -> Status |
 
 def _prepared(wanted: CommitRef, parent: Backup, *, repository: Repository) -> Replay | None:
     try:
-        return prepare(wanted, parent, repository=repository, backups=(parent,))
+        return prepare_replay(wanted, parent, repository=repository, backups=(parent,))
     except (BackupNotFound, IntegrityError, ObjectMissing):
         return None  # a hole since, or segments that are gone: reading the database needs none of them
 
 
-def _assembled(prepared: Replay, chosen: Chosen, scratch: Path, *, repository: Repository) -> Generator[Progress, None, Taken]:
+def _assembled(
+    prepared: Replay, chosen: ParentChoice, scratch: Path, *, repository: Repository
+) -> Generator[Progress, None, CapturedState]:
     assert chosen.parent_digests is not None
     work, target = scratch / "captured", scratch / "captured.db"
     work.mkdir(mode=0o700)
@@ -143,4 +147,4 @@ def _assembled(prepared: Replay, chosen: Chosen, scratch: Path, *, repository: R
         digests=work / EXPECTED,
     )
     stands = Position(timeline=prepared.timeline.id, commit=commit.number, settled=commit.number)
-    return Taken(staged=staged, chosen=chosen, position=stands)
+    return CapturedState(staged=staged, chosen=chosen, position=stands)

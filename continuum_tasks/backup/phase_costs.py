@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from continuum_tasks.errors import ContinuumError
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, PhaseCost
 
 # In the order they begin. `hash`, `compress`, `seal` and `upload` run in several threads or workers at once, `check` and
@@ -33,7 +33,7 @@ def added(costs: Iterable[PhaseCost]) -> tuple[PhaseCost, ...]:
     return tuple(PhaseCost(phase=p, seconds=round(seconds[p], 6), n_bytes=sizes[p]) for p in PHASES if p in seconds)
 
 
-def record(profile: Iterable[PhaseCost], backup: Backup, *, site: Site) -> None:
+def record_phase_costs(profile: Iterable[PhaseCost], backup: Backup, *, site: HostContext) -> None:
     """Keep what the phases of a backup took as `backup_phase_seconds`; not being able to does not fail the backup."""
     labels = {"database": backup.database, "strategy": backup.strategy.value, "storage": backup.storage}
     with contextlib.suppress(ContinuumError):

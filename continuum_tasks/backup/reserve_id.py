@@ -41,7 +41,7 @@ def _is_of(holder: str, key: str, repository: Repository) -> bool:
 
 
 @contextlib.contextmanager
-def released(backup_id: BackupId, *, repository: Repository) -> Iterator[None]:
+def reserved_until_stored(backup_id: BackupId, *, repository: Repository) -> Iterator[None]:
     """Give the id back at the end: by then its manifest has it, or nobody needs it."""
     try:
         yield

@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from continuum_tasks.backup.choose_parent import Draft
+from continuum_tasks.backup.choose_parent import PendingBackup
 from continuum_tasks.errors import LockError, StorageError
 from continuum_tasks.repository.lock import Held
 from continuum_tasks.repository.repository import Repository
 
 
 @contextlib.contextmanager
-def taken_back(drafted: Draft, lock: Held, *, repository: Repository) -> Iterator[None]:
+def taken_back(drafted: PendingBackup, lock: Held, *, repository: Repository) -> Iterator[None]:
     """Delete the chunks of a drafted backup when the context ends in an error: no manifest may have been put by then.
 
     Only while the run holds its lock, and with it the id: another run's chunks are never among those listed. What cannot
@@ -25,7 +25,7 @@ def taken_back(drafted: Draft, lock: Held, *, repository: Repository) -> Iterato
         undo.pop_all()
 
 
-def _delete_chunks(drafted: Draft, lock: Held, repository: Repository) -> None:
+def _delete_chunks(drafted: PendingBackup, lock: Held, repository: Repository) -> None:
     storage = repository.storage
     with contextlib.suppress(StorageError, LockError):  # why the run failed is the error to report
         stored = list(storage.list(f"layers/{drafted.database}/{drafted.base_id}/{drafted.id}/"))

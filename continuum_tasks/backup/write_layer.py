@@ -9,10 +9,10 @@ from pathlib import Path
 from continuum_tasks import failpoints
 from continuum_tasks.assembly import page_digests
 from continuum_tasks.assembly.fan_out import Fan
-from continuum_tasks.assembly.seal import Sealed, SealUnit
-from continuum_tasks.backup.choose_parent import Draft
+from continuum_tasks.assembly.seal import SealUnit, StoredChunk
+from continuum_tasks.backup.choose_parent import PendingBackup
 from continuum_tasks.backup.phase_costs import added, timed
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.layer import chunks
 from continuum_tasks.layer.digest import DIGEST_BYTES
 from continuum_tasks.layer.format import lock_page
@@ -24,7 +24,7 @@ KIND = "seal_chunk"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class StoredLayer:
     """What was stored: objects in order, the root over all pages of the state, its digest file, what the phases took."""
 
     objects: tuple[StoredObject, ...]
@@ -51,13 +51,15 @@ class _Pages:
     costs: tuple[PhaseCost, ...] = ()
 
 
-def store(draft: Draft, staged: Staged, scratch: Path, *, site: Site, fan: Fan) -> Generator[Progress, None, Layer]:
+def store(
+    draft: PendingBackup, staged: Staged, scratch: Path, *, site: HostContext, fan: Fan
+) -> Generator[Progress, None, StoredLayer]:
     """Store the layer chunk by chunk; yields progress in raw page bytes. Raises what sealing and the storage raise."""
     pages = yield from _choose_pages(draft, staged, scratch, site=site)
     failpoints.reach("create.digested")
     units = _units(draft, staged, pages, site=site)
     total = pages.n_pages * staged.page_size
-    n_bytes, sealed = 0, dict[int, Sealed]()
+    n_bytes, sealed = 0, dict[int, StoredChunk]()
     share = f"{100 * pages.n_pages / staged.n_pages:.1f} %" if staged.n_pages else "none"
     note = f"{pages.n_pages} of {staged.n_pages} pages are stored ({share}), in {len(units)} chunks"
     yield Progress(phase="store", total_bytes=total, note=note)
@@ -68,17 +70,19 @@ def store(draft: Draft, staged: Staged, scratch: Path, *, site: Site, fan: Fan) 
         yield Progress(phase="store", n_bytes=n_bytes, total_bytes=total, detail=detail, note=_said(result, units[number]))
     costs = added([*pages.costs, *(cost for one in sealed.values() for cost in one.costs)])
     objects = tuple(sealed[number].stored for number in range(len(units)))
-    return Layer(objects=objects, root=page_digests.root_of(pages.digests), digests=pages.digests, costs=costs)
+    return StoredLayer(objects=objects, root=page_digests.root_of(pages.digests), digests=pages.digests, costs=costs)
 
 
-def _said(sealed: Sealed, unit: SealUnit) -> str:
+def _said(sealed: StoredChunk, unit: SealUnit) -> str:
     stored = sealed.stored
     took = ", ".join(f"{cost.phase} {cost.seconds:.3f} s" for cost in sealed.costs)
     raw_bytes = stored.n_pages * unit.page_size
     return f"chunk {unit.index + 1}: {stored.n_pages} pages, {raw_bytes} bytes became {stored.size_bytes}: {took}; {stored.key}"
 
 
-def _choose_pages(draft: Draft, staged: Staged, scratch: Path, *, site: Site) -> Generator[Progress, None, _Pages]:
+def _choose_pages(
+    draft: PendingBackup, staged: Staged, scratch: Path, *, site: HostContext
+) -> Generator[Progress, None, _Pages]:
     found = scratch / "state.digests"
     if draft.parent_digests is None:
         with found.open("wb") as file:
@@ -98,7 +102,7 @@ def _choose_pages(draft: Draft, staged: Staged, scratch: Path, *, site: Site) ->
     return _Pages(pgnos_path=str(pgnos), n_pages=len(changed), digests=found, costs=tuple(costs))
 
 
-def _units(draft: Draft, staged: Staged, pages: _Pages, *, site: Site) -> list[SealUnit]:
+def _units(draft: PendingBackup, staged: Staged, pages: _Pages, *, site: HostContext) -> list[SealUnit]:
     cuts = chunks.split(pages.n_pages, page_size=staged.page_size, chunk_bytes=site.settings.chunk_bytes)
     if not pages.pgnos_path:  # of all pages, one is never stored: a chunk of nothing else would be empty
         locked = lock_page(staged.page_size)

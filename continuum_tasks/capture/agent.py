@@ -9,12 +9,12 @@ from pathlib import Path
 
 from continuum_tasks.capture.file_events import Events
 from continuum_tasks.capture.pins.client import Pins, PinsLost
-from continuum_tasks.capture.state import requests as release
-from continuum_tasks.capture.state.environment import Place
-from continuum_tasks.capture.state.files import make_directory
-from continuum_tasks.capture.state.status import Heartbeat, write_heartbeat
-from continuum_tasks.capture.subcommand import Errand
-from continuum_tasks.capture.supervisor import Wanted, Watch
+from continuum_tasks.capture.state.environment import CaptureContext
+from continuum_tasks.capture.state.files import make_private_directory
+from continuum_tasks.capture.state.requests import REQUESTS
+from continuum_tasks.capture.state.status import CaptureHeartbeat, write_heartbeat
+from continuum_tasks.capture.subcommand import Subcommand
+from continuum_tasks.capture.supervisor import CaptureSupervisor, WantedCapture
 from continuum_tasks.errors import ContinuumError
 
 N_SHIPPERS = 4
@@ -28,14 +28,16 @@ _log = logging.getLogger(__name__)
 class Agent:
     """The captures of one host. `wanted` says which databases they are, now; `environment` is for the commands it runs."""
 
-    def __init__(self, wanted: Callable[[], Sequence[Wanted]], *, place: Place, environment: dict[str, str]) -> None:
+    def __init__(
+        self, wanted: Callable[[], Sequence[WantedCapture]], *, place: CaptureContext, environment: dict[str, str]
+    ) -> None:
         self._wanted = wanted
         self._place = place
         self._environment = environment
-        self._requests = make_directory(place.directory / release.REQUESTS)
+        self._requests = make_private_directory(place.directory / REQUESTS)
         self._pins = Pins()
         self._events = Events()
-        self._watches: dict[Wanted, Watch] = {}
+        self._watches: dict[WantedCapture, CaptureSupervisor] = {}
         self._warned: set[str] = set()
         self._reconcile_at = self._heartbeat_at = 0.0
 
@@ -76,7 +78,7 @@ class Agent:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
             self._beat()
 
-    def _step(self, watch: Watch, executor: ThreadPoolExecutor) -> None:
+    def _step(self, watch: CaptureSupervisor, executor: ThreadPoolExecutor) -> None:
         try:
             watch.step(executor)
         except PinsLost as err:
@@ -90,7 +92,7 @@ class Agent:
     def _beat(self) -> None:
         """Say that this process is alive; where that cannot be written, others take it for stopped."""
         try:
-            write_heartbeat(self._place.directory, Heartbeat(worker=self._place.worker, at_us=self._place.now_us()))
+            write_heartbeat(self._place.directory, CaptureHeartbeat(worker=self._place.worker, at_us=self._place.now_us()))
         except ContinuumError as err:
             self._warn(err.message)
 
@@ -105,8 +107,10 @@ class Agent:
             self._watches.pop(gone).close(detail="not wanted any more")
         for new in wanted - self._watches.keys():
             try:
-                errand = Errand(self._place.directory / new.database, self._environment, monotonic=self._place.clock.monotonic)
-                self._watches[new] = Watch(new, pins=self._pins, place=self._place, errand=errand)
+                errand = Subcommand(
+                    self._place.directory / new.database, self._environment, monotonic=self._place.clock.monotonic
+                )
+                self._watches[new] = CaptureSupervisor(new, pins=self._pins, place=self._place, errand=errand)
             except ContinuumError as err:  # one that cannot begin keeps no other from being captured
                 self._warn(f"database {new.database}: its capture cannot begin: {err.message}")
         self._events.watch(_directories(self._watches.values(), self._requests))
@@ -118,5 +122,5 @@ class Agent:
             _log.warning(text)
 
 
-def _directories(watches: Iterable[Watch], requests: Path) -> list[Path]:
+def _directories(watches: Iterable[CaptureSupervisor], requests: Path) -> list[Path]:
     return [requests, *{watch.wanted.path.parent for watch in watches}]

@@ -17,18 +17,17 @@ from continuum_tasks.errors import ObjectDamaged
 from continuum_tasks.history import segment_names
 from continuum_tasks.history.segment_names import SegmentRef
 from continuum_tasks.host import measure
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.layer.digest import DIGEST_BYTES
 from continuum_tasks.layer.draft import ChunkOptions
 from continuum_tasks.model import Progress, Timeline, TimelineId
-from continuum_tasks.repository.lock import Held
-from continuum_tasks.repository.lock import hold as locked
+from continuum_tasks.repository.lock import Held, hold_lock
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.repository.timelines import (
     delete_segment,
     put_merged,
-    read_index,
     read_segment,
+    read_segment_index,
     read_timelines,
     segment_context,
     stored_segments,
@@ -43,7 +42,7 @@ PAGE_OF_LISTING = 1000  # keys that one request lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class CompactRequest:
     """Whose segments; no run does more than `bounds`, in each timeline."""
 
     database: str
@@ -90,7 +89,9 @@ def lock_name(database: str) -> str:
     return f"segments.{database}"
 
 
-def preview(request: Request, *, repository: Repository, site: Site) -> Generator[Progress, None, Compacted]:
+def preview_compaction(
+    request: CompactRequest, *, repository: Repository, site: HostContext
+) -> Generator[Progress, None, Compacted]:
     """Say what `run` would do now; takes no lock and changes nothing. Raises StorageError, IntegrityError."""
     yield Progress(phase="plan")
     work = _Work(request=request, repository=repository, site=site)
@@ -102,17 +103,17 @@ def preview(request: Request, *, repository: Repository, site: Site) -> Generato
     return _compacted(work, dry_run=True)
 
 
-def run(
-    request: Request, *, repository: Repository, site: Site, still_mine: Callable[[], None]
+def compact_segments(
+    request: CompactRequest, *, repository: Repository, site: HostContext, check_lease: Callable[[], None]
 ) -> Generator[Progress, None, Compacted]:
     """Merge what is due; yields progress. Doing it twice does nothing more. `still_mine` raises when the job was lost.
 
     Raises DatabaseLocked while another run is at it, StorageError, ObjectDamaged naming what cannot be merged, KeyringError,
     StaleClaim; what was merged until then is merged.
     """
-    with locked(lock_name(request.database), repository.storage, site.contender()) as lock:
+    with hold_lock(lock_name(request.database), repository.storage, site.contender()) as lock:
         failpoints.reach("compact.locked")
-        work = _Work(request=request, repository=repository, site=site, lock=lock, still_mine=still_mine)
+        work = _Work(request=request, repository=repository, site=site, lock=lock, check_lease=check_lease)
         yield Progress(phase="plan")
         for timeline in _timelines(work):
             plan = _plan(_cleared(timeline, _listed(timeline, work), work), work)
@@ -129,11 +130,11 @@ def run(
 class _Work:
     """One run: what it is given, and what it did so far."""
 
-    request: Request
+    request: CompactRequest
     repository: Repository
-    site: Site
+    site: HostContext
     lock: Held | None = None
-    still_mine: Callable[[], None] = lambda: None
+    check_lease: Callable[[], None] = lambda: None
     begun: float = field(init=False)
     merges: list[Merged] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
@@ -148,7 +149,7 @@ class _Work:
         self.begun = self.site.clock.monotonic()
 
     def may_delete(self) -> None:
-        self.still_mine()
+        self.check_lease()
         if self.lock is not None:
             self.lock.check()
 
@@ -174,7 +175,7 @@ def _listed(timeline: Timeline, work: _Work) -> tuple[SegmentRef, ...]:
 def _plan(stored: Sequence[SegmentRef], work: _Work) -> compaction.CompactionPlan:
     """Plan; what time it is says the newest segment, so an idle timeline stays as it is and costs nothing."""
     now_us = max((ref.modified_us for ref in stored), default=0)
-    return compaction.plan(segment_names.cover(stored), now_us=now_us, bounds=work.request.bounds)
+    return compaction.plan_compaction(segment_names.cover(stored), now_us=now_us, bounds=work.request.bounds)
 
 
 def _cleared(timeline: Timeline, stored: Sequence[SegmentRef], work: _Work) -> tuple[SegmentRef, ...]:
@@ -203,7 +204,7 @@ def _settle(timeline: Timeline, over: SegmentRef, parts: Sequence[SegmentRef], w
     gone: set[str] = set()
     for ref in parts:
         work.n_requests += 1
-        if not _is_part(read_index(work.repository, timeline, ref), whole):
+        if not _is_part(read_segment_index(work.repository, timeline, ref), whole):
             work.foreign.append(ref.key)
             continue
         work.may_delete()
@@ -257,7 +258,7 @@ def _replace(timeline: Timeline, refs: Sequence[SegmentRef], opened: Sequence[Op
 def _read_back(key: str, timeline: Timeline, sealed: SealedSegment, repository: Repository) -> int:
     """Prove that what is stored is what was merged; returns its size. Raises ObjectDamaged, and then it is gone again."""
     size_bytes = repository.storage.stat(key).size_bytes
-    ref = segment_names.parse(key, size_bytes=size_bytes, modified_us=0)
+    ref = segment_names.parse_name(key, size_bytes=size_bytes, modified_us=0)
     assert ref is not None
     try:
         head = _proven(timeline, ref, repository).head

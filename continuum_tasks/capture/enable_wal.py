@@ -5,8 +5,8 @@ from __future__ import annotations
 from continuum_tasks.capture.state.requests import ask_to_look
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import ContinuumError
-from continuum_tasks.host.audit_trail import Deed, note
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.audit_trail import AuditEntry, note_entry
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.sqlite import journal
 from continuum_tasks.sqlite.inspect import inspect
 
@@ -16,7 +16,7 @@ def is_enabled(database: DatabaseConfig) -> bool:
     return inspect(database.path).wal
 
 
-def run(database: DatabaseConfig, *, by: str, site: Site) -> bool:
+def enable_wal_mode(database: DatabaseConfig, *, by: str, site: HostContext) -> bool:
     """Switch to WAL mode; False when it was in it already, and nothing was done. A capture of it begins at once.
 
     Raises SourceMissing, SourceRefused, SourceBusy; OSError naming the audit log when that cannot be written.
@@ -24,12 +24,16 @@ def run(database: DatabaseConfig, *, by: str, site: Site) -> bool:
     source = inspect(database.path)
     if source.wal:
         return False
-    deed = Deed(action="enable-wal", subject=database.name, by=by, detail=str(source.path))
+    deed = AuditEntry(action="enable-wal", subject=database.name, by=by, detail=str(source.path))
     try:
-        journal.enable_wal(source.path)
+        journal.switch_to_wal(source.path)
     except ContinuumError as err:
-        note(Deed(action=deed.action, subject=deed.subject, by=by, detail=err.message), site=site, outcome=type(err).__name__)
+        note_entry(
+            AuditEntry(action=deed.action, subject=deed.subject, by=by, detail=err.message),
+            site=site,
+            outcome=type(err).__name__,
+        )
         raise
-    note(deed, site=site)
+    note_entry(deed, site=site)
     ask_to_look(site.state_dir, database.name)
     return True

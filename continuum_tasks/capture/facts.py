@@ -6,13 +6,13 @@ from continuum_tasks.capture.plan.assessment import Capture
 from continuum_tasks.capture.state import fence
 from continuum_tasks.capture.state.environment import CAPTURE
 from continuum_tasks.capture.state.holes import read_holes
-from continuum_tasks.capture.state.status import Heartbeat, State, Status, read_heartbeat, read_status
+from continuum_tasks.capture.state.status import CaptureHeartbeat, CaptureState, CaptureStatus, read_heartbeat, read_status
 from continuum_tasks.config import Config, DatabaseConfig
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.units import instant
 
 
-def capture_of(database: DatabaseConfig, *, config: Config, site: Site) -> Capture | None:
+def capture_of(database: DatabaseConfig, *, config: Config, site: HostContext) -> Capture | None:
     """Return what is known of the capture of a database, None when it is not to be captured."""
     if not database.continuous:
         return None
@@ -24,10 +24,10 @@ def capture_of(database: DatabaseConfig, *, config: Config, site: Site) -> Captu
     fenced = fence.is_up(site.state_dir / CAPTURE / database.name)
     return Capture(
         state=status.state.value,
-        detail=fence.reason(site.state_dir / CAPTURE / database.name) if fenced else status.detail,
+        detail=fence.fence_reason(site.state_dir / CAPTURE / database.name) if fenced else status.detail,
         trouble=status.trouble,
-        running=status.state is State.RUNNING,
-        journal=status.state is State.JOURNAL,
+        running=status.state is CaptureState.RUNNING,
+        journal=status.state is CaptureState.JOURNAL,
         fenced=fenced,
         heard_at=instant(_heard_us(status, heartbeat)),
         storage=status.storage,
@@ -50,7 +50,7 @@ def capture_of(database: DatabaseConfig, *, config: Config, site: Site) -> Captu
     )
 
 
-def _heard_us(status: Status, heartbeat: Heartbeat | None) -> int:
+def _heard_us(status: CaptureStatus, heartbeat: CaptureHeartbeat | None) -> int:
     if heartbeat is None or heartbeat.worker != status.worker:
         return status.updated_us
     return max(status.updated_us, heartbeat.at_us)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 
-from continuum_tasks.capture.state.progress import Standing
-from continuum_tasks.capture.subcommand import Errand
+from continuum_tasks.capture.state.progress import CaptureProgress
+from continuum_tasks.capture.subcommand import Subcommand
 
 N_SEGMENTS_TO_MERGE = 120  # two minutes of a busy database
 
 
-class Needs:
+class FollowUps:
     """The commands that one database needs, one at a time."""
 
-    def __init__(self, database: str, storage: str, errand: Errand) -> None:
+    def __init__(self, database: str, storage: str, errand: Subcommand) -> None:
         self.trouble = ""
         self._database = database
         self._storage = storage
@@ -24,7 +24,7 @@ class Needs:
     def busy(self) -> bool:
         return self._errand.busy
 
-    def base(self, found: Standing) -> bool:
+    def base(self, found: CaptureProgress) -> bool:
         """Have a backup made if none stands behind the last resumed commit yet; True once one does."""
         if not found.base_after:
             return False
@@ -70,7 +70,7 @@ class Needs:
         self._errand.send(("backup", verb, "--database", self._database, *options, "--format", "json"))
 
 
-def _stands_behind(printed: str, found: Standing) -> bool:
+def _stands_behind(printed: str, found: CaptureProgress) -> bool:
     """Tell whether the backup that `create --format json` printed, after what else it said, serves restores from there on."""
     position = _document(printed).get("position")
     if not isinstance(position, dict):

@@ -7,20 +7,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
-from continuum_tasks.assembly.commit_log import Log, Seen
+from continuum_tasks.assembly.commit_log import CommitView, TimelineLog
 from continuum_tasks.model import Commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CommitEntry:
     """One commit, and the numbers of the pages that are stored of it."""
 
-    seen: Seen
+    seen: CommitView
     pgnos: array[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class CommitQuery:
     """Which commits: at most `limit`, around or since an instant (microseconds since 1970), None = the newest."""
 
     limit: int
@@ -37,7 +37,7 @@ class _Place:
     commit: int
 
 
-def listed(found: Sequence[Log], wanted: Wanted) -> list[Entry]:
+def list_commits(found: Sequence[TimelineLog], wanted: CommitQuery) -> list[CommitEntry]:
     """Return commits, newest first; `found` as `commits.logs` gives them. No more segments are read than these take.
 
     Raises ObjectMissing, ObjectDamaged, KeyringError, StorageError.
@@ -56,7 +56,7 @@ def listed(found: Sequence[Log], wanted: Wanted) -> list[Entry]:
     return [_entry(found, place) for place in (*reversed(later), *before)]
 
 
-def _at(found: Sequence[Log], when_us: int) -> _Place:
+def _at(found: Sequence[TimelineLog], when_us: int) -> _Place:
     """Return the last commit observed at or before an instant, else the first there is."""
     for number, log in enumerate(found):
         segment = log.index_at(when_us)
@@ -70,7 +70,7 @@ def _after(place: _Place) -> _Place:
     return _Place(log=place.log, segment=place.segment, commit=place.commit + 1)
 
 
-def _older(found: Sequence[Log], before: _Place) -> Iterator[_Place]:
+def _older(found: Sequence[TimelineLog], before: _Place) -> Iterator[_Place]:
     """Yield all commits before a place, newest first."""
     for number in range(before.log, len(found)):
         here = number == before.log
@@ -82,7 +82,7 @@ def _older(found: Sequence[Log], before: _Place) -> Iterator[_Place]:
                 yield _Place(log=number, segment=segment, commit=commit)
 
 
-def _newer(found: Sequence[Log], after: _Place) -> Iterator[_Place]:
+def _newer(found: Sequence[TimelineLog], after: _Place) -> Iterator[_Place]:
     """Yield all commits after a place, oldest first."""
     for number in range(after.log, -1, -1):
         here = number == after.log
@@ -92,13 +92,13 @@ def _newer(found: Sequence[Log], after: _Place) -> Iterator[_Place]:
                 yield _Place(log=number, segment=segment, commit=commit)
 
 
-def _entry(found: Sequence[Log], place: _Place) -> Entry:
+def _entry(found: Sequence[TimelineLog], place: _Place) -> CommitEntry:
     log = found[place.log]
     opened = log.opened(place.segment)
     commit = opened.head.commits[place.commit]
     span = opened.span(commit.number)
-    return Entry(seen=log.seen(commit, opened.head), pgnos=opened.index.pgnos[span.start : span.stop])
+    return CommitEntry(seen=log.seen(commit, opened.head), pgnos=opened.index.pgnos[span.start : span.stop])
 
 
-def _commit(found: Sequence[Log], place: _Place) -> Commit:
+def _commit(found: Sequence[TimelineLog], place: _Place) -> Commit:
     return found[place.log].head(place.segment).commits[place.commit]

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from continuum_tasks.capture.shipping.spool import oldest_waiting
 from continuum_tasks.capture.state.environment import CAPTURE, EPOCH_MICROSECONDS
-from continuum_tasks.capture.state.status import STATUS, Heartbeat, State, Status, read_heartbeat, read_status
+from continuum_tasks.capture.state.status import (
+    STATUS,
+    CaptureHeartbeat,
+    CaptureState,
+    CaptureStatus,
+    read_heartbeat,
+    read_status,
+)
 from continuum_tasks.config import Config, DatabaseConfig
 
 SILENT_SECONDS = 60.0  # twelve heartbeats: also a process that this one cannot see by its number, as in another container
@@ -20,7 +27,7 @@ NO_PROCESS = "no process captures on this host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Captured:
+class CaptureOverview:
     """The capture of one database: what it last said (None: it never ran here), and what is wrong with it.
 
     `troubles` is empty when its commits are captured and on their way, or nobody wants them to be. `rpo_seconds` is how much of
@@ -29,12 +36,12 @@ class Captured:
 
     database: str
     wanted: bool
-    status: Status | None
+    status: CaptureStatus | None
     troubles: tuple[str, ...]
     rpo_seconds: float | None
 
 
-def look(config: Config, names: Sequence[str], *, now_us: int) -> tuple[Captured, ...]:
+def capture_overview(config: Config, names: Sequence[str], *, now_us: int) -> tuple[CaptureOverview, ...]:
     """Look at the captures of these databases; when none is named, of those that are wanted or were captured here once.
 
     Raises UsageError for a name that backup.conf does not have.
@@ -44,7 +51,7 @@ def look(config: Config, names: Sequence[str], *, now_us: int) -> tuple[Captured
     return tuple(_captured(config, one, heartbeat, now_us=now_us) for one in databases)
 
 
-def silence(heartbeat: Heartbeat | None, *, now_us: int) -> str:
+def silence(heartbeat: CaptureHeartbeat | None, *, now_us: int) -> str:
     """Say that no process captures on this host, empty when one does."""
     if heartbeat is None:
         return NO_PROCESS
@@ -56,11 +63,11 @@ def _is_known(config: Config, database: DatabaseConfig) -> bool:
     return database.continuous or (config.state_dir / CAPTURE / database.name / STATUS).exists()
 
 
-def _captured(config: Config, database: DatabaseConfig, heartbeat: Heartbeat | None, *, now_us: int) -> Captured:
+def _captured(config: Config, database: DatabaseConfig, heartbeat: CaptureHeartbeat | None, *, now_us: int) -> CaptureOverview:
     status = read_status(config.state_dir, database.name)
     silent = silence(heartbeat, now_us=now_us)
     found = ((silent,) if silent else _troubles(config, status)) if database.continuous else ()
-    return Captured(
+    return CaptureOverview(
         database=database.name,
         wanted=database.continuous,
         status=status,
@@ -69,8 +76,8 @@ def _captured(config: Config, database: DatabaseConfig, heartbeat: Heartbeat | N
     )
 
 
-def _rpo_seconds(directory: Path, status: Status, *, now_us: int) -> float | None:
-    if status.state is not State.RUNNING or not status.watched_until_us:
+def _rpo_seconds(directory: Path, status: CaptureStatus, *, now_us: int) -> float | None:
+    if status.state is not CaptureState.RUNNING or not status.watched_until_us:
         return None
     until_us = status.watched_until_us
     waiting = oldest_waiting(directory, status.timeline)
@@ -79,11 +86,11 @@ def _rpo_seconds(directory: Path, status: Status, *, now_us: int) -> float | Non
     return round(max(0.0, (now_us - until_us) / EPOCH_MICROSECONDS), 3)
 
 
-def _troubles(config: Config, status: Status | None) -> tuple[str, ...]:
+def _troubles(config: Config, status: CaptureStatus | None) -> tuple[str, ...]:
     if status is None:
         return ("its capture has not begun yet",)
     if not status.protects:
-        remedy = NEW_TIMELINE if status.state is State.FENCED else ""
+        remedy = NEW_TIMELINE if status.state is CaptureState.FENCED else ""
         return (f"{status.state}: {status.detail}{remedy}",)
     large = f"its -wal has {status.wal_bytes} bytes, more than wal_alarm_bytes" if status.wal_alarm else ""
     limit = config.capture.spool_limit_bytes

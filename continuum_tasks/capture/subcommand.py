@@ -12,17 +12,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from continuum_tasks.capture.pins.client import ending_with
-from continuum_tasks.capture.state.files import make_directory
+from continuum_tasks.capture.state.files import make_private_directory
 
 PAUSE_SECONDS = 15.0  # between two tries of a command that failed
 TIMEOUT_SECONDS = 6 * 3600.0
 
 
-class Errand:
+class Subcommand:
     """One command at a time for one database; its output is kept in `directory` until the next."""
 
     def __init__(self, directory: Path, environment: dict[str, str], *, monotonic: Callable[[], float]) -> None:
-        self._log = make_directory(directory) / "errand.log"
+        self._log = make_private_directory(directory) / "errand.log"
         self._environment = environment
         self._monotonic = monotonic
         self._process: subprocess.Popen[bytes] | None = None

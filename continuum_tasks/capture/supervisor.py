@@ -9,15 +9,15 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from continuum_tasks.capture.follow_ups import Needs
+from continuum_tasks.capture.follow_ups import FollowUps
 from continuum_tasks.capture.pins.client import Pins, PinsLost
-from continuum_tasks.capture.reader.follower import Follower, Lost
+from continuum_tasks.capture.reader.follower import CommitFollower, Lost
 from continuum_tasks.capture.reader.wal_files import TransactionTooLarge
-from continuum_tasks.capture.shipping.shipper import Courier
+from continuum_tasks.capture.shipping.shipper import SegmentShipper
 from continuum_tasks.capture.state import fence, requests
-from continuum_tasks.capture.state.environment import Place
-from continuum_tasks.capture.state.status import State, Status, read_status, write_status
-from continuum_tasks.capture.subcommand import Errand
+from continuum_tasks.capture.state.environment import CaptureContext
+from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_status, write_status
+from continuum_tasks.capture.subcommand import Subcommand
 from continuum_tasks.errors import ContinuumError, Fenced, NoSpace, StorageError
 
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ JOURNAL_PAUSE_SECONDS = 15.0  # between two backups of a rollback-journal databa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class WantedCapture:
     """A database to be captured: its name, the storage its segments go to, and its file."""
 
     database: str
@@ -39,14 +39,14 @@ class Wanted:
     path: Path
 
 
-class Watch:
+class CaptureSupervisor:
     """One database and all that its capture needs; `step` does what is due and never waits."""
 
-    def __init__(self, wanted: Wanted, *, pins: Pins, place: Place, errand: Errand) -> None:
+    def __init__(self, wanted: WantedCapture, *, pins: Pins, place: CaptureContext, errand: Subcommand) -> None:
         self.wanted = wanted
-        self._follower = Follower(wanted.database, wanted.storage, wanted.path, pins=pins, place=place)
-        self._courier = Courier(self._follower, place=place)
-        self._needs = Needs(wanted.database, wanted.storage, errand)
+        self._follower = CommitFollower(wanted.database, wanted.storage, wanted.path, pins=pins, place=place)
+        self._courier = SegmentShipper(self._follower, place=place)
+        self._needs = FollowUps(wanted.database, wanted.storage, errand)
         self._pins = pins
         self._place = place
         self._dirty = self._uncaptured = True
@@ -54,13 +54,13 @@ class Watch:
         self._again_at = math.inf
         self._settled_ns = 0
         self._storage_pause = RETRY_SECONDS
-        self._said: Status | None = None
+        self._said: CaptureStatus | None = None
         self._trouble = self._unsaid = ""
         known = read_status(place.directory.parent, wanted.database)
         self._watched_until_us = 0 if known is None else known.watched_until_us
-        self._state, self._detail = State.WAITING, "begins"
+        self._state, self._detail = CaptureState.WAITING, "begins"
         if fence.is_up(self._follower.directory):
-            self._state, self._detail = State.FENCED, fence.reason(self._follower.directory)
+            self._state, self._detail = CaptureState.FENCED, fence.fence_reason(self._follower.directory)
 
     def touched(self, changed: frozenset[Path]) -> None:
         """Take note of files that changed."""
@@ -71,15 +71,15 @@ class Watch:
             self._dirty = True
             # An event tells of frames; where fsync is slow their commit, of which none tells, comes after this look.
             self._again_at = self._place.clock.monotonic() + self._place.capture.interval_seconds
-        if self._state is State.JOURNAL and any(one.name == f"{self.wanted.database}.look" for one in changed):
+        if self._state is CaptureState.JOURNAL and any(one.name == f"{self.wanted.database}.look" for one in changed):
             self._retry_at = 0.0  # somebody says that it is in WAL mode now
 
     def step(self, executor: Executor) -> None:
         """Do what is due. Raises PinsLost when the process that holds the pins is gone."""
         now = self._place.clock.monotonic()
-        if self._state is State.FENCED and not fence.is_up(self._follower.directory):
+        if self._state is CaptureState.FENCED and not fence.is_up(self._follower.directory):
             self._wait("begins anew", 0.0)
-        if self._state is not State.FENCED:
+        if self._state is not CaptureState.FENCED:
             try:
                 self._hold(now)
                 self._ship(executor)
@@ -91,12 +91,12 @@ class Watch:
     def seconds_until_due(self) -> float:
         """Return how long nothing is due unless a file changes."""
         now = self._place.clock.monotonic()
-        if self._state is State.FENCED:
+        if self._state is CaptureState.FENCED:
             return SAFETY_LOOK_SECONDS
         waits = [min(self._looked_at + SAFETY_LOOK_SECONDS, self._again_at) - now]
         if self._follower.holds and (self._uncaptured or self._dirty):
             waits.append(self._rotated_at + self._place.capture.interval_seconds - now)
-        if not self._follower.holds and (self._dirty or self._state is not State.JOURNAL):
+        if not self._follower.holds and (self._dirty or self._state is not CaptureState.JOURNAL):
             waits.append(self._retry_at - now)
         shipping = self._courier.seconds_until_due()
         if shipping is not None:
@@ -126,12 +126,12 @@ class Watch:
         if self._follower.base.busy:
             self._follower.base.close()
         self._let_go()
-        self._state, self._detail = State.STOPPED, detail
+        self._state, self._detail = CaptureState.STOPPED, detail
         self._write()
 
     def ship_tail(self) -> None:
         """Ship what waits after `close`, unless its storage is in trouble."""
-        if self._courier.trouble or self._state is State.FENCED:
+        if self._courier.trouble or self._state is CaptureState.FENCED:
             return
         try:
             self._courier.ship()
@@ -142,7 +142,7 @@ class Watch:
     def _hold(self, now: float) -> None:
         if requests.is_asked_to_let_go(self._place.directory / requests.REQUESTS, self.wanted.database):
             self._release()
-        elif not self._follower.holds and now >= self._retry_at and (self._dirty or self._state is not State.JOURNAL):
+        elif not self._follower.holds and now >= self._retry_at and (self._dirty or self._state is not CaptureState.JOURNAL):
             self._begin(now)
         look_at = min(self._looked_at + SAFETY_LOOK_SECONDS, self._again_at)
         if now >= self._again_at:
@@ -166,11 +166,14 @@ class Watch:
             return
         self._storage_pause = RETRY_SECONDS
         if judgement is None:
-            self._state, self._detail = State.JOURNAL, f"journal mode {self._follower.journal_mode}: backed up when it changes"
+            self._state, self._detail = (
+                CaptureState.JOURNAL,
+                f"journal mode {self._follower.journal_mode}: backed up when it changes",
+            )
             self._retry_at, self._dirty = now + JOURNAL_PAUSE_SECONDS, False
             self._needs.backup()
             return
-        self._state, self._detail = State.RUNNING, judgement.reason
+        self._state, self._detail = CaptureState.RUNNING, judgement.reason
         self._rotated_at = self._looked_at = now
         self._uncaptured = True
 
@@ -215,7 +218,7 @@ class Watch:
                 self._detail = str(err)
         self._follower.base.close()
         self._let_go()
-        self._state, self._detail = State.RELEASED, "let go: a restore asked for it"
+        self._state, self._detail = CaptureState.RELEASED, "let go: a restore asked for it"
         self._retry_at = self._place.clock.monotonic() + 0.2
 
     def _ship(self, executor: Executor) -> None:
@@ -226,7 +229,7 @@ class Watch:
             self._let_go()
             fence.put_up(self._follower.directory, err.message)
             self._follower.forget()
-            self._state, self._detail = State.FENCED, err.message
+            self._state, self._detail = CaptureState.FENCED, err.message
 
     def _ask(self) -> None:
         found = self._follower.standing
@@ -237,7 +240,7 @@ class Watch:
             if not self._follower.base.busy and self._needs.base(found):
                 self._follower.change(base_after=0)
                 self._follower.base.close()
-        elif self._state is State.RUNNING:
+        elif self._state is CaptureState.RUNNING:
             self._needs.compaction(self._courier.shipped.n_segments)
 
     def _lapse(self, why: str, pause_seconds: float) -> None:
@@ -245,7 +248,7 @@ class Watch:
         self._wait(why, pause_seconds)
 
     def _wait(self, why: str, pause_seconds: float) -> None:
-        self._state, self._detail = State.WAITING, why
+        self._state, self._detail = CaptureState.WAITING, why
         self._retry_at = self._place.clock.monotonic() + pause_seconds
 
     def _let_go(self) -> None:
@@ -282,13 +285,13 @@ class Watch:
         looked = (found.commit, found.base_after, self._settled_ns, self._courier.durable_commit)
         return looked != (said.commit, said.base_after, said.settled_monotonic_ns, said.durable_commit)
 
-    def _status(self) -> Status:
+    def _status(self) -> CaptureStatus:
         found, shipped = self._follower.standing, self._courier.shipped
         spool = self._follower.spool()
         waiting = [] if spool is None else spool.waiting()
         wal_bytes = self._follower.source.wal_bytes()
         trouble = (self._trouble, self._courier.trouble, self._needs.trouble)
-        return Status(
+        return CaptureStatus(
             database=self.wanted.database,
             state=self._state,
             detail=self._detail,

@@ -9,14 +9,14 @@ from pathlib import Path
 from continuum_tasks.capture.overview import NO_PROCESS, silence
 from continuum_tasks.capture.state import fence
 from continuum_tasks.capture.state.environment import CAPTURE, microseconds
-from continuum_tasks.capture.state.status import State, Status, read_heartbeat, read_status
+from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_heartbeat, read_status
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import JobFailed, NoWorker
-from continuum_tasks.host.audit_trail import Deed, note
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.audit_trail import AuditEntry, note_entry
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Progress
 from continuum_tasks.setup import configure
-from continuum_tasks.sqlite.inspect import Source, inspect
+from continuum_tasks.sqlite.inspect import DatabaseSource, inspect
 
 GRACE_SECONDS = 5.0  # a process that captures was perhaps started in this moment
 REMEDY = "start it: `continuum up`, or `continuum backup capture run`"
@@ -36,12 +36,12 @@ class Switch:
 class SwitchedOn:
     """What was done: `fence` is why one stood that was taken down, empty when none did."""
 
-    source: Source
+    source: DatabaseSource
     changed: configure.Changed
     fence: str
 
 
-def switch_on(request: Switch, *, site: Site) -> SwitchedOn:
+def switch_on(request: Switch, *, site: HostContext) -> SwitchedOn:
     """Have the commits of a database captured from now on, on a timeline of its own where another writer took the old one over.
 
     Nothing is changed when the database cannot be captured. Raises SourceMissing, SourceRefused, ConfigError, LockError.
@@ -49,15 +49,17 @@ def switch_on(request: Switch, *, site: Site) -> SwitchedOn:
     source = inspect(request.database.path)
     changed = _set(request, "yes", site=site)
     directory = site.state_dir / CAPTURE / request.database.name
-    why = fence.reason(directory)
+    why = fence.fence_reason(directory)
     if fence.is_up(directory):
         fence.take_down(directory)
-        deed = Deed(action="new-timeline", subject=request.database.name, by=request.by, detail=f"fence taken down: {why}")
-        note(deed, site=site)
+        deed = AuditEntry(
+            action="new-timeline", subject=request.database.name, by=request.by, detail=f"fence taken down: {why}"
+        )
+        note_entry(deed, site=site)
     return SwitchedOn(source=source, changed=changed, fence=why)
 
 
-def switch_off(request: Switch, *, site: Site) -> configure.Changed:
+def switch_off(request: Switch, *, site: HostContext) -> configure.Changed:
     """Have the commits of a database captured no longer. Raises ConfigError, LockError."""
     return _set(request, "no", site=site)
 
@@ -70,7 +72,7 @@ class Wait:
     patience_seconds: float = 60.0
 
 
-def await_capture(database: str, wait: Wait, *, site: Site) -> Generator[Progress, None, Status]:
+def await_capture(database: str, wait: Wait, *, site: HostContext) -> Generator[Progress, None, CaptureStatus]:
     """Wait until a database is captured and a backup stands behind its first commit; returns its status then.
 
     Raises NoWorker when no process captures on this host, JobFailed when its capture fails for too long.
@@ -93,7 +95,7 @@ def await_capture(database: str, wait: Wait, *, site: Site) -> Generator[Progres
         wait.pause()
 
 
-def await_stop(database: str, wait: Wait, *, site: Site) -> Generator[Progress, None, Status | None]:
+def await_stop(database: str, wait: Wait, *, site: HostContext) -> Generator[Progress, None, CaptureStatus | None]:
     """Wait until nothing of a database is held any more; returns what its capture said last, None when it never ran here.
 
     Raises JobFailed when it does not let go.
@@ -101,7 +103,7 @@ def await_stop(database: str, wait: Wait, *, site: Site) -> Generator[Progress, 
     begun = site.clock.monotonic()
     while True:
         status = read_status(site.state_dir, database)
-        if status is None or status.state is State.STOPPED or read_heartbeat(site.state_dir) is None:
+        if status is None or status.state is CaptureState.STOPPED or read_heartbeat(site.state_dir) is None:
             return status
         if site.clock.monotonic() - begun >= wait.patience_seconds:
             hint = "see `continuum backup capture status` and `continuum backup logs`"
@@ -110,28 +112,30 @@ def await_stop(database: str, wait: Wait, *, site: Site) -> Generator[Progress, 
         wait.pause()
 
 
-def _set(request: Switch, value: str, *, site: Site) -> configure.Changed:
-    asked = configure.Request(
+def _set(request: Switch, value: str, *, site: HostContext) -> configure.Changed:
+    asked = configure.SettingChange(
         setting=f"database:{request.database.name}.continuous",
         value=value,
         directory=request.directory,
         environment=request.environment,
         by=request.by,
     )
-    return configure.run(asked, now=site.clock.now())
+    return configure.change_setting(asked, now=site.clock.now())
 
 
-def _is_captured(status: Status) -> bool:
-    return status.state is State.JOURNAL or (status.state is State.RUNNING and status.commit > 0 and not status.base_after)
+def _is_captured(status: CaptureStatus) -> bool:
+    return status.state is CaptureState.JOURNAL or (
+        status.state is CaptureState.RUNNING and status.commit > 0 and not status.base_after
+    )
 
 
-def _phase(status: Status) -> str:
+def _phase(status: CaptureStatus) -> str:
     if status.trouble:
         return status.trouble
-    if status.state is State.RUNNING:
+    if status.state is CaptureState.RUNNING:
         return f"the backup behind commit {status.base_after}"
     return f"{status.state}: {status.detail}"
 
 
-def _why_not(status: Status | None) -> str:
+def _why_not(status: CaptureStatus | None) -> str:
     return NO_PROCESS if status is None else status.trouble or f"{status.state}: {status.detail}"

@@ -17,7 +17,7 @@ import click
 
 from continuum_tasks import __version__, errors, failpoints
 from continuum_tasks.cli.frame import output
-from continuum_tasks.cli.frame.context import Asked, Format, shared
+from continuum_tasks.cli.frame.context import CliContext, Format, shared_options
 from continuum_tasks.cli.registry import BACKUP_COMMANDS, COMMANDS, LazyGroup
 from continuum_tasks.errors import ContinuumError, UsageError
 
@@ -51,13 +51,13 @@ def _epilog() -> str:
 
 @click.group(PROGRAM, cls=LazyGroup, table=COMMANDS, epilog=_epilog(), context_settings={"max_content_width": 100})
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
-@shared
+@shared_options
 def cli() -> None:
     """Back up, verify and restore live SQLite databases."""
 
 
 @cli.group(cls=LazyGroup, table=BACKUP_COMMANDS)
-@shared
+@shared_options
 def backup() -> None:
     """Make, list, restore and verify backups."""
 
@@ -68,7 +68,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name in another encoding must not end a restore
-    code = run(sys.argv[1:])
+    code = run_command(sys.argv[1:])
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -77,9 +77,9 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_command(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; whatever goes wrong is said on standard error, in one place."""
-    asked = Asked()
+    asked = CliContext()
     try:
         failpoints.arm(os.environ.get("CONTINUUM_FAILPOINTS", ""))
         result: Any = cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=asked)
@@ -102,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
 def _fail(err: ContinuumError, arguments: Sequence[str]) -> int:
     output.error(err)
     if _wants_json(arguments):
-        output.document({"error": output.error_fields(err)})
+        output.print_document({"error": output.error_fields(err)})
     return err.exit_code
 
 
@@ -114,14 +114,14 @@ def _misused(err: click.ClickException, arguments: Sequence[str]) -> int:
     return _fail(UsageError(err.format_message(), hint=f"see `{path} --help`"), arguments)
 
 
-def _refused(err: OSError, asked: Asked, arguments: Sequence[str]) -> int:
+def _refused(err: OSError, asked: CliContext, arguments: Sequence[str]) -> int:
     """Report what the system refused on a named file: a matter of the machine, not a defect."""
     where = _log("".join(traceback.format_exception(err)), asked)
     message = f"{os.fsdecode(err.filename)}: {(err.strerror or type(err).__name__).lower()}"
     return _fail(ContinuumError(message, hint=f"check the path, its permissions and the disk; {where}"), arguments)
 
 
-def _broke(err: Exception, asked: Asked, arguments: Sequence[str]) -> int:
+def _broke(err: Exception, asked: CliContext, arguments: Sequence[str]) -> int:
     details = "".join(traceback.format_exception(err))
     if os.environ.get("CONTINUUM_DEBUG") == "1":
         output.remark(details)
@@ -131,11 +131,11 @@ def _broke(err: Exception, asked: Asked, arguments: Sequence[str]) -> int:
     output.remark(f"internal error: {message}; {where}")
     if _wants_json(arguments):
         fields = {"name": "InternalError", "message": message, "hint": where, "exit_code": INTERNAL}
-        output.document({"error": fields})
+        output.print_document({"error": fields})
     return INTERNAL
 
 
-def _log(details: str, asked: Asked) -> str:
+def _log(details: str, asked: CliContext) -> str:
     """Append the traceback to the log as one JSON line; returns where it is, or how to see it."""
     from continuum_tasks.config import find_config_directory, load_config
 

@@ -25,7 +25,7 @@ def put(text: str, setting: Setting, value: str, *, file: Path) -> str:
     return f"{text}{gap}{title(setting.kind, setting.label)}\n{line}\n"
 
 
-def drop(text: str, setting: Setting) -> str:
+def drop_setting(text: str, setting: Setting) -> str:
     """Return the text without the setting's line, so that its default counts."""
     lines = text.split("\n")
     if setting.entry is not None:

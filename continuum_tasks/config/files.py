@@ -20,7 +20,9 @@ def read_text(path: Path) -> str:
     except FileNotFoundError as err:
         raise ConfigError(f"{path}: there is no such file", hint="run `continuum init`, or name another --config-dir") from err
     except OSError as err:
-        raise ConfigError(f"{path}: cannot be read: {reason(err)}", hint="make it a regular file this user may read") from err
+        raise ConfigError(
+            f"{path}: cannot be read: {system_reason(err)}", hint="make it a regular file this user may read"
+        ) from err
     except ValueError as err:
         raise ConfigError(f"{path}: {err}", hint="a .conf file is a small regular text file") from err
     try:
@@ -57,7 +59,7 @@ def create_file(path: Path, data: bytes) -> None:
         os.link(temporary, path)  # unlike rename, link fails when the name is taken
     finally:
         Path(temporary).unlink()
-    sync_directory(path.parent)
+    sync_config_directory(path.parent)
 
 
 def replace_file(path: Path, data: bytes, *, expected: bytes) -> None:
@@ -83,7 +85,7 @@ def replace_file(path: Path, data: bytes, *, expected: bytes) -> None:
         Path(temporary).replace(real)
     finally:
         Path(temporary).unlink(missing_ok=True)
-    sync_directory(real.parent)
+    sync_config_directory(real.parent)
 
 
 def make_directory(path: Path) -> bool:
@@ -92,7 +94,7 @@ def make_directory(path: Path) -> bool:
         return False
     path.mkdir(mode=0o700, parents=True)
     path.chmod(0o700)  # whatever the umask
-    sync_directory(path.parent)
+    sync_config_directory(path.parent)
     return True
 
 
@@ -104,7 +106,7 @@ def mode_of(path: Path) -> int:
         return 0
 
 
-def sync_directory(path: Path) -> None:
+def sync_config_directory(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -112,6 +114,6 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def reason(err: OSError) -> str:
+def system_reason(err: OSError) -> str:
     """Say what the system said, in lower case and without the path."""
     return (err.strerror or type(err).__name__).lower()

@@ -15,7 +15,7 @@ _STRAY_COMMENT = re.compile(r"[ \t][#;]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class FilePosition:
     """Where something stands; its text form is `file:line`, lines from 1."""
 
     file: Path
@@ -26,9 +26,9 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class SettingLine:
     text: str
-    place: Place
+    place: FilePosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +37,8 @@ class Section:
 
     kind: str
     label: str
-    place: Place
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    place: FilePosition
+    entries: Mapping[str, SettingLine] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -56,10 +56,10 @@ def parse_lines(text: str, *, file: Path) -> tuple[Section, ...]:
     for anything else: indented lines, repeated sections or keys, comments behind a value, characters that do not print.
     """
     sections: dict[str, Section] = {}
-    entries: dict[str, Entry] = {}
+    entries: dict[str, SettingLine] = {}
     for number, raw in enumerate(text.split("\n"), start=1):
         line = raw.rstrip(" \t\r")
-        place = Place(file=file, line=number)
+        place = FilePosition(file=file, line=number)
         if not line.strip(" \t") or line[0] in "#;":
             continue
         _refuse_odd(line, place)
@@ -71,7 +71,9 @@ def parse_lines(text: str, *, file: Path) -> tuple[Section, ...]:
             sections[section.title] = section
         else:
             if not sections:
-                raise ConfigError(f"{place}: {quoted(line)} stands before any [section]", hint="begin with a [section] line")
+                raise ConfigError(
+                    f"{place}: {quoted_text(line)} stands before any [section]", hint="begin with a [section] line"
+                )
             key, entry = _entry(line, place)
             if key in entries:
                 raise _repeated(f"key {key!r}", place, entries[key].place)
@@ -86,31 +88,33 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"{f'did you mean {close[0]}? ' if close else ''}allowed: {', '.join(allowed) or 'nothing'}"
 
 
-def quoted(text: str) -> str:
+def quoted_text(text: str) -> str:
     """Quote file text for a message: control characters escaped, at most 80 characters."""
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
-def _refuse_odd(line: str, place: Place) -> None:
+def _refuse_odd(line: str, place: FilePosition) -> None:
     if line[0] in " \t":
-        raise ConfigError(f"{place}: {quoted(line)} is indented", hint="begin every line in column one; values take one line")
+        raise ConfigError(
+            f"{place}: {quoted_text(line)} is indented", hint="begin every line in column one; values take one line"
+        )
     if not line.replace("\t", " ").isprintable():
-        raise ConfigError(f"{place}: {quoted(line)} holds a character that does not print", hint="type the line again")
+        raise ConfigError(f"{place}: {quoted_text(line)} holds a character that does not print", hint="type the line again")
 
 
-def _header(line: str, place: Place, entries: dict[str, Entry]) -> Section:
+def _header(line: str, place: FilePosition, entries: dict[str, SettingLine]) -> Section:
     match = _HEADER.fullmatch(line)
     if not match:
         raise ConfigError(
-            f"{place}: {quoted(line)} is not a section", hint="write [section] or [section:name], nothing behind it"
+            f"{place}: {quoted_text(line)} is not a section", hint="write [section] or [section:name], nothing behind it"
         )
     kind, colon, label = match[1].partition(":")
     if colon and not label:
-        raise ConfigError(f"{place}: {quoted(line)} lacks its name", hint=f"write [{kind}:name]")
+        raise ConfigError(f"{place}: {quoted_text(line)} lacks its name", hint=f"write [{kind}:name]")
     return Section(kind=kind, label=label, place=place, entries=entries)
 
 
-def _entry(line: str, place: Place) -> tuple[str, Entry]:
+def _entry(line: str, place: FilePosition) -> tuple[str, SettingLine]:
     key, equals, value = line.partition("=")
     key, value = key.strip(" \t"), value.strip(" \t")
     if not equals or not key:
@@ -118,8 +122,8 @@ def _entry(line: str, place: Place) -> tuple[str, Entry]:
         raise ConfigError(f"{place}: the line is not `key = value`", hint="write key = value, or # before a comment")
     if _STRAY_COMMENT.search(value):
         raise ConfigError(f"{place}: {key!r} has a comment behind its value", hint="give the comment a line of its own")
-    return key, Entry(text=value, place=place)
+    return key, SettingLine(text=value, place=place)
 
 
-def _repeated(what: str, place: Place, first: Place) -> ConfigError:
+def _repeated(what: str, place: FilePosition, first: FilePosition) -> ConfigError:
     return ConfigError(f"{place}: {what} was given before, on line {first.line}", hint="keep one of the two")

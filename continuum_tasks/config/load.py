@@ -11,7 +11,7 @@ from typing import Any
 
 from continuum_tasks.config import schema
 from continuum_tasks.config.files import read_text
-from continuum_tasks.config.lines import Place, Section, parse_lines, quoted, suggestion
+from continuum_tasks.config.lines import FilePosition, Section, parse_lines, quoted_text, suggestion
 from continuum_tasks.config.settings import (
     DEFAULT_LEVELS,
     LEVEL_RANGES,
@@ -44,7 +44,7 @@ def find_config_directory(option: str | None, environment: Mapping[str, str]) ->
         return Path(text).expanduser().absolute()
     except RuntimeError as err:
         raise ConfigError(
-            f"configuration directory {quoted(text)} cannot be found: {err}", hint="give an absolute path"
+            f"configuration directory {quoted_text(text)} cannot be found: {err}", hint="give an absolute path"
         ) from err
 
 
@@ -97,8 +97,8 @@ def _sections(text: str, file: Path) -> tuple[Section, ...]:
     for section in sections:
         if section.kind not in known or (known[section.kind] is None) != bool(section.label):
             hint = suggestion(section.title, titles)
-            raise ConfigError(f"{section.place}: unknown section {quoted(section.title)}", hint=hint)
-    return (Section(kind="", label="", place=Place(file=file, line=1)), *sections)
+            raise ConfigError(f"{section.place}: unknown section {quoted_text(section.title)}", hint=hint)
+    return (Section(kind="", label="", place=FilePosition(file=file, line=1)), *sections)
 
 
 def _one(sections: tuple[Section, ...], kind: str) -> Section:
@@ -152,7 +152,7 @@ def _databases(
         database = DatabaseConfig(**(values | {"name": section.label, "storage": values.get("storage") or default_storage}))
         if database.storage not in names:
             place = section.entries["storage"].place
-            message = f"{place}: {section.title} storage = {quoted(database.storage)} is not declared in storage.conf"
+            message = f"{place}: {section.title} storage = {quoted_text(database.storage)} is not declared in storage.conf"
             raise ConfigError(message, hint=f"declared: {', '.join(names)}")
         twin = next((d for d in databases if d.path == database.path), None)
         if twin:
@@ -202,11 +202,11 @@ def _invariant(section: Section, key: str, databases: list[str]) -> Invariant:
     database, _, name = key.removeprefix(schema.SQL_PREFIX).rpartition(".")
     if not INVARIANT.fullmatch(name):
         hint = "write sql.NAME or sql.DATABASE.NAME; NAME is 1 to 64 of a-z, 0-9, '_' and '-'"
-        raise ConfigError(f"{entry.place}: {section.title} {quoted(key)} is not a name", hint=hint)
+        raise ConfigError(f"{entry.place}: {section.title} {quoted_text(key)} is not a name", hint=hint)
     if database and database not in databases:
-        message = f"{entry.place}: {section.title} {quoted(key)} is about a database that is not declared"
+        message = f"{entry.place}: {section.title} {quoted_text(key)} is about a database that is not declared"
         raise ConfigError(message, hint=f"declared: {', '.join(databases)}")
-    sql = schema.read_value(section, schema.Key(name=key, kind=question(), note=""))
+    sql = schema.read_value(section, schema.SettingKey(name=key, kind=question(), note=""))
     return Invariant(name=name, database=database, sql=sql)
 
 
@@ -216,7 +216,7 @@ def _retention(sections: tuple[Section, ...]) -> RetentionSettings:
     if 0 < settings.max_age_seconds < settings.keep_within_seconds:
         place = section.entries["max_age"].place
         raise ConfigError(
-            f"{place}: [retention] max_age = {quoted(section.entries['max_age'].text)} is shorter than keep_within",
+            f"{place}: [retention] max_age = {quoted_text(section.entries['max_age'].text)} is shorter than keep_within",
             hint=f"allowed: never, or at least keep_within = {section.entries['keep_within'].text}",
         )
     return settings
@@ -232,7 +232,7 @@ def _default(sections: tuple[Section, ...], kind: str, key: str, *, names: list[
         place = entry.place if entry else section.place
         raise ConfigError(f"{place}: {section.title} lacks {key!r}", hint=f"several are declared, name one: {', '.join(names)}")
     if entry.text not in names:
-        message = f"{entry.place}: {section.title} {key} = {quoted(entry.text)} is not declared"
+        message = f"{entry.place}: {section.title} {key} = {quoted_text(entry.text)} is not declared"
         raise ConfigError(message, hint=f"declared: {', '.join(names)}")
     return entry.text
 
@@ -241,7 +241,7 @@ def _check_label(section: Section, parse: Any, allowed: str) -> None:
     try:
         parse(section.label)
     except ValueError as err:
-        message = f"{section.place}: {section.kind} name {quoted(section.label)} is not allowed"
+        message = f"{section.place}: {section.kind} name {quoted_text(section.label)} is not allowed"
         raise ConfigError(message, hint=f"allowed: {allowed}") from err
 
 
@@ -250,7 +250,7 @@ def _host(text: str, section: Section, environment: Mapping[str, str]) -> str:
     host = override or text or socket.gethostname().lower()
     if not HOST.fullmatch(host):
         where = "CONTINUUM_HOST" if override else f"{section.place}: this machine's host name"
-        raise ConfigError(f"{where} {quoted(host)} is not allowed", hint="1 to 63 of a-z, 0-9, '.', '_' and '-'; set host")
+        raise ConfigError(f"{where} {quoted_text(host)} is not allowed", hint="1 to 63 of a-z, 0-9, '.', '_' and '-'; set host")
     return host
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from continuum_tasks.config import schema
-from continuum_tasks.config.lines import Entry, Section, parse_lines, quoted
-from continuum_tasks.config.schema import Key
+from continuum_tasks.config.lines import Section, SettingLine, parse_lines, quoted_text
+from continuum_tasks.config.schema import SettingKey
 from continuum_tasks.config.settings import Config, StorageType
 from continuum_tasks.config.values import question
 from continuum_tasks.errors import UsageError
@@ -27,8 +27,8 @@ class Setting:
     file: str
     kind: str
     label: str
-    key: Key
-    entry: Entry | None
+    key: SettingKey
+    entry: SettingLine | None
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ def settings_of(texts: Mapping[str, str], *, directory: Path) -> tuple[Setting, 
     return tuple(found)
 
 
-def find(text: str, settings: Sequence[Setting]) -> Setting:
+def find_setting(text: str, settings: Sequence[Setting]) -> Setting:
     """Return the setting a name means: in full, with its kind of section, or its key alone where one section has it.
 
     `sql.NAME` of [drill] need not be there yet. Raises UsageError with what was probably meant.
@@ -66,11 +66,11 @@ def find(text: str, settings: Sequence[Setting]) -> Setting:
         return match[0]
     if match:
         names = ", ".join(s.name for s in match[:8])
-        raise UsageError(f"setting {quoted(text)}: several are called so", hint=f"name one of them: {names}")
+        raise UsageError(f"setting {quoted_text(text)}: several are called so", hint=f"name one of them: {names}")
     asked = _QUESTION.fullmatch(text)
     if asked is not None:
         return Setting(file="backup.conf", kind="drill", label="", key=_question(asked[1]), entry=None)
-    raise UsageError(f"setting {quoted(text)}: there is none of that name", hint=_meant(text, settings))
+    raise UsageError(f"setting {quoted_text(text)}: there is none of that name", hint=_meant(text, settings))
 
 
 def effective(setting: Setting, config: Config) -> str:
@@ -95,14 +95,16 @@ def effective(setting: Setting, config: Config) -> str:
     return setting.key.kind.show(getattr(holder, setting.key.target))
 
 
-def _settings(file: str, section: tuple[str, str], entries: Mapping[str, Entry], keys: tuple[Key, ...]) -> Iterator[Setting]:
+def _settings(
+    file: str, section: tuple[str, str], entries: Mapping[str, SettingLine], keys: tuple[SettingKey, ...]
+) -> Iterator[Setting]:
     kind, label = section
     asked = (_question(name) for name in entries if kind == "drill" and name.startswith(schema.SQL_PREFIX))
     for key in (*keys, *asked):
         yield Setting(file=file, kind=kind, label=label, key=key, entry=entries.get(key.name))
 
 
-def _keys(section: Section) -> tuple[Key, ...]:
+def _keys(section: Section) -> tuple[SettingKey, ...]:
     if section.kind == "database":
         return schema.DATABASE
     text = section.entries["type"].text if "type" in section.entries else ""
@@ -111,8 +113,8 @@ def _keys(section: Section) -> tuple[Key, ...]:
     return tuple({key.name: key for keys in schema.STORAGE.values() for key in keys}.values())
 
 
-def _question(name: str) -> Key:
-    return Key(name=name, kind=question(), note="a question that a drill puts to the restored database")
+def _question(name: str) -> SettingKey:
+    return SettingKey(name=name, kind=question(), note="a question that a drill puts to the restored database")
 
 
 def _meant(text: str, settings: Sequence[Setting]) -> str:

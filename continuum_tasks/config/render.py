@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from continuum_tasks.config.files import create_file, reason
-from continuum_tasks.config.lines import quoted, title
+from continuum_tasks.config.files import create_file, system_reason
+from continuum_tasks.config.lines import quoted_text, title
 from continuum_tasks.config.load import read_config
 from continuum_tasks.config.schema import (
     BACKUP,
@@ -20,7 +20,7 @@ from continuum_tasks.config.schema import (
     STORAGE,
     STORAGES,
     WORKERS,
-    Key,
+    SettingKey,
 )
 from continuum_tasks.config.settings import Config, Invariant, StorageConfig
 from continuum_tasks.errors import ConfigError
@@ -99,19 +99,19 @@ def write_config(config: Config) -> tuple[Path, ...]:
             path.unlink()
         if isinstance(err, FileExistsError):
             raise ConfigError(f"{config.directory}: already initialised: {name} is there", hint="edit it instead") from err
-        message = f"{config.directory / name}: cannot be written: {reason(err)}"
+        message = f"{config.directory / name}: cannot be written: {system_reason(err)}"
         raise ConfigError(message, hint="make the directory writable for this user, or name another --config-dir") from err
     return tuple(reversed(written))
 
 
-def _section(kind: str, label: str, values: object, keys: tuple[Key, ...]) -> str:
+def _section(kind: str, label: str, values: object, keys: tuple[SettingKey, ...]) -> str:
     return "\n".join((title(kind, label), *(_entry(key, getattr(values, key.target)) for key in keys), ""))
 
 
-def _entry(key: Key, value: Any) -> str:
+def _entry(key: SettingKey, value: Any) -> str:
     text = key.kind.show(value)
     if text != text.strip(" \t") or not text.isprintable():
-        raise ConfigError(f"{key.name} {quoted(text)} cannot be written to a .conf file", hint="use a plainer name")
+        raise ConfigError(f"{key.name} {quoted_text(text)} cannot be written to a .conf file", hint="use a plainer name")
     return f"# {key.note}\n{key.name} = {text}".rstrip()
 
 

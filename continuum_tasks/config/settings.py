@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from continuum_tasks.errors import UsageError
-from continuum_tasks.model import Cipher, Codec, Rhythm
+from continuum_tasks.model import BackupSchedule, Cipher, Codec
 
 MIB = 1024 * 1024
 DAY_SECONDS = 86_400
@@ -107,9 +107,9 @@ class DatabaseConfig:
     rpo_target_seconds: int = 5 * 60
 
     @property
-    def rhythm(self) -> Rhythm:
+    def rhythm(self) -> BackupSchedule:
         """Return how often this database wants what."""
-        return Rhythm(
+        return BackupSchedule(
             full_every_seconds=self.full_every_seconds,
             incremental_every_seconds=self.incremental_every_seconds,
             verify_every_seconds=self.verify_every_seconds,

@@ -29,7 +29,7 @@ _UNIT_BYTES = {"G": 1024**3, "M": 1024**2, "K": 1024, "": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind(Generic[T]):
+class ValueKind(Generic[T]):
     """`parse` raises ValueError on any text that is not `allowed`; `show` gives text that parses to the same value."""
 
     parse: Callable[[str], T]
@@ -37,7 +37,7 @@ class Kind(Generic[T]):
     allowed: str
 
 
-def matching(pattern: str, allowed: str) -> Kind[str]:
+def matching(pattern: str, allowed: str) -> ValueKind[str]:
     """Text that matches the whole of `pattern`."""
     compiled = re.compile(pattern)
 
@@ -46,10 +46,10 @@ def matching(pattern: str, allowed: str) -> Kind[str]:
             raise ValueError(allowed)
         return text
 
-    return Kind(parse=parse, show=str, allowed=allowed)
+    return ValueKind(parse=parse, show=str, allowed=allowed)
 
 
-def checked(accept: Callable[[str], bool], allowed: str) -> Kind[str]:
+def checked(accept: Callable[[str], bool], allowed: str) -> ValueKind[str]:
     """Text that `accept` takes."""
 
     def parse(text: str) -> str:
@@ -57,10 +57,10 @@ def checked(accept: Callable[[str], bool], allowed: str) -> Kind[str]:
             raise ValueError(allowed)
         return text
 
-    return Kind(parse=parse, show=str, allowed=allowed)
+    return ValueKind(parse=parse, show=str, allowed=allowed)
 
 
-def choice(enum: type[E], *members: E) -> Kind[E]:
+def choice(enum: type[E], *members: E) -> ValueKind[E]:
     """One value of `enum`, or one of `members` when given."""
     choices = members or tuple(enum)
     allowed = "one of " + ", ".join(choices)
@@ -71,10 +71,10 @@ def choice(enum: type[E], *members: E) -> Kind[E]:
             raise ValueError(allowed)
         return value
 
-    return Kind(parse=parse, show=str, allowed=allowed)
+    return ValueKind(parse=parse, show=str, allowed=allowed)
 
 
-def integer(low: int, high: int) -> Kind[int]:
+def integer(low: int, high: int) -> ValueKind[int]:
     """A whole number from `low` to `high`, in digits."""
     allowed = f"a whole number from {low} to {high}"
 
@@ -83,10 +83,10 @@ def integer(low: int, high: int) -> Kind[int]:
             raise ValueError(allowed)
         return int(text)
 
-    return Kind(parse=parse, show=str, allowed=allowed)
+    return ValueKind(parse=parse, show=str, allowed=allowed)
 
 
-def boolean() -> Kind[bool]:
+def boolean() -> ValueKind[bool]:
     """`yes` or `no`."""
     words = {"yes": True, "no": False}
 
@@ -95,10 +95,10 @@ def boolean() -> Kind[bool]:
             raise ValueError
         return words[text]
 
-    return Kind(parse=parse, show=lambda value: "yes" if value else "no", allowed="yes or no")
+    return ValueKind(parse=parse, show=lambda value: "yes" if value else "no", allowed="yes or no")
 
 
-def duration(low: int, high: int) -> Kind[int]:
+def duration_value(low: int, high: int) -> ValueKind[int]:
     """Seconds from `low` to `high`, written as a number with s, m, h or d."""
     allowed = f"a number with s, m, h or d, from {show_duration(low)} to {show_duration(high)}"
 
@@ -108,20 +108,22 @@ def duration(low: int, high: int) -> Kind[int]:
             raise ValueError(allowed)
         return int(match[1]) * _UNIT_SECONDS[match[2]]
 
-    return Kind(parse=parse, show=show_duration, allowed=allowed)
+    return ValueKind(parse=parse, show=show_duration, allowed=allowed)
 
 
-def duration_or_never(high: int) -> Kind[int]:
+def duration_or_never(high: int) -> ValueKind[int]:
     """As `duration` from one second up; `0`, `never` and `off` are 0."""
-    some = duration(1, high)
+    some = duration_value(1, high)
 
     def parse(text: str) -> int:
         return 0 if text in ("0", "never", "off") else some.parse(text)
 
-    return Kind(parse=parse, show=lambda value: show_duration(value) if value else "never", allowed=f"{some.allowed}, or never")
+    return ValueKind(
+        parse=parse, show=lambda value: show_duration(value) if value else "never", allowed=f"{some.allowed}, or never"
+    )
 
 
-def size(low: int, high: int, *, multiple: int) -> Kind[int]:
+def size_value(low: int, high: int, *, multiple: int) -> ValueKind[int]:
     """Bytes from `low` to `high` in whole multiples of `multiple`, written as a number with K, M, G (1024s) or nothing."""
     allowed = f"a number with K, M or G, from {show_size(low)} to {show_size(high)}, a multiple of {show_size(multiple)}"
 
@@ -134,10 +136,10 @@ def size(low: int, high: int, *, multiple: int) -> Kind[int]:
             raise ValueError(allowed)
         return n_bytes
 
-    return Kind(parse=parse, show=show_size, allowed=allowed)
+    return ValueKind(parse=parse, show=show_size, allowed=allowed)
 
 
-def path() -> Kind[Path]:
+def path_setting() -> ValueKind[Path]:
     """An absolute path; a leading `~` is the home directory."""
     allowed = "an absolute path (a leading ~ is the home directory)"
 
@@ -150,10 +152,10 @@ def path() -> Kind[Path]:
             raise ValueError(allowed)
         return found
 
-    return Kind(parse=parse, show=str, allowed=allowed)
+    return ValueKind(parse=parse, show=str, allowed=allowed)
 
 
-def command() -> Kind[str]:
+def command_value() -> ValueKind[str]:
     """Words as a shell would split them; no shell ever sees them."""
 
     def accept(text: str) -> bool:
@@ -162,27 +164,27 @@ def command() -> Kind[str]:
     return checked(accept, "a program and its arguments, quoted as in a shell")
 
 
-def question() -> Kind[str]:
+def question() -> ValueKind[str]:
     """One SELECT."""
     start = re.compile(r"(?i)(select|with)\b")
     return checked(lambda text: start.match(text) is not None, "one SELECT (or WITH ... SELECT) in one line")
 
 
-def or_empty(kind: Kind[str]) -> Kind[str]:
+def or_empty(kind: ValueKind[str]) -> ValueKind[str]:
     """As `kind`, or nothing at all."""
-    return Kind(parse=lambda text: kind.parse(text) if text else "", show=str, allowed=f"{kind.allowed}, or empty")
+    return ValueKind(parse=lambda text: kind.parse(text) if text else "", show=str, allowed=f"{kind.allowed}, or empty")
 
 
-def optional(kind: Kind[T]) -> Kind[T | None]:
+def optional(kind: ValueKind[T]) -> ValueKind[T | None]:
     """As `kind`; empty is None."""
-    return Kind(
+    return ValueKind(
         parse=lambda text: kind.parse(text) if text else None,
         show=lambda value: "" if value is None else kind.show(value),
         allowed=f"{kind.allowed}, or empty",
     )
 
 
-def database_name() -> Kind[str]:
+def database_name() -> ValueKind[str]:
     """A name that backup ids can carry: `-2` at the end would read as a collision number, `--` is no id at all."""
     allowed = "1 to 64 of a-z, 0-9, '_' and '-'; begin with a letter; no '--', no '-' and no '-' with a number at the end"
     return checked(is_database_name, allowed)
@@ -192,28 +194,28 @@ def is_database_name(text: str) -> bool:
     return DATABASE_NAME.fullmatch(text) is not None and not re.search(r"--|-[0-9]*$", text)
 
 
-def storage_name() -> Kind[str]:
+def storage_name() -> ValueKind[str]:
     return matching(DATABASE_NAME.pattern, "1 to 64 of a-z, 0-9, '_' and '-', and begin with a letter")
 
 
-def bucket() -> Kind[str]:
+def bucket() -> ValueKind[str]:
     return matching(
         r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{2,254}", "a bucket name: 3 to 255 of letters, digits, '.', '_' and '-'"
     )
 
 
-def prefix() -> Kind[str]:
+def prefix_value() -> ValueKind[str]:
     """Key parts under which everything is kept, without a slash at either end."""
     part = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+"
     allowed = "parts of letters, digits, '.', '_' and '-' with '/' between them, at most 256 characters"
     return or_empty(matching(rf"(?=.{{1,256}}$){part}(?:/{part})*", allowed))
 
 
-def endpoint() -> Kind[str]:
+def endpoint() -> ValueKind[str]:
     return checked(_is_endpoint, "http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH], without user or password")
 
 
-def broker_url() -> Kind[str]:
+def broker_url_value() -> ValueKind[str]:
     return checked(_is_broker_url, "a redis://, rediss:// or redis+socket:// URL")
 
 

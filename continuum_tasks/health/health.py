@@ -19,19 +19,30 @@ from continuum_tasks.config import Config, DatabaseConfig, StorageConfig
 from continuum_tasks.errors import ContinuumError, ObjectMissing, StorageDenied, StorageUnreachable
 from continuum_tasks.findings import Finding, Severity, Trouble, worst
 from continuum_tasks.health import recent_answers
-from continuum_tasks.health.plan import health as plan
+from continuum_tasks.health.plan.health import (
+    BrokerFacts,
+    DatabaseFacts,
+    Facts,
+    FailedJob,
+    KeyFacts,
+    PoolFacts,
+    SpaceFacts,
+    StorageState,
+    backup_findings,
+    service_findings,
+)
 from continuum_tasks.health.plan.protection import LastBackup, Protection, last_backup
 from continuum_tasks.health.recovery_points import protections
 from continuum_tasks.host import measure, reindex
 from continuum_tasks.host.jobs import Failure, Job, Jobs, Pool
 from continuum_tasks.host.metrics import Sample
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.keyring import Keyring
-from continuum_tasks.model import Backup, Cipher, Status, Strategy
+from continuum_tasks.model import Backup, BackupStatus, Cipher, Strategy
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.sqlite import check, live, vfs
-from continuum_tasks.sqlite.inspect import Source, inspect
-from continuum_tasks.sqlite.snapshot import StageLimits, stage
+from continuum_tasks.sqlite.inspect import DatabaseSource, inspect
+from continuum_tasks.sqlite.snapshot import StageLimits, stage_copy
 
 STORAGE_SECONDS = 15.0  # a storage that says nothing for so long counts as unreachable, whatever it is still trying
 STAGE_MARGIN_BYTES = 16 * 1024 * 1024
@@ -44,7 +55,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class HealthInputs:
     """What is looked at. `check_broker` raises BrokerError; `queues` is what each pool of this host should serve.
 
     A pool with an empty queue, as beat, is known by its name. A storage that answered within `ask_after` and gave no sign of
@@ -52,7 +63,7 @@ class Surroundings:
     """
 
     config: Config
-    site: Site
+    site: HostContext
     jobs: Jobs
     keyring: Keyring
     repository: Callable[[str], Repository]
@@ -62,7 +73,7 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class HealthReport:
     """What was found at `at`: the worst severity, the age of each database's last usable backup, every finding."""
 
     at: datetime
@@ -71,7 +82,7 @@ class Report:
     findings: tuple[Finding, ...]
 
 
-def run(around: Surroundings) -> Report:
+def check_health(around: HealthInputs) -> HealthReport:
     """Look at everything backups and restores depend on; only reads. Raises ConfigError, IntegrityError for metadata.db."""
     now = around.site.clock.now()
     resting = _resting(around)
@@ -82,31 +93,31 @@ def run(around: Surroundings) -> Report:
     found = [_proven(one, around, answering, now=now) if _is_asked(one, resting, now) else one for one in rehearsed]
     _note_answers(storages, found, around, now=now)
     databases = tuple(_database(database, around.site, checked=False) for database in around.config.databases)
-    facts = plan.Facts(
+    facts = Facts(
         databases=databases,
         protections=tuple(found),
         storages=tuple(_with_need(s, databases, around.config, backups=backups) for s in storages),
-        broker=plan.BrokerFacts(embedded=around.config.broker.url is None, trouble=_trouble_of(around.check_broker)),
+        broker=BrokerFacts(embedded=around.config.broker.url is None, trouble=_trouble_of(around.check_broker)),
         pools=_pools(around, now=now),
         failed_jobs=tuple(_failed(job) for job in around.jobs.failed(now - FAILED_WITHIN)),
         keys=_keys(around, backups),
         temp=_temp(around.site.temp_dir, databases),
     )
-    return _report(found, plan.backup_findings(facts, now=now), now=now)
+    return _report(found, backup_findings(facts, now=now), now=now)
 
 
-def run_service(around: Surroundings) -> Report:
+def run_service(around: HealthInputs) -> HealthReport:
     """Look at the databases as the service sees them: each opens, passes quick_check, has space and a recent backup."""
     now = around.site.clock.now()
     if not all(around.site.catalog.is_indexed(storage.name) for storage in around.config.storages):
         _storages(around, {})
     databases = tuple(_database(database, around.site, checked=True) for database in around.config.databases)
     found = protections(around.config, around.site.catalog.backups(), site=around.site)
-    return _report(found, plan.service_findings(databases, found, now=now), now=now)
+    return _report(found, service_findings(databases, found, now=now), now=now)
 
 
-def _report(found: Sequence[Protection], findings: tuple[Finding, ...], *, now: datetime) -> Report:
-    return Report(
+def _report(found: Sequence[Protection], findings: tuple[Finding, ...], *, now: datetime) -> HealthReport:
+    return HealthReport(
         at=now,
         severity=worst(findings),
         last_backups=tuple(last_backup(protection, now=now) for protection in found),
@@ -114,13 +125,13 @@ def _report(found: Sequence[Protection], findings: tuple[Finding, ...], *, now: 
     )
 
 
-def _rehearsed(protection: Protection, site: Site) -> Protection:
+def _rehearsed(protection: Protection, site: HostContext) -> Protection:
     names = {backup.storage for backup in protection.backups}
     records = [record for name in names for record in site.catalog.drills(name) if record.database == protection.database]
     return replace(protection, rehearsal=max(records, key=lambda record: record.at, default=None))
 
 
-def _proven(protection: Protection, around: Surroundings, answering: set[str], *, now: datetime) -> Protection:
+def _proven(protection: Protection, around: HealthInputs, answering: set[str], *, now: datetime) -> Protection:
     """Read the manifest of the last usable backup: the storage is the truth, and the signature proves the key."""
     last = last_backup(protection, now=now).backup
     if last is None:
@@ -132,7 +143,7 @@ def _proven(protection: Protection, around: Surroundings, answering: set[str], *
     return replace(protection, trouble=_answer(manifest, last.storage) if isinstance(manifest, ContinuumError | None) else None)
 
 
-def _resting(around: Surroundings) -> dict[str, Sample]:
+def _resting(around: HealthInputs) -> dict[str, Sample]:
     if not around.ask_after:
         return {}
     known = protections(around.config, around.site.catalog.backups(), site=around.site)
@@ -145,7 +156,7 @@ def _is_asked(protection: Protection, resting: Mapping[str, Sample], now: dateti
 
 
 def _note_answers(
-    storages: Sequence[plan.StorageFacts], found: Sequence[Protection], around: Surroundings, *, now: datetime
+    storages: Sequence[StorageState], found: Sequence[Protection], around: HealthInputs, *, now: datetime
 ) -> None:
     """Keep which storages were asked and are well: those, and what rests there, need not be looked at again soon."""
     lasts = [last_backup(protection, now=now) for protection in found]
@@ -155,7 +166,7 @@ def _note_answers(
             measure.answered(storage.name, storage.latency_seconds, site=around.site)
 
 
-def _storages(around: Surroundings, resting: Mapping[str, Sample]) -> list[plan.StorageFacts]:
+def _storages(around: HealthInputs, resting: Mapping[str, Sample]) -> list[StorageState]:
     """Ask every declared storage that does not rest at once, so that one that hangs costs `STORAGE_SECONDS` in all."""
     known = Counter(backup.storage for backup in around.site.catalog.backups())
     waits = [
@@ -167,7 +178,7 @@ def _storages(around: Surroundings, resting: Mapping[str, Sample]) -> list[plan.
     for storage, wait in zip(around.config.storages, waits, strict=True):
         answer = wait(max(0.0, deadline - around.site.clock.monotonic()))
         used = bool(known[storage.name]) or any(d.storage == storage.name for d in around.config.databases)
-        facts = plan.StorageFacts(name=storage.name, used=used)
+        facts = StorageState(name=storage.name, used=used)
         if isinstance(answer, _Looked):
             facts = replace(facts, latency_seconds=answer.latency_seconds, free_bytes=answer.free_bytes)
             if storage.name in resting:
@@ -186,7 +197,7 @@ class _Looked:
     empty: bool
 
 
-def _look(name: str, around: Surroundings, last: Sample | None) -> _Looked:
+def _look(name: str, around: HealthInputs, last: Sample | None) -> _Looked:
     if last is not None:
         return _Looked(latency_seconds=last.value, free_bytes=_free_bytes(around.config.storage(name)), empty=False)
     repository = around.repository(name)
@@ -211,7 +222,7 @@ def _free_bytes(storage: StorageConfig) -> int | None:
     return free
 
 
-def _index(name: str, n_known: int, around: Surroundings, *, empty: bool) -> Trouble | None:
+def _index(name: str, n_known: int, around: HealthInputs, *, empty: bool) -> Trouble | None:
     """Read a storage the catalog has never seen; say when one that held backups holds nothing any more."""
     if empty and n_known:
         return Trouble(
@@ -220,12 +231,12 @@ def _index(name: str, n_known: int, around: Surroundings, *, empty: bool) -> Tro
         )
     if around.site.catalog.is_indexed(name):
         return None
-    return _trouble_of(lambda: reindex.run(around.repository(name), site=around.site))
+    return _trouble_of(lambda: reindex.reindex_storage(around.repository(name), site=around.site))
 
 
 def _with_need(
-    storage: plan.StorageFacts, databases: Sequence[plan.DatabaseFacts], config: Config, *, backups: Sequence[Backup]
-) -> plan.StorageFacts:
+    storage: StorageState, databases: Sequence[DatabaseFacts], config: Config, *, backups: Sequence[Backup]
+) -> StorageState:
     """Add what the next full of every database kept there will take: as much as its last full did, else its size."""
     need_bytes = 0
     for settings, facts in zip(config.databases, databases, strict=True):
@@ -237,8 +248,8 @@ def _with_need(
     return replace(storage, need_bytes=need_bytes)
 
 
-def _database(database: DatabaseConfig, site: Site, *, checked: bool) -> plan.DatabaseFacts:
-    facts = plan.DatabaseFacts(name=database.name)
+def _database(database: DatabaseConfig, site: HostContext, *, checked: bool) -> DatabaseFacts:
+    facts = DatabaseFacts(name=database.name)
     try:
         source = inspect(database.path)
         facts = replace(
@@ -257,40 +268,40 @@ def _database(database: DatabaseConfig, site: Site, *, checked: bool) -> plan.Da
     return replace(facts, problems=problems)
 
 
-def _problems(source: Source, database: DatabaseConfig, site: Site) -> tuple[str, ...]:
+def _problems(source: DatabaseSource, database: DatabaseConfig, site: HostContext) -> tuple[str, ...]:
     if source.wal or source.size_bytes <= CHECK_IN_PLACE_BYTES:
         return live.quick_check(source.path)
     limits = StageLimits(busy_timeout_seconds=database.busy_timeout_seconds, busy_window_seconds=database.busy_window_seconds)
-    with site.scratch() as scratch, stage(source, scratch, limits=limits, clock=site.clock) as staged:
-        return (*staged.damaged, *check.quick_check(staged.path))
+    with site.scratch() as scratch, stage_copy(source, scratch, limits=limits, clock=site.clock) as staged:
+        return (*staged.damaged, *check.quick_check_file(staged.path))
 
 
-def _pools(around: Surroundings, *, now: datetime) -> tuple[plan.PoolFacts, ...]:
+def _pools(around: HealthInputs, *, now: datetime) -> tuple[PoolFacts, ...]:
     reported = around.jobs.pools(now)
     return tuple(_pool(name, queue, reported) for name, queue in around.queues.items())
 
 
-def _pool(name: str, queue: str, reported: Sequence[Pool]) -> plan.PoolFacts:
+def _pool(name: str, queue: str, reported: Sequence[Pool]) -> PoolFacts:
     serving = [p for p in reported if (queue in p.queue.split(",") if queue else p.pool == name)]
-    return plan.PoolFacts(
+    return PoolFacts(
         subject=f"queue {queue}" if queue else name,
         alive=any(pool.alive for pool in serving),
         seen_at=max((pool.seen_at for pool in serving), default=None),
     )
 
 
-def _failed(job: Job) -> plan.FailedJob:
+def _failed(job: Job) -> FailedJob:
     error = job.error or Failure(name="JobFailed", message="failed")
     trouble = Trouble(message=error.message, hint=error.hint)
-    return plan.FailedJob(kind=job.kind, database=job.database, at=job.updated_at, trouble=trouble)
+    return FailedJob(kind=job.kind, database=job.database, at=job.updated_at, trouble=trouble)
 
 
-def _keys(around: Surroundings, backups: Sequence[Backup]) -> tuple[plan.KeyFacts, ...]:
-    uses = Counter(b.key_id for b in backups if b.status is Status.COMPLETED and b.key_id)
+def _keys(around: HealthInputs, backups: Sequence[Backup]) -> tuple[KeyFacts, ...]:
+    uses = Counter(b.key_id for b in backups if b.status is BackupStatus.COMPLETED and b.key_id)
     settings = around.config.backup
     configured = "" if settings.encryption is Cipher.NONE else settings.encryption_key_id
     return tuple(
-        plan.KeyFacts(
+        KeyFacts(
             key_id=key_id,
             configured=key_id == configured,
             n_backups=uses[key_id],
@@ -300,9 +311,9 @@ def _keys(around: Surroundings, backups: Sequence[Backup]) -> tuple[plan.KeyFact
     )
 
 
-def _temp(temp_dir: Path, databases: Sequence[plan.DatabaseFacts]) -> plan.SpaceFacts:
+def _temp(temp_dir: Path, databases: Sequence[DatabaseFacts]) -> SpaceFacts:
     need_bytes = max((facts.size_bytes for facts in databases), default=0) + STAGE_MARGIN_BYTES
-    return plan.SpaceFacts(path=str(temp_dir), free_bytes=_writable_bytes(temp_dir), need_bytes=need_bytes)
+    return SpaceFacts(path=str(temp_dir), free_bytes=_writable_bytes(temp_dir), need_bytes=need_bytes)
 
 
 def _writable_bytes(directory: Path) -> int | None:

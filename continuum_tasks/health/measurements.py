@@ -10,10 +10,10 @@ from continuum_tasks.capture.plan.assessment import measured
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.health.plan.protection import LastBackup, Protection
 from continuum_tasks.host.metrics import Sample
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 
 
-def watched(found: Iterable[tuple[Protection, LastBackup]], *, site: Site, at: datetime) -> None:
+def keep_watch(found: Iterable[tuple[Protection, LastBackup]], *, site: HostContext, at: datetime) -> None:
     """Keep how old recovery points are, and how captures do."""
     samples = [sample for protection, last in found for sample in _watched(protection, last, at=at)]
     with contextlib.suppress(ContinuumError):

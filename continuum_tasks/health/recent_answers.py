@@ -10,11 +10,11 @@ from continuum_tasks.health.plan.protection import Protection
 from continuum_tasks.host.jobs import Jobs
 from continuum_tasks.host.measure import LATENCY
 from continuum_tasks.host.metrics import Sample
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 
 
 def lately(
-    storages: Sequence[StorageConfig], protections: Sequence[Protection], *, site: Site, jobs: Jobs, within: timedelta
+    storages: Sequence[StorageConfig], protections: Sequence[Protection], *, site: HostContext, jobs: Jobs, within: timedelta
 ) -> dict[str, Sample]:
     """Return the last answer of each storage that answered `within` a span and gave no sign of trouble since.
 

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 from continuum_tasks.capture.facts import capture_of
 from continuum_tasks.config import Config
-from continuum_tasks.health.measurements import watched
+from continuum_tasks.health.measurements import keep_watch
 from continuum_tasks.health.plan.protection import LastBackup, Protection, last_backup
 from continuum_tasks.history.chain import made_on
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup
 
 
-def run(config: Config, *, site: Site) -> tuple[LastBackup, ...]:
+def watch_recovery_points(config: Config, *, site: HostContext) -> tuple[LastBackup, ...]:
     """Return the recovery point of each database against its target; keep the ages, and what its capture says of itself."""
     now = site.clock.now()
     known = protections(config, site.catalog.backups(), site=site)
     found = tuple(last_backup(one, now=now) for one in known)
-    watched(zip(known, found, strict=True), site=site, at=now)
+    keep_watch(zip(known, found, strict=True), site=site, at=now)
     return found
 
 
-def protections(config: Config, backups: Sequence[Backup], *, site: Site) -> list[Protection]:
+def protections(config: Config, backups: Sequence[Backup], *, site: HostContext) -> list[Protection]:
     """Return what is known of each declared database: its rhythm, its backups in the declared storages, its capture.
 
     Those that this host made; one that has made none, as after a disaster, lives on what another left.

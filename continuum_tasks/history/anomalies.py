@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from continuum_tasks.history.chain import usable
-from continuum_tasks.model import ANOMALY, Backup, Status
+from continuum_tasks.model import ANOMALY, Backup, BackupStatus
 
 
 def is_anomalous(backup: Backup) -> bool:
     """Tell whether anomalies, not accepted yet, are among what makes this backup suspect."""
-    return backup.status is Status.SUSPECT and any(reason.startswith(ANOMALY) for reason in backup.suspect_reasons)
+    return backup.status is BackupStatus.SUSPECT and any(reason.startswith(ANOMALY) for reason in backup.suspect_reasons)
 
 
 def holding(backups: Sequence[Backup]) -> tuple[Backup, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from continuum_tasks.errors import BackupNotFound
-from continuum_tasks.model import Backup, BackupId, Cipher, Manifest, Status, Strategy
+from continuum_tasks.model import Backup, BackupId, BackupStatus, Cipher, Manifest, Strategy
 
 MAX_LINKS = 100_000  # a chain longer than this is a loop somebody forged
 
@@ -34,7 +34,7 @@ class Choice:
     reason: str
 
 
-def choose(strategy: Strategy, backups: Sequence[Backup], *, requirements: Requirements) -> Choice:
+def choose_parent_of(strategy: Strategy, backups: Sequence[Backup], *, requirements: Requirements) -> Choice:
     """Choose the parent among one database's backups in one storage, newest first.
 
     A suspect backup, one that failed a verification and one with a broken link never become parents; when nothing fits,
@@ -101,7 +101,7 @@ def _judge(backup: Backup, by_id: Mapping[BackupId, Backup], verdict: dict[Backu
 
 def _is_good(backup: Backup) -> bool:
     failed = backup.failed_at is not None and (backup.verified_at is None or backup.verified_at <= backup.failed_at)
-    return backup.status is Status.COMPLETED and not failed
+    return backup.status is BackupStatus.COMPLETED and not failed
 
 
 def _length(parent: Backup, backups: Sequence[Backup]) -> str:

@@ -51,7 +51,7 @@ class SegmentRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class SegmentSpan:
     """What a merged segment covers: seqs, commits, and when the first and the last of them were observed."""
 
     first_seq: int
@@ -62,26 +62,26 @@ class Span:
     last_us: int
 
 
-def prefix(database: str, timeline: TimelineId) -> str:
+def segments_prefix(database: str, timeline: TimelineId) -> str:
     """Return what the names of all segments of a timeline begin with."""
     return f"{ROOT}/{database}/{timeline}/"
 
 
 def raw_key(database: str, timeline: TimelineId, seq: int) -> str:
     """Return the name of a segment as it is captured. Raises ValueError for a seq that ten digits do not hold."""
-    return f"{prefix(database, timeline)}r-{_seq(seq)}.segment"
+    return f"{segments_prefix(database, timeline)}r-{_seq(seq)}.segment"
 
 
-def merged_key(database: str, timeline: TimelineId, span: Span) -> str:
+def merged_key(database: str, timeline: TimelineId, span: SegmentSpan) -> str:
     """Return the name of a merged segment. Raises ValueError for a span that goes backwards."""
     numbers = (span.first_commit, span.last_commit, span.first_us, span.last_us)
     if not _forward((span.first_seq, span.last_seq, *numbers)):
         raise ValueError(f"{span} goes backwards")
     rest = "-".join(str(number) for number in numbers)
-    return f"{prefix(database, timeline)}m-{_seq(span.first_seq)}-{_seq(span.last_seq)}-{rest}.segment"
+    return f"{segments_prefix(database, timeline)}m-{_seq(span.first_seq)}-{_seq(span.last_seq)}-{rest}.segment"
 
 
-def parse(key: str, *, size_bytes: int, modified_us: int) -> SegmentRef | None:
+def parse_name(key: str, *, size_bytes: int, modified_us: int) -> SegmentRef | None:
     """Read a name; None for what is no segment's."""
     root, _, rest = key.partition("/")
     database, _, rest = rest.partition("/")

@@ -26,7 +26,7 @@ class Where(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class TimelineSpan:
     """A timeline by what is still stored of it: the first and the last commit.
 
     The one before it was followed until `followed_until_us` (0 = not known), and had no commit after its last until then.
@@ -39,7 +39,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missed:
+class NoCommit:
     """No commit stands for the instant; commits do up to `from_us`, or from `to_us` on, where these are not None."""
 
     where: Where
@@ -52,12 +52,12 @@ class Missed:
         return BackupNotFound(f"database {database}: {self.message}", hint=self.hint)
 
 
-def choose(when_us: int, lines: Iterable[Line], *, watched_until_us: int = 0) -> Line | Missed:
+def choose_timeline(when_us: int, lines: Iterable[TimelineSpan], *, watched_until_us: int = 0) -> TimelineSpan | NoCommit:
     """Choose the timeline that was current at an instant; `lines` newest first, no more of them are taken than needed.
 
     `watched_until_us`: until when the newest one is known to have no later commit than its last, 0 = not known.
     """
-    later: Line | None = None
+    later: TimelineSpan | None = None
     for line in lines:
         if line.first.observed_us <= when_us:
             followed_us = watched_until_us if later is None else min(later.followed_until_us, later.first.observed_us)
@@ -67,18 +67,19 @@ def choose(when_us: int, lines: Iterable[Line], *, watched_until_us: int = 0) ->
     return _before(when_us, later)
 
 
-def between(when_us: int, at: Commit, following: Commit | None, *, timeline: TimelineId) -> Missed | None:
+def between(when_us: int, at: Commit, following: Commit | None, *, timeline: TimelineId) -> NoCommit | None:
     """Tell whether an instant lies in the hole before `following`; `at` is the last commit observed at or before it."""
     if following is None or not following.resumed or when_us <= following.observed_us - following.unseen_us:
         return None
     from_us, to_us = max(at.observed_us, following.observed_us - following.unseen_us), following.observed_us
-    return Missed(
+    return NoCommit(
         where=Where.HOLE,
         from_us=from_us,
         to_us=to_us,
-        message=f"{show(when_us)} is in a hole of {timeline}: nothing was captured between {show(from_us)}"
-        f" (commit {at.number}) and {show(to_us)} (commit {following.number})",
-        hint=f"name a time up to {show(from_us)} or from {show(to_us)} on, or --commit {at.number} --timeline {timeline};"
+        message=f"{show_instant(when_us)} is in a hole of {timeline}: nothing was captured between {show_instant(from_us)}"
+        f" (commit {at.number}) and {show_instant(to_us)} (commit {following.number})",
+        hint=f"name a time up to {show_instant(from_us)} or from {show_instant(to_us)} on,"
+        f" or --commit {at.number} --timeline {timeline};"
         " `continuum backup list` shows backups made in between",
     )
 
@@ -132,7 +133,7 @@ def check_base(base: Backup, number: int, resumed: Collection[int], backups: Seq
     )
 
 
-def show(at_us: int) -> str:
+def show_instant(at_us: int) -> str:
     """Return an instant as ISO 8601 in UTC, to the microsecond where it has any."""
     whole = datetime.fromtimestamp(at_us // 1_000_000, UTC).replace(microsecond=at_us % 1_000_000)
     return whole.isoformat().replace("+00:00", "Z")
@@ -150,32 +151,34 @@ def _first_hint(standing: Sequence[Backup], timeline: TimelineId) -> str:
     return f"the next that can be restored is --commit {first} --timeline {timeline}, from {backup_id}"
 
 
-def _beyond(when_us: int, line: Line, later: Line | None, end_us: int) -> Missed:
+def _beyond(when_us: int, line: TimelineSpan, later: TimelineSpan | None, end_us: int) -> NoCommit:
     last = line.last
     if later is None:
-        return Missed(
+        return NoCommit(
             where=Where.AFTER,
             from_us=end_us,
             to_us=None,
-            message=f"{show(when_us)} is after {show(end_us)}, up to which its commits are known: {_range(line, end_us)}",
+            message=f"{show_instant(when_us)} is after {show_instant(end_us)},"
+            f" up to which its commits are known: {_range(line, end_us)}",
             hint=f"--commit {last.number} --timeline {line.timeline} is the last one captured, --latest the newest backup",
         )
     to_us = later.first.observed_us
-    return Missed(
+    return NoCommit(
         where=Where.HOLE,
         from_us=end_us,
         to_us=to_us,
-        message=f"{show(when_us)} is in a hole: nothing was captured between {show(end_us)}"
-        f" (commit {last.number}, the last of {line.timeline}) and {show(to_us)}"
+        message=f"{show_instant(when_us)} is in a hole: nothing was captured between {show_instant(end_us)}"
+        f" (commit {last.number}, the last of {line.timeline}) and {show_instant(to_us)}"
         f" (commit {later.first.number}, the first of {later.timeline})",
-        hint=f"name a time up to {show(end_us)} or from {show(to_us)} on, or --commit {last.number} --timeline {line.timeline};"
+        hint=f"name a time up to {show_instant(end_us)} or from {show_instant(to_us)} on,"
+        f" or --commit {last.number} --timeline {line.timeline};"
         " `continuum backup list` shows backups made in between",
     )
 
 
-def _before(when_us: int, oldest: Line | None) -> Missed:
+def _before(when_us: int, oldest: TimelineSpan | None) -> NoCommit:
     if oldest is None:
-        return Missed(
+        return NoCommit(
             where=Where.BEFORE,
             from_us=None,
             to_us=None,
@@ -183,18 +186,18 @@ def _before(when_us: int, oldest: Line | None) -> Missed:
             hint="use --latest or an ID",
         )
     to_us = oldest.first.observed_us
-    return Missed(
+    return NoCommit(
         where=Where.BEFORE,
         from_us=None,
         to_us=to_us,
-        message=f"{show(when_us)} is before {show(to_us)}, from which on its commits are known:"
+        message=f"{show_instant(when_us)} is before {show_instant(to_us)}, from which on its commits are known:"
         f" {_range(oldest, oldest.last.observed_us)}",
-        hint=f"name a time from {show(to_us)} on",
+        hint=f"name a time from {show_instant(to_us)} on",
     )
 
 
-def _range(line: Line, end_us: int) -> str:
+def _range(line: TimelineSpan, end_us: int) -> str:
     return (
-        f"{line.timeline} has commits {line.first.number} to {line.last.number}, from {show(line.first.observed_us)}"
-        f" to {show(end_us)}"
+        f"{line.timeline} has commits {line.first.number} to {line.last.number}, from {show_instant(line.first.observed_us)}"
+        f" to {show_instant(end_us)}"
     )

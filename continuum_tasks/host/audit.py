@@ -38,7 +38,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class AuditLine:
     """One event as read back; `trouble` says how the line, or the chain of hashes at it, is not as it was written."""
 
     number: int
@@ -50,7 +50,7 @@ class Line:
         return not self.trouble
 
 
-def record(path: Path, event: Event) -> None:
+def append_event(path: Path, event: Event) -> None:
     """Append one event, durable on return (0600). Two processes never write into each other's line. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
@@ -70,7 +70,7 @@ def record(path: Path, event: Event) -> None:
         os.close(descriptor)
 
 
-def read(path: Path, *, since: datetime | None = None) -> Iterator[Line]:
+def read_events(path: Path, *, since: datetime | None = None) -> Iterator[AuditLine]:
     """Read the events at or after `since`, oldest first, and every line that is not intact. Raises OSError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -89,7 +89,7 @@ def read(path: Path, *, since: datetime | None = None) -> Iterator[Line]:
                 yield line
 
 
-def _parse(number: int, raw: bytes, previous: bytes) -> Line:
+def _parse(number: int, raw: bytes, previous: bytes) -> AuditLine:
     try:
         values: dict[str, Any] = json.loads(raw)
         as_written = json.dumps(values, sort_keys=True).encode() == raw  # to the byte: other spacing is a change too
@@ -97,11 +97,11 @@ def _parse(number: int, raw: bytes, previous: bytes) -> Line:
         sealed = values.pop("sha256") == _sealed(values)
         event = from_json(Event, {key: value for key, value in values.items() if key != "previous"})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return Line(number=number, event=None, trouble="cannot be read")
+        return AuditLine(number=number, event=None, trouble="cannot be read")
     if not (sealed and as_written):
-        return Line(number=number, event=event, trouble="was changed")
+        return AuditLine(number=number, event=event, trouble="was changed")
     after = f"does not follow from line {number - 1}" if number > 1 else "is not where the log began"
-    return Line(number=number, event=event, trouble="" if chained else f"{after}: lines were taken out, put in or changed")
+    return AuditLine(number=number, event=event, trouble="" if chained else f"{after}: lines were taken out, put in or changed")
 
 
 def _sealed(fields: Mapping[str, Any]) -> str:

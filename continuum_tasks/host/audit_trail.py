@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from continuum_tasks.host import audit
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 
 TIMETABLE = "timetable"  # who asks when no person does
 ASKED_BY = "asked_by"  # in a job row's arguments: the user whose command queued it
@@ -18,7 +18,7 @@ MAX_DETAIL = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
+class AuditEntry:
     """Something done: `action` a verb of the product, `subject` what it is done to, `by` a user or the timetable."""
 
     action: str
@@ -27,12 +27,12 @@ class Deed:
     detail: str = ""
 
 
-def note(deed: Deed, *, site: Site, outcome: str = DONE) -> None:
+def note_entry(deed: AuditEntry, *, site: HostContext, outcome: str = DONE) -> None:
     """Append a deed to the audit log of this host, durable on return. Raises OSError naming the file."""
-    record(deed, state_dir=site.state_dir, host=site.host, at=site.clock.now(), outcome=outcome)
+    record_entry(deed, state_dir=site.state_dir, host=site.host, at=site.clock.now(), outcome=outcome)
 
 
-def record(deed: Deed, *, state_dir: Path, host: str, at: datetime, outcome: str = DONE) -> None:
+def record_entry(deed: AuditEntry, *, state_dir: Path, host: str, at: datetime, outcome: str = DONE) -> None:
     """As `note`, for those who act without a site."""
     event = audit.Event(
         at=at,
@@ -43,7 +43,7 @@ def record(deed: Deed, *, state_dir: Path, host: str, at: datetime, outcome: str
         outcome=outcome,
         detail=_short(deed.detail),
     )
-    audit.record(state_dir / audit.FILE, event)
+    audit.append_event(state_dir / audit.FILE, event)
 
 
 def user() -> str:

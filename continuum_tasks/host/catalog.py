@@ -17,7 +17,18 @@ import apsw
 
 from continuum_tasks.errors import BackupNotFound, IntegrityError
 from continuum_tasks.host.metadata import Metadata, open_metadata
-from continuum_tasks.model import ANOMALY, Acceptance, Attestation, Backup, BackupId, DrillRecord, Hold, Level, Manifest, Status
+from continuum_tasks.model import (
+    ANOMALY,
+    Acceptance,
+    Attestation,
+    Backup,
+    BackupId,
+    BackupStatus,
+    DrillRecord,
+    Hold,
+    Level,
+    Manifest,
+)
 from continuum_tasks.repository.documents import from_json, to_json
 
 SCHEMA = """
@@ -212,7 +223,7 @@ def fold(backup: Backup, attestations: Sequence[Attestation], *, accepted: bool 
     Verdicts older than a roll-forward are about bytes that are gone, and count no more.
     """
     if accepted and all(reason.startswith(ANOMALY) for reason in backup.suspect_reasons):
-        backup = replace(backup, status=Status.COMPLETED, suspect_reasons=())
+        backup = replace(backup, status=BackupStatus.COMPLETED, suspect_reasons=())
     attestations = [a for a in attestations if backup.rolled_at is None or a.at >= backup.rolled_at]
     passed = [a.at for a in attestations if a.passed and a.level is Level.RESTORE]
     failed = [a.at for a in attestations if not a.passed]

@@ -6,12 +6,12 @@ import contextlib
 
 from continuum_tasks.errors import BackupNotFound
 from continuum_tasks.history.chain import links
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import BackupId
 from continuum_tasks.repository.repository import Repository
 
 
-def likely_links(backup_id: BackupId, *, repository: Repository, site: Site) -> tuple[BackupId, ...]:
+def likely_links(backup_id: BackupId, *, repository: Repository, site: HostContext) -> tuple[BackupId, ...]:
     """Return the links the catalog knows, so thousands of manifests come at once; the storage still has the last word."""
     known = site.catalog.backups(storage=repository.name)
     wanted = next((backup for backup in known if backup.id == backup_id), None)

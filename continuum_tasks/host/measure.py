@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from continuum_tasks.errors import ContinuumError
-from continuum_tasks.host.site import Site
-from continuum_tasks.model import Backup, DrillRecord, Status
+from continuum_tasks.host.site import HostContext
+from continuum_tasks.model import Backup, BackupStatus, DrillRecord
 
 
-def backup(made: Backup, seconds: float, *, site: Site) -> None:
+def measure_backup(made: Backup, seconds: float, *, site: HostContext) -> None:
     """Keep the measurements of one backup, all stamped with its end, so that they can be told to belong together."""
     values = {
         "backup_duration_seconds": seconds,
@@ -20,16 +20,16 @@ def backup(made: Backup, seconds: float, *, site: Site) -> None:
         "backup_compression_ratio": made.compression_ratio,
         "backup_changed_pages_ratio": made.layer_size_bytes / made.original_size_bytes if made.original_size_bytes else 0.0,
     }
-    labels = {"status": "suspect"} if made.status is Status.SUSPECT else {}
+    labels = {"status": "suspect"} if made.status is BackupStatus.SUSPECT else {}
     _keep(values, {**_of(made), **labels}, site=site, at=made.finished_at)
 
 
-def verify(verified: Backup, seconds: float, *, site: Site) -> None:
+def measure_verification(verified: Backup, seconds: float, *, site: HostContext) -> None:
     """Keep how long one verification took."""
     _keep({"verify_duration_seconds": seconds}, _of(verified), site=site, at=site.clock.now())
 
 
-def drill(record: DrillRecord, *, storage: str, site: Site) -> None:
+def measure_drill(record: DrillRecord, *, storage: str, site: HostContext) -> None:
     """Keep how long a drill or test restore that passed took, as a whole and by phase."""
     labels = {"database": record.database, "storage": storage, "kind": record.kind.value}
     if record.passed:
@@ -38,18 +38,18 @@ def drill(record: DrillRecord, *, storage: str, site: Site) -> None:
         _keep({"drill_phase_seconds": cost.seconds}, {**labels, "phase": cost.phase}, site=site, at=record.at)
 
 
-def compaction(database: str, storage: str, values: Mapping[str, float], *, site: Site) -> None:
+def compaction(database: str, storage: str, values: Mapping[str, float], *, site: HostContext) -> None:
     """Keep what one run that merged segments took."""
     _keep(values, {"database": database, "storage": storage}, site=site, at=site.clock.now())
 
 
-def storage(name: str, *, used_bytes: int, free_bytes: int | None, site: Site) -> None:
+def measure_storage(name: str, *, used_bytes: int, free_bytes: int | None, site: HostContext) -> None:
     """Keep how much a storage holds, and has free where that shows."""
     free = {} if free_bytes is None else {"storage_free_bytes": float(free_bytes)}
     _keep({"storage_used_bytes": float(used_bytes), **free}, {"storage": name}, site=site, at=site.clock.now())
 
 
-def answered(name: str, latency_seconds: float, *, site: Site) -> None:
+def answered(name: str, latency_seconds: float, *, site: HostContext) -> None:
     """Keep that a storage answered, and how fast."""
     _keep({LATENCY: latency_seconds}, {"storage": name}, site=site, at=site.clock.now())
 
@@ -58,7 +58,7 @@ def _of(backup: Backup) -> dict[str, str]:
     return {"database": backup.database, "strategy": backup.strategy.value, "storage": backup.storage}
 
 
-def _keep(values: Mapping[str, float], labels: Mapping[str, str], *, site: Site, at: datetime) -> None:
+def _keep(values: Mapping[str, float], labels: Mapping[str, str], *, site: HostContext, at: datetime) -> None:
     with contextlib.suppress(ContinuumError):
         for name, value in values.items():
             site.metrics.record(name, value, at=at, labels=labels)

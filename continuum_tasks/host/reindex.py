@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from continuum_tasks.errors import IntegrityError, StorageUnreachable
 from continuum_tasks.host.catalog import Contents
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, Manifest
 from continuum_tasks.repository.repository import Repository
 
@@ -23,7 +23,7 @@ class Reindexed:
     damaged: tuple[str, ...]
 
 
-def run(repository: Repository, *, site: Site, accept_empty: bool = False) -> Reindexed:
+def reindex_storage(repository: Repository, *, site: HostContext, accept_empty: bool = False) -> Reindexed:
     """Make the catalog's rows of this storage what its manifests say.
 
     Raises StorageError when it cannot be read, StorageUnreachable when it holds nothing although the catalog knows backups

@@ -17,7 +17,7 @@ from continuum_tasks.sqlite.staging import private_directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class HostContext:
     """This host as an action sees it. `pause` sleeps before another try, given the try's number."""
 
     host: str

@@ -35,7 +35,7 @@ _NOTE = """\
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class KeyFile:
     """One key; `secret` is 32 bytes and never shown. `created_at` in whole seconds."""
 
     key_id: str
@@ -43,7 +43,7 @@ class Key:
     secret: bytes = field(repr=False)
 
 
-def encode_key(key: Key) -> bytes:
+def encode_key(key: KeyFile) -> bytes:
     """Return the text a human can print and type back."""
     rows = [key.secret[i : i + ROW_BYTES] for i in range(0, KEY_BYTES, ROW_BYTES)]
     lines = [
@@ -56,7 +56,7 @@ def encode_key(key: Key) -> bytes:
     return (_NOTE + "\n".join(lines) + "\n").encode("ascii")
 
 
-def decode_key(data: bytes, *, name: str) -> Key:
+def decode_key(data: bytes, *, name: str) -> KeyFile:
     """Parse and check the text of a key file. Raises KeyringError, which never quotes it: nearly a key is a secret too."""
     fields = _fields(data, name)
     key_id, rows = fields["id"], [fields[f"row{n}"] for n in range(1, N_ROWS + 1)]
@@ -67,7 +67,7 @@ def decode_key(data: bytes, *, name: str) -> Key:
     except ValueError:
         raise KeyringError(f"{name}: its time is not YYYY-MM-DDTHH:MM:SSZ", hint=_COMPARE) from None
     secret = b"".join(_row(n, text, name) for n, text in enumerate(rows, start=1))
-    key = Key(key_id=key_id, created_at=created_at, secret=secret)
+    key = KeyFile(key_id=key_id, created_at=created_at, secret=secret)
     check = _bytes(fields["check"], n_bytes=CHECK_BYTES)
     if check is None or not hmac.compare_digest(check, _check(key)):
         raise KeyringError(f"{name}: the rows hold, but the check does not", hint=f"compare id, created and check: {_COMPARE}")
@@ -121,7 +121,7 @@ def _row_check(number: int, row: bytes) -> bytes:
     return hashlib.sha256(b"continuum key row %d:" % number + row).digest()[:ROW_CHECK_BYTES]
 
 
-def _check(key: Key) -> bytes:
+def _check(key: KeyFile) -> bytes:
     said = f"{TITLE}\n{key.key_id}\n{_stamp(key.created_at)}\n".encode("ascii")
     return hashlib.sha256(said + key.secret).digest()[:CHECK_BYTES]
 

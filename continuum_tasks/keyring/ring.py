@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from continuum_tasks.config.values import KEY_ID
 from continuum_tasks.errors import KeyWrong
-from continuum_tasks.keyring.keyfile import KEY_BYTES, Key
+from continuum_tasks.keyring.keyfile import KEY_BYTES, KeyFile
 from continuum_tasks.keyring.store import check_directory, check_id, key_path, read_key
 from continuum_tasks.model import WrappedKey
 
@@ -96,7 +96,7 @@ class Keyring:
         self._check_fingerprint(key_id, secret, fingerprint)
         return hmac.compare_digest(_mac(secret, data).encode(), mac.encode("utf-8", "replace"))
 
-    def _key(self, key_id: str) -> Key:
+    def _key(self, key_id: str) -> KeyFile:
         # The id may come from a stored manifest: it is checked before it becomes a path
         check_id(key_id)
         key = read_key(key_path(self.directory, key_id))

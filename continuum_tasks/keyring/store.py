@@ -8,10 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from continuum_tasks.config.files import create_file, make_directory, read_regular, reason
+from continuum_tasks.config.files import create_file, make_directory, read_regular, system_reason
 from continuum_tasks.config.values import KEY_ID, KEY_ID_ALLOWED
 from continuum_tasks.errors import KeyMissing, KeyringError
-from continuum_tasks.keyring.keyfile import KEY_BYTES, MAX_FILE_BYTES, Key, decode_key, encode_key
+from continuum_tasks.keyring.keyfile import KEY_BYTES, MAX_FILE_BYTES, KeyFile, decode_key, encode_key
 
 
 def generate_key(keys_dir: Path, key_id: str, *, random_bytes: Callable[[int], bytes], now: datetime) -> Path:
@@ -23,7 +23,7 @@ def generate_key(keys_dir: Path, key_id: str, *, random_bytes: Callable[[int], b
     secret = random_bytes(KEY_BYTES)
     if len(secret) != KEY_BYTES or now.tzinfo is None:
         raise RuntimeError(f"a key takes {KEY_BYTES} random bytes and an aware time")
-    return _store(keys_dir, Key(key_id=key_id, created_at=now.astimezone(UTC).replace(microsecond=0), secret=secret))
+    return _store(keys_dir, KeyFile(key_id=key_id, created_at=now.astimezone(UTC).replace(microsecond=0), secret=secret))
 
 
 def import_key(keys_dir: Path, source_file: Path) -> Path:
@@ -34,7 +34,7 @@ def import_key(keys_dir: Path, source_file: Path) -> Path:
     return adopt_key(keys_dir, read_key_copy(source_file))
 
 
-def adopt_key(keys_dir: Path, key: Key) -> Path:
+def adopt_key(keys_dir: Path, key: KeyFile) -> Path:
     """As `import_key`, for a key that `read_key_copy` has read."""
     path = key_path(keys_dir, key.key_id)
     if not os.path.lexists(path):
@@ -44,17 +44,19 @@ def adopt_key(keys_dir: Path, key: Key) -> Path:
     return path
 
 
-def read_key_copy(source_file: Path) -> Key:
+def read_key_copy(source_file: Path) -> KeyFile:
     """Read and check a copy of a key, wherever it is and whoever may read it. Raises KeyringError."""
     try:
         with source_file.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as err:
-        raise KeyringError(f"key file {source_file}: cannot be read: {reason(err)}", hint="name the copy of the key") from err
+        raise KeyringError(
+            f"key file {source_file}: cannot be read: {system_reason(err)}", hint="name the copy of the key"
+        ) from err
     return decode_key(data, name=f"key file {source_file}")
 
 
-def read_key(path: Path) -> Key:
+def read_key(path: Path) -> KeyFile:
     """Read one key file. Raises KeyMissing, or KeyringError with the remedy."""
     name = f"key file {path}"
     try:
@@ -67,7 +69,7 @@ def read_key(path: Path) -> Key:
         ) from err
     except OSError as err:
         hint = "key files are regular files that this user may read, no links"
-        raise KeyringError(f"{name}: cannot be read: {reason(err)}", hint=hint) from err
+        raise KeyringError(f"{name}: cannot be read: {system_reason(err)}", hint=hint) from err
     except ValueError as err:
         raise KeyringError(f"{name}: {err}", hint="key files are small regular files") from err
     if mode & 0o077:
@@ -75,7 +77,7 @@ def read_key(path: Path) -> Key:
     return decode_key(data, name=name)
 
 
-def _store(keys_dir: Path, key: Key) -> Path:
+def _store(keys_dir: Path, key: KeyFile) -> Path:
     path = key_path(keys_dir, key.key_id)
     try:
         make_directory(keys_dir)
@@ -86,7 +88,7 @@ def _store(keys_dir: Path, key: Key) -> Path:
             f"key {key.key_id}: {path} is there already", hint="a key is never overwritten: use another id"
         ) from err
     except OSError as err:
-        message = f"key {key.key_id}: {path} cannot be written: {reason(err)}"
+        message = f"key {key.key_id}: {path} cannot be written: {system_reason(err)}"
         raise KeyringError(message, hint="make the keys directory writable for this user") from err
     return path
 
@@ -109,7 +111,7 @@ def check_directory(keys_dir: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as err:
-        raise KeyringError(f"keys directory {keys_dir}: {reason(err)}", hint="make it readable for this user") from err
+        raise KeyringError(f"keys directory {keys_dir}: {system_reason(err)}", hint="make it readable for this user") from err
     if not keys_dir.is_dir():
         raise KeyringError(f"keys directory {keys_dir}: is not a directory", hint="set keys_dir in backup.conf")
     if mode & 0o077:

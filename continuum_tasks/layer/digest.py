@@ -23,7 +23,7 @@ def digests_of(pages: memoryview | bytes, page_size: int) -> bytes:
     return b"".join([xxh3_128_digest(view[at : at + page_size]) for at in range(0, len(view), page_size)])
 
 
-def root(digests: Iterable[bytes | memoryview]) -> str:
+def digest_root(digests: Iterable[bytes | memoryview]) -> str:
     """Return the hex SHA-256 over all page digests in pgno order, given in pieces of any size."""
     total = hashlib.sha256()
     for piece in digests:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from continuum_tasks.layer.codec import check_level, compress
-from continuum_tasks.layer.format import MAGIC, SALT_BYTES, TAG_BYTES, BlockEntry, Header, ObjectContext, encode_header
+from continuum_tasks.layer.format import MAGIC, SALT_BYTES, TAG_BYTES, BlockEntry, ObjectContext, ObjectHeader, encode_header
 from continuum_tasks.layer.seal import INDEX_NONCE, KEY_BYTES, NO_COMMITMENT, Sealer, block_nonce, key_commitment
 from continuum_tasks.model import Cipher, Codec
 
@@ -57,7 +57,7 @@ class ObjectDraft:
         self.blocks: list[BlockEntry] = []
         self._options = options
         self._clock = clock
-        header = Header(
+        header = ObjectHeader(
             codec=options.codec,
             cipher=options.cipher,
             page_size=options.page_size,

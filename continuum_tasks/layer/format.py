@@ -53,7 +53,7 @@ class ObjectContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class ObjectHeader:
     """The first 96 bytes of an object; `magic` says what kind it is of: one with another shares the rest of the header."""
 
     codec: Codec
@@ -103,13 +103,13 @@ def lock_page(page_size: int) -> int:
     return LOCK_OFFSET // page_size + 1
 
 
-def encode_header(header: Header) -> bytes:
+def encode_header(header: ObjectHeader) -> bytes:
     codes = CODECS.index(header.codec), _CIPHERS.index(header.cipher), header.page_size.bit_length() - 1
     start = _HEADER.pack(header.magic, VERSION, *codes, header.salt, header.commitment)
     return start + xxh3_128_digest(start)
 
 
-def decode_header(data: bytes | memoryview, *, magic: bytes = MAGIC) -> Header:
+def decode_object_header(data: bytes | memoryview, *, magic: bytes = MAGIC) -> ObjectHeader:
     """Read the first 96 bytes of an object that begins with this magic."""
     if len(data) < HEADER_BYTES:
         raise ValueError(f"cut short: {len(data)} bytes where a header has {HEADER_BYTES}")
@@ -123,7 +123,7 @@ def decode_header(data: bytes | memoryview, *, magic: bytes = MAGIC) -> Header:
         raise ValueError("the header does not match its check")
     if codec >= len(CODECS) or cipher >= len(_CIPHERS) or not 9 <= page_bits <= 16 or any(start[12:16]):
         raise ValueError(f"header has codec {codec}, cipher {cipher}, page size 2**{page_bits} or reserved bytes out of range")
-    return Header(
+    return ObjectHeader(
         codec=CODECS[codec],
         cipher=_CIPHERS[cipher],
         page_size=1 << page_bits,
@@ -133,12 +133,12 @@ def decode_header(data: bytes | memoryview, *, magic: bytes = MAGIC) -> Header:
     )
 
 
-def encode_trailer(trailer: Trailer) -> bytes:
+def encode_layer_trailer(trailer: Trailer) -> bytes:
     counts = trailer.n_blocks, trailer.n_runs, trailer.n_pages
     return _TRAILER.pack(trailer.index_offset, trailer.index_stored_bytes, *counts, CODECS.index(trailer.index_codec), _END)
 
 
-def decode_trailer(data: bytes | memoryview) -> Trailer:
+def decode_layer_trailer(data: bytes | memoryview) -> Trailer:
     """Read the last 32 bytes of an object."""
     if len(data) < TRAILER_BYTES:
         raise ValueError(f"cut short: {len(data)} bytes where a trailer has {TRAILER_BYTES}")
@@ -168,7 +168,7 @@ def encode_blocks(blocks: Sequence[BlockEntry]) -> bytes:
     return b"".join([_BLOCK.pack(block.stored_bytes, block.n_pages, CODECS.index(block.codec)) for block in blocks])
 
 
-def encode_index(index: ChunkIndex) -> tuple[bytes, int]:
+def encode_layer_index(index: ChunkIndex) -> tuple[bytes, int]:
     """Return the index as bytes, neither compressed nor sealed, and its number of runs."""
     runs = runs_of(index.pgnos)
     return b"".join(
@@ -176,7 +176,7 @@ def encode_index(index: ChunkIndex) -> tuple[bytes, int]:
     ), len(runs)
 
 
-def decode_index(data: bytes | memoryview, header: Header, trailer: Trailer) -> ChunkIndex:
+def decode_layer_index(data: bytes | memoryview, header: ObjectHeader, trailer: Trailer) -> ChunkIndex:
     """Read an opened index of `trailer.index_raw_bytes` bytes and check it: what is returned obeys every rule."""
     view = memoryview(data)
     runs_at = _BLOCK.size * trailer.n_blocks
@@ -222,7 +222,7 @@ def _decode_runs(data: memoryview, n_pages: int, locked: int) -> array[int]:
     return pgnos
 
 
-def validate_frame(header: Header, trailer: Trailer, *, size_bytes: int) -> None:
+def validate_layer_frame(header: ObjectHeader, trailer: Trailer, *, size_bytes: int) -> None:
     """Check rules 1 to 4, which bound the memory that opening the index can take."""
     n_blocks, n_pages, raw_bytes = trailer.n_blocks, trailer.n_pages, trailer.n_pages * header.page_size
     rules = (
@@ -237,7 +237,7 @@ def validate_frame(header: Header, trailer: Trailer, *, size_bytes: int) -> None
     check_rules(rules, f"object of {size_bytes} bytes with {n_blocks} blocks and {n_pages} pages")
 
 
-def validate_index(index: ChunkIndex, header: Header, trailer: Trailer) -> None:
+def validate_index(index: ChunkIndex, header: ObjectHeader, trailer: Trailer) -> None:
     """Check rules 5 and 6 (7 to 9 are checked while decoding)."""
     validate_blocks(index.blocks, header, block_bytes=BLOCK_BYTES)
     total = (
@@ -247,7 +247,7 @@ def validate_index(index: ChunkIndex, header: Header, trailer: Trailer) -> None:
     check_rules(total, "the blocks")
 
 
-def validate_blocks(blocks: Sequence[BlockEntry], header: Header, *, block_bytes: int) -> None:
+def validate_blocks(blocks: Sequence[BlockEntry], header: ObjectHeader, *, block_bytes: int) -> None:
     """Check rule 5, with blocks of at most `block_bytes` bytes of pages."""
     for number, block in enumerate(blocks):
         raw_bytes = block.n_pages * header.page_size
@@ -258,7 +258,7 @@ def validate_blocks(blocks: Sequence[BlockEntry], header: Header, *, block_bytes
         check_rules(rules, f"block {number}")
 
 
-def fits(codec: Codec, header: Header, stored_bytes: int, raw_bytes: int) -> bool:
+def fits(codec: Codec, header: ObjectHeader, stored_bytes: int, raw_bytes: int) -> bool:
     """Tell whether a sealed part of this codec and length can hold so many bytes (rules 4 and 5)."""
     if codec is Codec.NONE:
         return stored_bytes - TAG_BYTES == raw_bytes

@@ -8,10 +8,10 @@ from itertools import groupby
 
 from continuum_tasks.layer.format import lock_page
 
-__all__ = ["claim", "lock_page", "owned"]
+__all__ = ["claim_pages", "lock_page", "owned"]
 
 
-def claim(owners: memoryview, pgnos: array[int], ordinal: int) -> None:
+def claim_pages(owners: memoryview, pgnos: array[int], ordinal: int) -> None:
     """Let layer `ordinal` own the pages it has. Called for every delta, oldest first; the base is 0 and owns the rest.
 
     `owners` has one unsigned 32-bit number for each page of the final state: `owners[pgno - 1]`. Pages beyond it have

@@ -14,15 +14,15 @@ from continuum_tasks.layer.format import (
     HEADER_BYTES,
     TRAILER_BYTES,
     ChunkIndex,
-    Header,
     ObjectContext,
+    ObjectHeader,
     Trailer,
-    decode_header,
-    decode_index,
-    decode_trailer,
-    encode_trailer,
+    decode_layer_index,
+    decode_layer_trailer,
+    decode_object_header,
+    encode_layer_trailer,
     runs_of,
-    validate_frame,
+    validate_layer_frame,
 )
 from continuum_tasks.layer.seal import INDEX_NONCE, NO_COMMITMENT, Sealer, block_nonce, commits_to
 from continuum_tasks.model import Cipher
@@ -40,9 +40,9 @@ def open_chunk(
     """
     view = memoryview(data)
     with naming(name):
-        header = decode_header(view)
-        trailer = decode_trailer(view)
-        validate_frame(header, trailer, size_bytes=len(view))
+        header = decode_object_header(view)
+        trailer = decode_layer_trailer(view)
+        validate_layer_frame(header, trailer, size_bytes=len(view))
     head, tail = view[:HEADER_BYTES], view[trailer.index_offset :]
     opened = open_index(head, tail, context=context, data_key=data_key, name=name, size_bytes=len(view))
     opened.data = view
@@ -63,25 +63,25 @@ def open_index(  # noqa: PLR0913 - two range reads of one object, and the four t
     Raises as `open_chunk`; `size_bytes` is what the whole object must have.
     """
     with naming(name):
-        head = decode_header(header)
-        trailer = decode_trailer(tail)
-        validate_frame(head, trailer, size_bytes=size_bytes)
+        head = decode_object_header(header)
+        trailer = decode_layer_trailer(tail)
+        validate_layer_frame(head, trailer, size_bytes=size_bytes)
         if len(tail) != (expected := trailer.index_stored_bytes + TRAILER_BYTES):
             raise ValueError(f"{len(tail)} bytes from the index to the end where there should be {expected}")
-    check_key(head, data_key, name)
+    check_object_key(head, data_key, name)
     sealer = Sealer(head, context, data_key)
     with naming(name):
         index = _open_index(memoryview(tail), sealer, head, trailer)
     return OpenedChunk(index, sealer, name=name)
 
 
-def _open_index(tail: memoryview, sealer: Sealer, header: Header, trailer: Trailer) -> ChunkIndex:
-    packed = sealer.open(tail[:-TRAILER_BYTES], nonce=INDEX_NONCE, also=encode_trailer(trailer))
+def _open_index(tail: memoryview, sealer: Sealer, header: ObjectHeader, trailer: Trailer) -> ChunkIndex:
+    packed = sealer.open(tail[:-TRAILER_BYTES], nonce=INDEX_NONCE, also=encode_layer_trailer(trailer))
     raw = decompress(trailer.index_codec, packed, raw_bytes=trailer.index_raw_bytes)
-    return decode_index(raw, header, trailer)
+    return decode_layer_index(raw, header, trailer)
 
 
-def check_key(header: Header, data_key: bytes | None, name: str, *, owner: str = "backup") -> None:
+def check_object_key(header: ObjectHeader, data_key: bytes | None, name: str, *, owner: str = "backup") -> None:
     """Raise KeyWrong for another key, ObjectDamaged where only one of the object and its `owner` is encrypted."""
     if header.cipher is Cipher.NONE:
         if data_key is not None:

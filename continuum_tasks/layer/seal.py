@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from xxhash import xxh3_128
 
-from continuum_tasks.layer.format import SALT_BYTES, TAG_BYTES, Header, ObjectContext, encode_header
+from continuum_tasks.layer.format import SALT_BYTES, TAG_BYTES, ObjectContext, ObjectHeader, encode_header
 from continuum_tasks.model import Cipher
 
 KEY_BYTES = 32
@@ -31,7 +31,7 @@ def key_commitment(data_key: bytes, salt: bytes) -> bytes:
     return _derive(data_key, salt, _COMMITMENT)
 
 
-def commits_to(header: Header, data_key: bytes) -> bool:
+def commits_to(header: ObjectHeader, data_key: bytes) -> bool:
     """Tell whether the header was written with this data key."""
     return hmac.compare_digest(header.commitment, key_commitment(data_key, header.salt))
 
@@ -54,7 +54,7 @@ class Sealer:
 
     __slots__ = ("_bound", "_seal")
 
-    def __init__(self, header: Header, context: ObjectContext, data_key: bytes | None) -> None:
+    def __init__(self, header: ObjectHeader, context: ObjectContext, data_key: bytes | None) -> None:
         self._bound = context.encode() + encode_header(header)
         self._seal: _Seal = _Checked()
         if header.cipher is Cipher.AES_256_GCM:

@@ -15,8 +15,8 @@ from continuum_tasks.layer.format import (
     ChunkIndex,
     ObjectContext,
     Trailer,
-    encode_index,
-    encode_trailer,
+    encode_layer_index,
+    encode_layer_trailer,
     lock_page,
 )
 from continuum_tasks.model import Codec
@@ -124,10 +124,10 @@ class _Draft:
         )
 
     def _seal_index(self, index: ChunkIndex) -> int:
-        raw, n_runs = encode_index(index)
+        raw, n_runs = encode_layer_index(index)
 
         def trailer(offset: int, stored_bytes: int, codec: Codec) -> bytes:
-            return encode_trailer(
+            return encode_layer_trailer(
                 Trailer(
                     index_offset=offset,
                     index_stored_bytes=stored_bytes,

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from continuum_tasks.capture.state.holes import read_holes
 from continuum_tasks.config import Config
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.report.plan.capture_coverage import CaptureRows
 
 # Which field of CaptureRows a metric fills, by its name and quantile.
@@ -24,7 +24,7 @@ _FIELDS = {
 }
 
 
-def run(config: Config, *, site: Site, since: datetime) -> Iterator[CaptureRows]:
+def capture_series(config: Config, *, site: HostContext, since: datetime) -> Iterator[CaptureRows]:
     """Yield what is known of the capture of each declared database that was, or is to be, captured."""
     found: dict[str, dict[str, list[tuple[datetime, float]]]] = {}
     for name in sorted({name for name, _ in _FIELDS}):

@@ -13,22 +13,32 @@ from continuum_tasks.health.plan.protection import target_seconds
 from continuum_tasks.host import audit
 from continuum_tasks.host.jobs import Failure, Jobs
 from continuum_tasks.host.metrics import Sample
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup
 from continuum_tasks.report import capture_series, usage
-from continuum_tasks.report.plan import report as plan
 from continuum_tasks.report.plan.attention import attention
+from continuum_tasks.report.plan.report import (
+    BackupRun,
+    Declared,
+    FailedRun,
+    Period,
+    PeriodReport,
+    ReportedVerification,
+    RetentionEvent,
+    Rows,
+    build_report,
+)
 
 # Actions of the audit log that change what is kept.
 RETENTION = frozenset({"apply-retention", "expire", "hold", "release", "accept", "roll-forward"})
 
 
-def run(period: str, *, config: Config, site: Site, jobs: Jobs) -> plan.Report:
+def write_report_of(period: str, *, config: Config, site: HostContext, jobs: Jobs) -> PeriodReport:
     """Report on the `day`, `week` or `month` that ends now. Raises ConfigError or IntegrityError for metadata.db."""
-    span = plan.Period.ending(site.clock.now(), name=period)
+    span = Period.ending(site.clock.now(), name=period)
     backups = tuple(site.catalog.backups())
     decisions, unread = _decided(site.state_dir / audit.FILE, since=span.since)
-    rows = plan.Rows(
+    rows = Rows(
         databases=_declared(config),
         backups=backups,
         expired=tuple(_expired(backups, site, since=span.since - timedelta(days=1))),
@@ -36,27 +46,27 @@ def run(period: str, *, config: Config, site: Site, jobs: Jobs) -> plan.Report:
         verdicts=tuple(_verdicts(backups, site)),
         drills=tuple(drill for storage in config.storages for drill in site.catalog.drills(storage.name)),
         decisions=decisions,
-        storages=usage.run(config.storages, backups, site=site),
-        captures=tuple(capture_series.run(config, site=site, since=span.since)),
+        storages=usage.measure_usage(config.storages, backups, site=site),
+        captures=tuple(capture_series.capture_series(config, site=site, since=span.since)),
     )
-    made = plan.build(rows, span, host=site.host)
+    made = build_report(rows, span, host=site.host)
     return replace(made, attention=(*attention(made), *unread))
 
 
-def _declared(config: Config) -> tuple[plan.Declared, ...]:
+def _declared(config: Config) -> tuple[Declared, ...]:
     return tuple(
-        plan.Declared(name=d.name, target_seconds=target_seconds(d.rhythm, continuous=d.continuous)) for d in config.databases
+        Declared(name=d.name, target_seconds=target_seconds(d.rhythm, continuous=d.continuous)) for d in config.databases
     )
 
 
-def _expired(backups: Sequence[Backup], site: Site, *, since: datetime) -> Iterator[plan.Run]:
+def _expired(backups: Sequence[Backup], site: HostContext, *, since: datetime) -> Iterator[BackupRun]:
     """Find backups that were made and are not catalogued any more: their measurements are still there."""
     known = {(b.database, b.storage, b.strategy.value, b.finished_at) for b in backups}
     stored = {_key(sample): sample.value for sample in site.metrics.series("backup_stored_bytes", since=since)}
     for sample in site.metrics.series("backup_duration_seconds", since=since):
         key = _key(sample)
         if key not in known:
-            yield plan.Run(
+            yield BackupRun(
                 backup_id="",
                 database=key[0],
                 storage=key[1],
@@ -74,22 +84,22 @@ def _key(sample: Sample) -> tuple[str, str, str, datetime]:
     return labels.get("database", ""), labels.get("storage", ""), labels.get("strategy", ""), sample.at
 
 
-def _failed(jobs: Jobs, *, since: datetime) -> Iterator[plan.FailedRun]:
+def _failed(jobs: Jobs, *, since: datetime) -> Iterator[FailedRun]:
     for job in jobs.failed(since):
         error = job.error or Failure(name="JobFailed", message="no word was left of why")
-        yield plan.FailedRun(
+        yield FailedRun(
             kind=job.kind, database=job.database, at=job.updated_at, error=error.name, message=error.message, hint=error.hint
         )
 
 
-def _verdicts(backups: Iterable[Backup], site: Site) -> Iterator[plan.Verdict]:
+def _verdicts(backups: Iterable[Backup], site: HostContext) -> Iterator[ReportedVerification]:
     for backup in backups:
         if backup.verified_at is not None or backup.failed_at is not None:
             for attestation in site.catalog.attestations(backup.storage, backup.id):
-                yield plan.Verdict(database=backup.database, attestation=attestation)
+                yield ReportedVerification(database=backup.database, attestation=attestation)
 
 
-def _decided(path: Path, *, since: datetime) -> tuple[tuple[plan.Decision, ...], tuple[Finding, ...]]:
+def _decided(path: Path, *, since: datetime) -> tuple[tuple[RetentionEvent, ...], tuple[Finding, ...]]:
     """Read the decisions; an audit log that cannot be read costs the report these, and is said in it."""
     try:
         return tuple(_decisions(path, since=since)), ()
@@ -98,10 +108,10 @@ def _decided(path: Path, *, since: datetime) -> tuple[tuple[plan.Decision, ...],
         return (), (warning("audit log", text, "make it a regular file that this user may read"),)
 
 
-def _decisions(path: Path, *, since: datetime) -> Iterator[plan.Decision]:
-    for line in audit.read(path, since=since):
+def _decisions(path: Path, *, since: datetime) -> Iterator[RetentionEvent]:
+    for line in audit.read_events(path, since=since):
         event = line.event
         if event is not None and event.action in RETENTION:
-            yield plan.Decision(
+            yield RetentionEvent(
                 at=event.at, action=event.action, subject=event.subject, outcome=event.outcome, detail=event.detail
             )

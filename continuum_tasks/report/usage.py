@@ -9,29 +9,31 @@ from datetime import timedelta
 from continuum_tasks.config import StorageConfig
 from continuum_tasks.findings import Trouble
 from continuum_tasks.host import measure
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup
-from continuum_tasks.report.plan.usage import Point, StorageFacts, StorageUsage, storage_usage
+from continuum_tasks.report.plan.usage import StorageReading, StorageUsage, UsagePoint, add_up_usage
 
 LOOK_BACK = timedelta(days=90)
 
 
-def run(storages: Sequence[StorageConfig], backups: Sequence[Backup], *, site: Site) -> tuple[StorageUsage, ...]:
+def measure_usage(
+    storages: Sequence[StorageConfig], backups: Sequence[Backup], *, site: HostContext
+) -> tuple[StorageUsage, ...]:
     """Add up each storage's share of the catalogued backups, and keep the sums as measurements."""
     found = tuple(_usage(settings, backups, site=site) for settings in storages)
     for usage in found:
-        measure.storage(usage.storage, used_bytes=usage.used_bytes, free_bytes=usage.free_bytes, site=site)
+        measure.measure_storage(usage.storage, used_bytes=usage.used_bytes, free_bytes=usage.free_bytes, site=site)
     return found
 
 
-def _usage(settings: StorageConfig, backups: Sequence[Backup], *, site: Site) -> StorageUsage:
+def _usage(settings: StorageConfig, backups: Sequence[Backup], *, site: HostContext) -> StorageUsage:
     now = site.clock.now()
     free_bytes, trouble = _free_bytes(settings)
     samples = site.metrics.series("storage_used_bytes", since=now - LOOK_BACK)
-    measured = (Point(at=s.at, n_bytes=int(s.value)) for s in samples if s.labels.get("storage") == settings.name)
+    measured = (UsagePoint(at=s.at, n_bytes=int(s.value)) for s in samples if s.labels.get("storage") == settings.name)
     past = tuple(point for point in measured if point.at <= now)
-    facts = StorageFacts(name=settings.name, free_bytes=free_bytes, measured=past, trouble=trouble)
-    return storage_usage(facts, backups, now=now)
+    facts = StorageReading(name=settings.name, free_bytes=free_bytes, measured=past, trouble=trouble)
+    return add_up_usage(facts, backups, now=now)
 
 
 def _free_bytes(settings: StorageConfig) -> tuple[int | None, Trouble | None]:

@@ -10,7 +10,7 @@ from continuum_tasks.errors import NoSpace, TargetError, TargetExists
 from continuum_tasks.report.html.document import BEGIN
 
 
-def write(path: Path, page: str, *, nonce: str) -> None:
+def write_report_file(path: Path, page: str, *, nonce: str) -> None:
     """Write a page in one step (0600), durable on return. A report that is there is replaced, any other file is refused.
 
     Raises TargetExists, NoSpace, TargetError.

@@ -53,7 +53,7 @@ class Held:
 
 
 @contextlib.contextmanager
-def hold(database: str, storage: Storage, contender: Contender) -> Iterator[Held]:
+def hold_lock(database: str, storage: Storage, contender: Contender) -> Iterator[Held]:
     """Hold the lock of a database in one storage. Raises DatabaseLocked when another run has it."""
     with host_lock(database, contender), _lease(database, storage, contender) as held, _renewed(held):
         yield held

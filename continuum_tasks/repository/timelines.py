@@ -17,16 +17,24 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from continuum_tasks.errors import Fenced, IntegrityError, ObjectDamaged, ObjectExists, ObjectMissing, StorageUnreachable
-from continuum_tasks.history import segment_names as names
 from continuum_tasks.history.manifest_rules import MAX_PAGE_BYTES, MIN_PAGE_BYTES
-from continuum_tasks.history.segment_names import SegmentRef
+from continuum_tasks.history.segment_names import (
+    SegmentRef,
+    SegmentSpan,
+    cover,
+    merged_key,
+    parse_name,
+    raw_key,
+    segments_prefix,
+    stale,
+)
 from continuum_tasks.layer.format import HEADER_BYTES, ObjectContext
 from continuum_tasks.layer.reader import naming
 from continuum_tasks.model import DATABASE_NAME, Cipher, Timeline, TimelineId
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.segment.head import SealedSegment, SegmentHead
 from continuum_tasks.segment.reader import OpenedSegment, open_segment, open_segment_index, segment_tail
-from continuum_tasks.segment.rules import named
+from continuum_tasks.segment.rules import seqs_text
 
 TAIL_BYTES = 64 * 1024  # the index of 2,000 pages is 40 KiB: one read finds where it begins, and mostly all of it
 WHOLE_BYTES = 128 * 1024  # a segment up to this size is read at once: one request instead of two
@@ -141,13 +149,13 @@ def put_segment(repository: Repository, timeline: Timeline, sealed: SealedSegmen
     """
     head = sealed.head
     if head.timeline != timeline.id or head.first_seq != head.last_seq:
-        raise RuntimeError(f"segment {named(head)} of {head.timeline} is none that was captured on {timeline.id}")
+        raise RuntimeError(f"segment {seqs_text(head)} of {head.timeline} is none that was captured on {timeline.id}")
     return put_spooled(repository, timeline, head.first_seq, sealed.data)
 
 
 def put_spooled(repository: Repository, timeline: Timeline, seq: int, data: bytes | bytearray) -> str:
     """As `put_segment`, of the bytes of segment `seq` that was sealed before."""
-    key = names.raw_key(timeline.database, timeline.id, seq)
+    key = raw_key(timeline.database, timeline.id, seq)
     what = f"segment {seq} of timeline {timeline.id} of {timeline.database}"
     _put_once(repository, key, data, hashlib.sha256(data).hexdigest(), what)
     return key
@@ -160,8 +168,8 @@ def put_merged(repository: Repository, timeline: Timeline, sealed: SealedSegment
     """
     head = sealed.head
     if head.timeline != timeline.id:
-        raise RuntimeError(f"segment {named(head)} of {head.timeline} is none of {timeline.id}")
-    key = names.merged_key(timeline.database, timeline.id, _span(head))
+        raise RuntimeError(f"segment {seqs_text(head)} of {head.timeline} is none of {timeline.id}")
+    key = merged_key(timeline.database, timeline.id, _span(head))
     try:
         repository.storage.put(key, sealed.data, only_new=True)
     except ObjectExists:
@@ -172,9 +180,9 @@ def put_merged(repository: Repository, timeline: Timeline, sealed: SealedSegment
 
 def stored_segments(repository: Repository, timeline: Timeline) -> tuple[SegmentRef, ...]:
     """Return all segments of a timeline, by one listing; objects that have another name are passed over."""
-    listed = repository.storage.list(names.prefix(timeline.database, timeline.id))
+    listed = repository.storage.list(segments_prefix(timeline.database, timeline.id))
     refs = (
-        names.parse(info.key, size_bytes=info.size_bytes, modified_us=(info.modified_at - _EPOCH) // timedelta(microseconds=1))
+        parse_name(info.key, size_bytes=info.size_bytes, modified_us=(info.modified_at - _EPOCH) // timedelta(microseconds=1))
         for info in listed
     )
     return tuple(sorted((ref for ref in refs if ref is not None), key=lambda ref: (ref.first_seq, ref.last_seq, ref.key)))
@@ -182,15 +190,15 @@ def stored_segments(repository: Repository, timeline: Timeline) -> tuple[Segment
 
 def list_segments(repository: Repository, timeline: Timeline) -> tuple[SegmentRef, ...]:
     """Return the segments of a timeline that count, in order, none overlapping another (`plan.segments.cover`)."""
-    return names.cover(stored_segments(repository, timeline))
+    return cover(stored_segments(repository, timeline))
 
 
 def stale_segments(repository: Repository, timeline: Timeline) -> tuple[str, ...]:
     """Return the keys of segments that a wider merged one stands for: compaction deletes them."""
-    return tuple(ref.key for ref in names.stale(stored_segments(repository, timeline)))
+    return tuple(ref.key for ref in stale(stored_segments(repository, timeline)))
 
 
-def read_index(repository: Repository, timeline: Timeline, ref: SegmentRef) -> OpenedSegment:
+def read_segment_index(repository: Repository, timeline: Timeline, ref: SegmentRef) -> OpenedSegment:
     """Open a segment without its pages: one request for a small one, else two or three.
 
     Raises ObjectMissing, ObjectDamaged (also when it holds other commits than its name says), KeyMissing or KeyWrong.
@@ -230,7 +238,7 @@ def read_segment(repository: Repository, timeline: Timeline, ref: SegmentRef) ->
 
 def delete_segment(repository: Repository, key: str) -> None:
     """Delete one segment; nothing happens when it is gone. Raises RuntimeError for what is no segment's name."""
-    if names.parse(key, size_bytes=0, modified_us=0) is None:
+    if parse_name(key, size_bytes=0, modified_us=0) is None:
         raise RuntimeError(f"{key} is no segment's name")
     repository.storage.delete(key)
 
@@ -261,7 +269,7 @@ def _holds(repository: Repository, timeline: Timeline, key: str, head: SegmentHe
     """Tell whether a sound segment with these very commits is stored under a key."""
     try:
         size_bytes = repository.storage.stat(key).size_bytes
-        ref = names.parse(key, size_bytes=size_bytes, modified_us=0)
+        ref = parse_name(key, size_bytes=size_bytes, modified_us=0)
         return ref is not None and read_segment(repository, timeline, ref).head == head
     except (ObjectDamaged, ObjectMissing):
         return False
@@ -298,7 +306,7 @@ def _as_named(opened: OpenedSegment, timeline: Timeline, ref: SegmentRef) -> Ope
     head = opened.head
     says = (timeline.id, timeline.page_size, ref.first_seq, ref.last_seq)
     if says != (head.timeline, head.page_size, head.first_seq, head.last_seq) or not (ref.is_raw or _is_span(ref, head)):
-        raise ObjectDamaged(f"object {ref.key}: holds segment {named(head)} of {head.timeline}", hint=_FOREIGN)
+        raise ObjectDamaged(f"object {ref.key}: holds segment {seqs_text(head)} of {head.timeline}", hint=_FOREIGN)
     return opened
 
 
@@ -312,9 +320,9 @@ def _is_span(ref: SegmentRef, head: SegmentHead) -> bool:
     )
 
 
-def _span(head: SegmentHead) -> names.Span:
+def _span(head: SegmentHead) -> SegmentSpan:
     first, last = head.commits[0], head.commits[-1]
-    return names.Span(
+    return SegmentSpan(
         first_seq=head.first_seq,
         last_seq=head.last_seq,
         first_commit=first.number,

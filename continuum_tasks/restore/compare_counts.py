@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks.assembly.fan_out import Fan
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import BackupId, Level, Progress
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.sqlite.inspect import inspect
@@ -32,8 +32,8 @@ class TableCount:
         return self.backup == self.database
 
 
-def run(
-    backup_id: BackupId, database: Path, *, repository: Repository, site: Site, fan: Fan
+def compare_counts_of(
+    backup_id: BackupId, database: Path, *, repository: Repository, site: HostContext, fan: Fan
 ) -> Generator[Progress, None, tuple[TableCount, ...]]:
     """Compare; the backup's counts come from its newest passed `restore` verdict, else it is verified now.
 
@@ -48,11 +48,11 @@ def run(
 
 
 def _counts_of(
-    backup_id: BackupId, *, repository: Repository, site: Site, fan: Fan
+    backup_id: BackupId, *, repository: Repository, site: HostContext, fan: Fan
 ) -> Generator[Progress, None, dict[str, int]]:
     known = [a for a in site.catalog.attestations(repository.name, backup_id) if a.passed and a.level is Level.RESTORE]
     if known:
         return dict(known[-1].row_counts)
-    request = verify.Request(backup_id=backup_id, level=Level.RESTORE)
-    verified = yield from verify.run(request, repository=repository, site=site, fan=fan)
+    request = verify.VerifyRequest(backup_id=backup_id, level=Level.RESTORE)
+    verified = yield from verify.verify_backup_chain(request, repository=repository, site=site, fan=fan)
     return dict(verified.attestation.row_counts)

@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from continuum_tasks.assembly.commit_log import Seen
+from continuum_tasks.assembly.commit_log import CommitView
 from continuum_tasks.assembly.fan_out import Fan
-from continuum_tasks.assembly.restore_point import State, read
+from continuum_tasks.assembly.restore_point import RestorePoint, read_restore_point
 from continuum_tasks.errors import ContinuumError, NoSpace
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, BackupId, CommitRef, Progress
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.restore import recovery_log
 from continuum_tasks.restore.rows import insert, render
 from continuum_tasks.restore.rows.match import SAMPLE, Match, OnConflict
-from continuum_tasks.restore.rows.select import Picked, check_expression, pick
+from continuum_tasks.restore.rows.select import SelectedRows, check_expression, select_rows
 from continuum_tasks.restore.temporary_file import assembled
 from continuum_tasks.sqlite.inspect import inspect
 
@@ -28,7 +28,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ExtractRequest:
     """Which rows of which backup; `into` a live database, else out. An empty `where` means all rows.
 
     `commit`: not of the backup itself but of the state after this commit, which the backup is the base of.
@@ -67,13 +67,13 @@ class Extracted:
     shown: tuple[dict[str, Any], ...]
     match: Match | None = None
     refused: ContinuumError | None = None
-    brought: insert.Brought | None = None
+    brought: insert.InsertedRows | None = None
     warnings: tuple[str, ...] = ()
-    commit: Seen | None = None
+    commit: CommitView | None = None
 
 
-def run(
-    request: Request, *, repository: Repository, site: Site, fan: Fan, out: Out | None = None
+def extract_rows(
+    request: ExtractRequest, *, repository: Repository, site: HostContext, fan: Fan, out: Out | None = None
 ) -> Generator[Progress, None, Extracted]:
     """Pick rows and write them into `request.into`, or to `out`; yields progress.
 
@@ -84,11 +84,11 @@ def run(
     if request.into is not None:
         inspect(request.into)
     yield Progress(phase="plan")
-    wanted = read(request.backup_id, request.commit, repository=repository, site=site)
+    wanted = read_restore_point(request.backup_id, request.commit, repository=repository, site=site)
     with site.scratch() as work:
         copy = yield from assembled(wanted, work, repository=repository, site=site, fan=fan)
         yield Progress(phase="pick", total_bytes=wanted.size_bytes)
-        picked = pick(copy, work / "picked.db", request.table, where=request.where)
+        picked = select_rows(copy, work / "picked.db", request.table, where=request.where)
         copy.unlink()  # its space may be needed by the live database
         if request.into is None:
             shown = render.values(picked, limit=SHOWN)
@@ -98,10 +98,12 @@ def run(
         return (yield from _bring(request, wanted, picked, site=site))
 
 
-def _bring(request: Request, wanted: State, picked: Picked, *, site: Site) -> Generator[Progress, None, Extracted]:
+def _bring(
+    request: ExtractRequest, wanted: RestorePoint, picked: SelectedRows, *, site: HostContext
+) -> Generator[Progress, None, Extracted]:
     assert request.into is not None
     yield Progress(phase="compare", detail=f"{picked.n_rows} rows")
-    found = insert.look(picked, request.into, on_conflict=request.on_conflict)
+    found = insert.inspect_insert(picked, request.into, on_conflict=request.on_conflict)
     refused = insert.refused(found, on_conflict=request.on_conflict)
     shown = render.values(picked, limit=SAMPLE, ids=found.sample)
     if request.dry_run:
@@ -109,9 +111,9 @@ def _bring(request: Request, wanted: State, picked: Picked, *, site: Site) -> Ge
     if refused is not None:
         raise refused
     yield Progress(phase="write", detail=said(picked.n_rows, found))
-    brought = insert.bring(picked, request.into, on_conflict=request.on_conflict, monotonic=site.clock.monotonic)
+    brought = insert.insert_rows(picked, request.into, on_conflict=request.on_conflict, monotonic=site.clock.monotonic)
     recovery = recovery_log.Recovery(
-        kind=recovery_log.Kind.EXTRACT,
+        kind=recovery_log.RecoveryKind.EXTRACT,
         at=site.clock.now(),
         target=str(request.into.absolute()),
         backup_id=wanted.backup.id,
@@ -124,11 +126,11 @@ def _bring(request: Request, wanted: State, picked: Picked, *, site: Site) -> Ge
         where=request.where,
         n_rows=brought.n_inserted + brought.n_replaced,
     )
-    warnings = recovery_log.note(recovery, site=site)
+    warnings = recovery_log.note_recovery(recovery, site=site)
     return replace(_extracted(wanted, picked, shown), match=found, brought=brought, warnings=warnings)
 
 
-def _write(picked: Picked, out: Out) -> None:
+def _write(picked: SelectedRows, out: Out) -> None:
     for line in render.written(picked, out.form):
         try:
             out.stream.write(line)
@@ -143,7 +145,7 @@ def said(n_rows: int, found: Match) -> str:
     return f"{n_rows} rows picked: {found.n_new} new, {found.n_same} there already, {found.n_conflicts} with other content"
 
 
-def _extracted(wanted: State, picked: Picked, shown: list[dict[str, Any]]) -> Extracted:
+def _extracted(wanted: RestorePoint, picked: SelectedRows, shown: list[dict[str, Any]]) -> Extracted:
     return Extracted(
         backup=wanted.backup,
         commit=wanted.seen,

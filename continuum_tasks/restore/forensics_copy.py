@@ -21,7 +21,7 @@ _MARGIN_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ForensicsRequest:
     """Which file, into which directory (made 0700 when missing), at what time, on which host, by whom."""
 
     source: Path
@@ -32,7 +32,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class ForensicsCopy:
     """The copy: a directory with the files, their SHA-256 list and a note. `remarks` is what the note says of the copying."""
 
     directory: str
@@ -42,7 +42,7 @@ class Evidence:
     remarks: tuple[str, ...]
 
 
-def run(request: Request) -> Generator[Progress, None, Evidence]:
+def copy_for_forensics(request: ForensicsRequest) -> Generator[Progress, None, ForensicsCopy]:
     """Copy the main file, -wal, -shm and -journal; yields progress.
 
     Takes no lock, so nobody waits; a file that was written meanwhile is noted as torn. Raises SourceMissing,
@@ -61,19 +61,19 @@ def run(request: Request) -> Generator[Progress, None, Evidence]:
         if _held_here(path):
             remarks.append(f"{path.name}: left out: this process uses it, and reading it would drop its locks")
             continue
-        copied.append(raw.copy(path, place / path.name))
+        copied.append(raw.copy_raw(path, place / path.name))
         remarks.extend(
             f"{path.name}: bytes {at} to {at + 4095} cannot be read; zeros stand there" for at in copied[-1].unreadable
         )
         yield Progress(phase="copy", n_bytes=sum(one.size_bytes for one in copied), total_bytes=total, detail=path.name)
     remarks.extend(_torn(before))
-    evidence = Evidence(
+    evidence = ForensicsCopy(
         directory=str(place), source=str(source), files=tuple(copied), in_use_by=in_use_by, remarks=tuple(remarks)
     )
     _write(place / SUMS, "".join(f"{one.sha256}  {one.name}\n" for one in copied))
     _write(place / NOTE, _note(request, evidence))
-    directory.sync(place)
-    directory.sync(place.parent)
+    directory.sync_directory(place)
+    directory.sync_directory(place.parent)
     return evidence
 
 
@@ -93,7 +93,7 @@ def _held_here(path: Path) -> bool:
     return path.name.endswith("-shm") and any(holder.pid == os.getpid() for holder in holders(path.stat()))
 
 
-def _make(request: Request, *, need_bytes: int) -> Path:
+def _make(request: ForensicsRequest, *, need_bytes: int) -> Path:
     name = f"{request.source.name}-{request.now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
     try:
         request.to.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def _torn(before: dict[Path, int]) -> list[str]:
     return found
 
 
-def _note(request: Request, evidence: Evidence) -> str:
+def _note(request: ForensicsRequest, evidence: ForensicsCopy) -> str:
     source = Path(evidence.source)
     lines = [
         f"Copy of {source} and its sidecars, as they were; nothing was recovered or changed.",

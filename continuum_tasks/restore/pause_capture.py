@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from continuum_tasks.capture.reader.wal_files import Source
+from continuum_tasks.capture.reader.wal_files import CaptureFiles
 from continuum_tasks.capture.state.environment import CAPTURE
-from continuum_tasks.capture.state.requests import REQUESTS, released
+from continuum_tasks.capture.state.requests import REQUESTS, capture_released
 from continuum_tasks.capture.state.status import read_status
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 
 
 @contextmanager
-def uncaptured(target: Path, *, site: Site) -> Iterator[None]:
+def capture_paused(target: Path, *, site: HostContext) -> Iterator[None]:
     """Keep captures off `target` meanwhile; afterwards its capture begins a new timeline. Raises TargetBusy.
 
     A file that nothing captures, as one that is not there, needs nobody to let go.
@@ -23,13 +23,13 @@ def uncaptured(target: Path, *, site: Site) -> Iterator[None]:
     if database is None:
         yield
         return
-    with released(site.state_dir, database, host=site.host, pause=lambda: site.pause(0)):
+    with capture_released(site.state_dir, database, host=site.host, pause=lambda: site.pause(0)):
         yield
 
 
-def _captured_as(target: Path, *, site: Site) -> str | None:
+def _captured_as(target: Path, *, site: HostContext) -> str | None:
     """Return the name of the database whose capture holds this very file."""
-    identity = Source(path=target).identity()
+    identity = CaptureFiles(path=target).identity()
     directory = site.state_dir / CAPTURE
     if not identity or not directory.is_dir():
         return None

@@ -7,21 +7,21 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from continuum_tasks.assembly.commit_log import Seen
+from continuum_tasks.assembly.commit_log import CommitView
 from continuum_tasks.assembly.fan_out import Fan
-from continuum_tasks.assembly.restore_point import State, read
+from continuum_tasks.assembly.restore_point import RestorePoint, read_restore_point
 from continuum_tasks.errors import SourceError, TargetError
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, BackupId, Level, Manifest, Progress, Strategy
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.restore.install.target import check_target
 from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES
-from continuum_tasks.restore.restore import Request
-from continuum_tasks.restore.rows.losses import Loss, compared, counted
+from continuum_tasks.restore.restore import RestoreRequest
+from continuum_tasks.restore.rows.losses import Loss, compare_tables, counted
 from continuum_tasks.restore.temporary_file import assembled
 from continuum_tasks.sqlite.holders import holders
 from continuum_tasks.sqlite.inspect import inspect
-from continuum_tasks.sqlite.snapshot import StageLimits, stage
+from continuum_tasks.sqlite.snapshot import StageLimits, stage_copy
 
 ASSUMED_BYTES_PER_SECOND = 50 * 1024 * 1024  # a slow disk, or S3 over a good line; said wherever it is used
 RECENT = 10
@@ -29,7 +29,7 @@ LIMITS = StageLimits(busy_timeout_seconds=5, busy_window_seconds=4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class PreviewLayer:
     """One backup of the chain and what of it may be read."""
 
     backup_id: BackupId
@@ -64,7 +64,7 @@ class Preview:
 
     backup: Backup
     target: str
-    layers: tuple[Layer, ...]
+    layers: tuple[PreviewLayer, ...]
     fetch_bytes: int
     estimate: Estimate
     space_bytes: int
@@ -73,21 +73,23 @@ class Preview:
     in_use_by: tuple[str, ...]
     refused: tuple[str, ...]
     losses: Losses = field(default_factory=Losses)
-    commit: Seen | None = None
+    commit: CommitView | None = None
     n_segments: int = 0
     segment_bytes: int = 0
 
 
-def run(request: Request, *, exact: bool, repository: Repository, site: Site, fan: Fan) -> Generator[Progress, None, Preview]:
+def preview_restore(
+    request: RestoreRequest, *, exact: bool, repository: Repository, site: HostContext, fan: Fan
+) -> Generator[Progress, None, Preview]:
     """Plan a restore; `exact` assembles the backup in the temporary directory and compares rows instead of counts.
 
     Raises BackupNotFound, KeyringError, StorageError, and with `exact` what assembling raises.
     """
     yield Progress(phase="plan")
-    wanted = read(request.backup_id, request.commit, repository=repository, site=site)
+    wanted = read_restore_point(request.backup_id, request.commit, repository=repository, site=site)
     backup, target = wanted.backup, request.target.absolute()
     layers = tuple(
-        Layer(
+        PreviewLayer(
             backup_id=m.backup.id,
             strategy=m.backup.strategy,
             n_objects=len(m.objects),
@@ -124,7 +126,7 @@ def run(request: Request, *, exact: bool, repository: Repository, site: Site, fa
     )
 
 
-def _refused(request: Request, *, need_bytes: int, in_use_by: Sequence[str]) -> tuple[str, ...]:
+def _refused(request: RestoreRequest, *, need_bytes: int, in_use_by: Sequence[str]) -> tuple[str, ...]:
     found = []
     try:
         check_target(request.target, overwrite=request.overwrite, need_bytes=need_bytes)
@@ -135,7 +137,7 @@ def _refused(request: Request, *, need_bytes: int, in_use_by: Sequence[str]) -> 
     return tuple(found)
 
 
-def _estimate(fetch_bytes: int, backup: Backup, site: Site) -> Estimate:
+def _estimate(fetch_bytes: int, backup: Backup, site: HostContext) -> Estimate:
     """Estimate from the last restores from this storage on this host; times of two metrics pair up by their instant."""
     metrics = site.metrics
     seconds = {s.at: s.value for s in metrics.series("restore_duration_seconds") if s.labels.get("storage") == backup.storage}
@@ -147,7 +149,9 @@ def _estimate(fetch_bytes: int, backup: Backup, site: Site) -> Estimate:
     return Estimate(seconds=round(fetch_bytes / rate, 3), bytes_per_second=round(rate, 1), n_measured=n_measured)
 
 
-def _counted(wanted: State, target: Path, *, repository: Repository, site: Site) -> Generator[Progress, None, Losses]:
+def _counted(
+    wanted: RestorePoint, target: Path, *, repository: Repository, site: HostContext
+) -> Generator[Progress, None, Losses]:
     yield Progress(phase="compare")
     if wanted.replay is not None:
         return Losses(unknown="the rows after that commit were never counted; --exact compares them")
@@ -160,7 +164,7 @@ def _counted(wanted: State, target: Path, *, repository: Repository, site: Site)
         return Losses(unknown=err.message)
 
 
-def _row_counts(manifest: Manifest, *, repository: Repository, site: Site) -> tuple[tuple[str, int], ...] | None:
+def _row_counts(manifest: Manifest, *, repository: Repository, site: HostContext) -> tuple[tuple[str, int], ...] | None:
     if manifest.row_counts:
         return manifest.row_counts
     verdicts = site.catalog.attestations(repository.name, manifest.backup.id)
@@ -169,13 +173,13 @@ def _row_counts(manifest: Manifest, *, repository: Repository, site: Site) -> tu
 
 
 def _compared(
-    wanted: State, target: Path, *, repository: Repository, site: Site, fan: Fan
+    wanted: RestorePoint, target: Path, *, repository: Repository, site: HostContext, fan: Fan
 ) -> Generator[Progress, None, Losses]:
     with site.scratch() as work:
         scratch = yield from assembled(wanted, work, repository=repository, site=site, fan=fan)
         yield Progress(phase="compare", total_bytes=wanted.size_bytes)
         try:  # a copy of the target, so that its writers wait for the copying alone
-            with stage(inspect(target), site.temp_dir, limits=LIMITS, clock=site.clock) as staged:
-                return Losses(tables=compared(staged.path, scratch), exact=True)
+            with stage_copy(inspect(target), site.temp_dir, limits=LIMITS, clock=site.clock) as staged:
+                return Losses(tables=compare_tables(staged.path, scratch), exact=True)
         except SourceError as err:
             return Losses(unknown=err.message, exact=True)

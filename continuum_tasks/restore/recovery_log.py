@@ -13,14 +13,14 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import BackupId, CommitRef, TimelineId
 from continuum_tasks.repository.documents import from_json, to_json
 
 FILE = "recoveries.jsonl"
 
 
-class Kind(StrEnum):
+class RecoveryKind(StrEnum):
     RESTORE = "restore"
     UNDO = "undo"
     EXTRACT = "extract"
@@ -35,7 +35,7 @@ class Recovery:
     `table`, `where` and `n_rows` are an extract's: what was asked for and how many rows came back.
     """
 
-    kind: Kind
+    kind: RecoveryKind
     at: datetime
     target: str
     backup_id: BackupId | None
@@ -60,7 +60,7 @@ class Recovery:
         return CommitRef(timeline=TimelineId(self.timeline), number=self.commit) if self.commit else None
 
 
-def note(recovery: Recovery, *, site: Site) -> tuple[str, ...]:
+def note_recovery(recovery: Recovery, *, site: HostContext) -> tuple[str, ...]:
     """Append one recovery, durably; what cannot be written comes back as a warning.
 
     The recovery itself is done by now: reporting it as failed would be wrong.
@@ -72,7 +72,7 @@ def note(recovery: Recovery, *, site: Site) -> tuple[str, ...]:
     return ()
 
 
-def read(site: Site) -> list[Recovery]:
+def read_recoveries(site: HostContext) -> list[Recovery]:
     """Return what was noted, oldest first; a line that cannot be read, as after a power cut, is left out."""
     path = site.state_dir / FILE
     if not path.exists():

@@ -12,25 +12,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from continuum_tasks import failpoints
-from continuum_tasks.assembly.assemble import Whole, prove
-from continuum_tasks.assembly.commit_log import Seen
+from continuum_tasks.assembly.assemble import Whole, prove_assembled
+from continuum_tasks.assembly.commit_log import CommitView
 from continuum_tasks.assembly.fan_out import Fan
-from continuum_tasks.assembly.restore_point import Filled, State, fill, read
+from continuum_tasks.assembly.restore_point import Filled, RestorePoint, fill, read_restore_point
 from continuum_tasks.errors import ContinuumError, ProofFailed, SourceRefused
-from continuum_tasks.host.site import Site
-from continuum_tasks.model import Backup, BackupId, CommitRef, Manifest, Progress, Status
+from continuum_tasks.host.site import HostContext
+from continuum_tasks.model import Backup, BackupId, BackupStatus, CommitRef, Manifest, Progress
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.restore import recovery_log
 from continuum_tasks.restore.install.install import Installed, Ownership, check_target, install, recover
-from continuum_tasks.restore.pause_capture import uncaptured
+from continuum_tasks.restore.pause_capture import capture_paused
 from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES
-from continuum_tasks.restore.temporary_file import scratch_for, temporary
+from continuum_tasks.restore.temporary_file import scratch_for, temporary_file
 from continuum_tasks.sqlite import check
 from continuum_tasks.sqlite.inspect import Imprint, imprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class RestoreRequest:
     """Which backup goes where. `verify` also runs SQLite's integrity check on the proven file before it is installed.
 
     `commit`: not the backup itself but the state after this commit, which the backup is the base of.
@@ -58,15 +58,15 @@ class Restored:
     fetched_bytes: int
     seconds: float
     warnings: tuple[str, ...]
-    commit: Seen | None = None
+    commit: CommitView | None = None
 
     @property
     def size_bytes(self) -> int:
         return self.backup.original_size_bytes if self.commit is None else self.commit.size_bytes
 
 
-def run(
-    request: Request, *, repository: Repository, site: Site, fan: Fan, still_mine: Callable[[], None]
+def restore_backup(
+    request: RestoreRequest, *, repository: Repository, site: HostContext, fan: Fan, check_lease: Callable[[], None]
 ) -> Generator[Progress, None, Restored]:
     """Restore a backup; yields progress. `still_mine` raises when this run lost its job to a newer one.
 
@@ -76,22 +76,22 @@ def run(
     begun = site.clock.monotonic()
     target = request.target.absolute()
     yield Progress(phase="plan")
-    wanted = read(request.backup_id, request.commit, repository=repository, site=site)
-    with uncaptured(target, site=site), scratch_for(target, site=site) as work:
+    wanted = read_restore_point(request.backup_id, request.commit, repository=repository, site=site)
+    with capture_paused(target, site=site), scratch_for(target, site=site) as work:
         failpoints.reach("restore.begun")
         recover(target)
         check_target(target, overwrite=request.overwrite, need_bytes=wanted.peak_bytes + SPACE_MARGIN_BYTES)
-        with temporary(target, site=site) as filling:
+        with temporary_file(target, site=site) as filling:
             failpoints.reach("restore.temp_created")
             filled = yield from _fill(wanted, filling, work, repository=repository, fan=fan)
             # Under another name: a worker that was given up may still come to open the old one.
             temp = filling.rename(filling.with_name(filling.name.replace(".tmp", ".proven.tmp")))
-            yield from prove(filled.state, temp, work, site=site)
+            yield from prove_assembled(filled.state, temp, work, site=site)
             warnings = yield from _examine(wanted, temp, request)
             imprinted = _imprint(temp)
             failpoints.reach("restore.proven")
             yield Progress(phase="install")
-            still_mine()
+            check_lease()
             installed = install(
                 temp, target, overwrite=request.overwrite, now=site.clock.now(), ownership=_ownership(wanted.chain[-1])
             )
@@ -115,7 +115,9 @@ def _imprint(temp: Path) -> Imprint:
         return Imprint(wal=False, change_counter=0, size_bytes=0, modified_ns=0)
 
 
-def _noted(restored: Restored, state: Whole, request: Request, installed: Imprint, *, site: Site) -> tuple[str, ...]:
+def _noted(
+    restored: Restored, state: Whole, request: RestoreRequest, installed: Imprint, *, site: HostContext
+) -> tuple[str, ...]:
     """Keep what was done and measured; the restore is done by now, so what cannot be kept is a warning."""
     backup, now = restored.backup, site.clock.now()
     warnings: tuple[str, ...] = ()
@@ -126,7 +128,7 @@ def _noted(restored: Restored, state: Whole, request: Request, installed: Imprin
     except ContinuumError as err:
         warnings = (f"what it took is not in the metrics: {err.message}",)
     recovery = recovery_log.Recovery(
-        kind=recovery_log.Kind.RESTORE,
+        kind=recovery_log.RecoveryKind.RESTORE,
         at=now,
         target=restored.target,
         backup_id=backup.id,
@@ -143,7 +145,7 @@ def _noted(restored: Restored, state: Whole, request: Request, installed: Imprin
         modified_ns=installed.modified_ns,
         quarantine=restored.quarantine,
     )
-    return (*warnings, *recovery_log.note(recovery, site=site))
+    return (*warnings, *recovery_log.note_recovery(recovery, site=site))
 
 
 def _remarks(installed: Installed) -> tuple[str, ...]:
@@ -152,7 +154,9 @@ def _remarks(installed: Installed) -> tuple[str, ...]:
     return (*findings, *stale)
 
 
-def _fill(wanted: State, temporary: Path, work: Path, *, repository: Repository, fan: Fan) -> Generator[Progress, None, Filled]:
+def _fill(
+    wanted: RestorePoint, temporary: Path, work: Path, *, repository: Repository, fan: Fan
+) -> Generator[Progress, None, Filled]:
     filled = yield from fill(wanted, temporary, work, repository=repository, fan=fan)
     failpoints.reach("restore.chunks_written")
     with temporary.open("rb+") as file:
@@ -160,14 +164,14 @@ def _fill(wanted: State, temporary: Path, work: Path, *, repository: Repository,
     return filled
 
 
-def _examine(wanted: State, temporary: Path, request: Request) -> Generator[Progress, None, tuple[str, ...]]:
+def _examine(wanted: RestorePoint, temporary: Path, request: RestoreRequest) -> Generator[Progress, None, tuple[str, ...]]:
     backup = wanted.backup
-    suspect = backup.status is Status.SUSPECT
+    suspect = backup.status is BackupStatus.SUSPECT
     warnings = tuple(f"the source was damaged when this was made: {reason}" for reason in backup.suspect_reasons)
     if (wanted.replay is not None or wanted.chain[-1].checked == "none") and not request.verify:
         # A copy that was checked when it was staged needs no second look: every page was just proven to be the same.
         yield Progress(phase="check", total_bytes=wanted.size_bytes)
-        return warnings + tuple(f"SQLite finds in it: {problem}" for problem in check.quick_check(temporary)[:5])
+        return warnings + tuple(f"SQLite finds in it: {problem}" for problem in check.quick_check_file(temporary)[:5])
     if request.verify:
         yield Progress(phase="verify", total_bytes=wanted.size_bytes)
         problems = check.integrity_check(temporary)

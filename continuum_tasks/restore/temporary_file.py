@@ -10,11 +10,11 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from continuum_tasks.assembly.assemble import prove
+from continuum_tasks.assembly.assemble import prove_assembled
 from continuum_tasks.assembly.fan_out import Fan
-from continuum_tasks.assembly.restore_point import State, fill
+from continuum_tasks.assembly.restore_point import RestorePoint, fill
 from continuum_tasks.errors import ConfigError, DatabaseLocked, NoSpace
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Progress
 from continuum_tasks.repository.lock import host_lock
 from continuum_tasks.repository.repository import Repository
@@ -22,7 +22,7 @@ from continuum_tasks.sqlite.staging import check_space, private_directory
 
 
 @contextmanager
-def target_lock(target: Path, site: Site) -> Iterator[None]:
+def target_lock(target: Path, site: HostContext) -> Iterator[None]:
     """Hold a target path on this host: one restore or undo of it at a time. Raises DatabaseLocked."""
     name = f"target-{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}"
     with ExitStack() as stack:
@@ -35,7 +35,7 @@ def target_lock(target: Path, site: Site) -> Iterator[None]:
 
 
 @contextmanager
-def temporary(target: Path, *, site: Site) -> Iterator[Path]:
+def temporary_file(target: Path, *, site: HostContext) -> Iterator[Path]:
     """Make the hidden file beside the target (0600) that will become it; what killed runs left there is removed.
 
     Its owner holds a `flock` on it, so what is in use is told from what was left.
@@ -69,7 +69,7 @@ def _remove_unlocked(path: Path) -> None:
 
 
 @contextmanager
-def scratch_for(target: Path, *, site: Site) -> Iterator[Path]:
+def scratch_for(target: Path, *, site: HostContext) -> Iterator[Path]:
     """Make the private directory of a restore: where `temp_dir` cannot be used, beside the target."""
     with ExitStack() as stack:
         try:
@@ -79,11 +79,13 @@ def scratch_for(target: Path, *, site: Site) -> Iterator[Path]:
         yield work
 
 
-def assembled(wanted: State, work: Path, *, repository: Repository, site: Site, fan: Fan) -> Generator[Progress, None, Path]:
+def assembled(
+    wanted: RestorePoint, work: Path, *, repository: Repository, site: HostContext, fan: Fan
+) -> Generator[Progress, None, Path]:
     """Assemble a state in the private directory `work` and prove it; returns the file. Raises as `state.fill`, and NoSpace."""
     check_space(site.temp_dir, wanted.peak_bytes, name=wanted.backup.database)
     path = work / "restored.db"
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     filled = yield from fill(wanted, path, work, repository=repository, fan=fan)
-    yield from prove(filled.state, path, work, site=site)
+    yield from prove_assembled(filled.state, path, work, site=site)
     return path

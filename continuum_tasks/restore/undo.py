@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks.errors import TargetError
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Progress
 from continuum_tasks.restore import recovery_log
 from continuum_tasks.restore.install import quarantine
-from continuum_tasks.restore.install.install import Outcome, Ownership, check_target, install, prove_unused, recover
-from continuum_tasks.restore.pause_capture import uncaptured
+from continuum_tasks.restore.install.install import InstallOutcome, Ownership, check_target, install, prove_unused, recover
+from continuum_tasks.restore.pause_capture import capture_paused
 from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES
-from continuum_tasks.restore.temporary_file import target_lock, temporary
+from continuum_tasks.restore.temporary_file import target_lock, temporary_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Undone:
     warnings: tuple[str, ...]
 
 
-def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
+def undo_restore(target: Path, *, site: HostContext) -> Generator[Progress, None, Undone]:
     """Put back what the last restore over `target` replaced; a second undo brings the restored one back.
 
     Raises TargetError (nothing is kept), TargetBusy, NoSpace; the target is then as it was.
@@ -37,12 +37,12 @@ def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
     begun = site.clock.monotonic()
     target = target.absolute()
     yield Progress(phase="plan")
-    with uncaptured(target, site=site), target_lock(target, site):
+    with capture_paused(target, site=site), target_lock(target, site):
         _settle(target)
-        kept = quarantine.newest(target)
+        kept = quarantine.newest_quarantine(target)
         checked = check_target(target, overwrite=True, need_bytes=kept.size_bytes + SPACE_MARGIN_BYTES)
         prove_unused(checked.path)
-        with temporary(target, site=site) as temp:
+        with temporary_file(target, site=site) as temp:
             yield Progress(phase="copy", total_bytes=kept.size_bytes)
             temp.unlink()  # only its name was wanted
             warnings = quarantine.copy_out(kept, temp)
@@ -50,7 +50,7 @@ def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
             installed = install(temp, target, overwrite=True, now=site.clock.now(), ownership=_ownership(kept.file))
     findings = tuple(f"SQLite finds in the file put back: {finding}" for finding in installed.findings[:5])
     undone = recovery_log.Recovery(
-        kind=recovery_log.Kind.UNDO,
+        kind=recovery_log.RecoveryKind.UNDO,
         at=site.clock.now(),
         target=str(target),
         backup_id=None,
@@ -64,14 +64,14 @@ def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
         quarantine=str(installed.quarantine or ""),
         size_bytes=target.stat().st_size,
         seconds=round(site.clock.monotonic() - begun, 3),
-        warnings=(*warnings, *findings, *recovery_log.note(undone, site=site)),
+        warnings=(*warnings, *findings, *recovery_log.note_recovery(undone, site=site)),
     )
 
 
 def _settle(target: Path) -> None:
     """Settle a killed install first. One that turns out finished may have been an undo: doing another would take it back."""
     recovered = recover(target)
-    if recovered is not None and recovered.outcome is Outcome.FINISHED:
+    if recovered is not None and recovered.outcome is InstallOutcome.FINISHED:
         raise TargetError(
             f"{target}: a restore or undo that had been killed was finished just now",
             hint="look at the database; if it is not the one you want, run this again",

@@ -10,21 +10,21 @@ from pathlib import Path
 
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.errors import BackupNotFound, ProofFailed
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import BackupId, Progress
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.restore import extract
-from continuum_tasks.restore.recovery_log import Kind, Recovery, read
+from continuum_tasks.restore.recovery_log import Recovery, RecoveryKind, read_recoveries
 from continuum_tasks.restore.rows.match import OnConflict
 from continuum_tasks.sqlite import check
-from continuum_tasks.sqlite.inspect import Source, imprint, inspect, wal_bytes
-from continuum_tasks.sqlite.live import root
-from continuum_tasks.sqlite.snapshot import StageLimits, stage
+from continuum_tasks.sqlite.inspect import DatabaseSource, imprint, inspect, wal_bytes
+from continuum_tasks.sqlite.live import live_root
+from continuum_tasks.sqlite.snapshot import StageLimits, stage_copy
 
 LIMITS = StageLimits(busy_timeout_seconds=5, busy_window_seconds=4)
 
 
-class Verdict(StrEnum):
+class RecoveryVerdict(StrEnum):
     """IDENTICAL: every page as proven. WRITTEN: sound, and written since. REDUCED: sound, but rows of the backup are gone."""
 
     IDENTICAL = "identical"
@@ -45,24 +45,24 @@ class Difference:
 class Proof:
     """What was proven of which recovery, and when it was made."""
 
-    kind: Kind
+    kind: RecoveryKind
     at: datetime
     target: str
     backup_id: BackupId
-    verdict: Verdict
+    verdict: RecoveryVerdict
     findings: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = field(default_factory=tuple)
 
 
-def last(site: Site) -> Recovery:
+def last(site: HostContext) -> Recovery:
     """Return the last restore or extract of this host. Raises BackupNotFound when there is none, or it was undone."""
-    found = read(site)
+    found = read_recoveries(site)
     if not found:
         raise BackupNotFound(
             f"host {site.host}: no restore is known here",
             hint="it was made by another user or host, or state_dir was lost; `backup compare-counts` compares by hand",
         )
-    if found[-1].kind is Kind.UNDO:
+    if found[-1].kind is RecoveryKind.UNDO:
         raise BackupNotFound(
             f"{found[-1].target}: its last restore was undone at {found[-1].at.isoformat()}",
             hint="there is nothing to prove; `restore --undo` again brings the restored file back",
@@ -70,21 +70,23 @@ def last(site: Site) -> Recovery:
     return found[-1]
 
 
-def run(recovery: Recovery, *, repository: Repository, site: Site, fan: Fan) -> Generator[Progress, None, Proof]:
+def prove_recovery(
+    recovery: Recovery, *, repository: Repository, site: HostContext, fan: Fan
+) -> Generator[Progress, None, Proof]:
     """Prove one recovery; yields progress.
 
     Raises ProofFailed when the database is damaged or was changed by something that is not SQLite, SourceError when it
     cannot be read, and what reading the backup raises.
     """
     assert recovery.backup_id is not None
-    if recovery.kind is Kind.EXTRACT:
+    if recovery.kind is RecoveryKind.EXTRACT:
         return (yield from _extract(recovery, repository=repository, site=site, fan=fan))
     target = Path(recovery.target)
     source = inspect(target)
     yield Progress(phase="prove", total_bytes=source.size_bytes)
     as_restored = source.size_bytes == recovery.n_pages * recovery.page_size and not wal_bytes(target)
-    if as_restored and root(target, page_size=recovery.page_size, n_pages=recovery.n_pages) == recovery.root:
-        return _proof(recovery, Verdict.IDENTICAL, findings=("every page is as it was proven before it was installed",))
+    if as_restored and live_root(target, page_size=recovery.page_size, n_pages=recovery.n_pages) == recovery.root:
+        return _proof(recovery, RecoveryVerdict.IDENTICAL, findings=("every page is as it was proven before it was installed",))
     _check_written(recovery, target)
     return (yield from _written(recovery, source, repository=repository, site=site))
 
@@ -105,19 +107,21 @@ def _check_written(recovery: Recovery, target: Path) -> None:
         )
 
 
-def _written(recovery: Recovery, source: Source, *, repository: Repository, site: Site) -> Generator[Progress, None, Proof]:
+def _written(
+    recovery: Recovery, source: DatabaseSource, *, repository: Repository, site: HostContext
+) -> Generator[Progress, None, Proof]:
     yield Progress(phase="check", total_bytes=source.size_bytes)
-    with stage(source, site.temp_dir, limits=LIMITS, clock=site.clock) as staged:
+    with stage_copy(source, site.temp_dir, limits=LIMITS, clock=site.clock) as staged:
         problems = staged.damaged or check.integrity_check(staged.path)
         if problems:
             raise ProofFailed(
                 f"{source.path}: SQLite finds {problems[0]}", hint="restore it again; keep a forensics-copy first"
             )
-        now = dict(check.row_counts(staged.path))
+        now = dict(check.row_counts_file(staged.path))
     kept = _row_counts(recovery, repository=repository, site=site)
     if kept is None:
         text = "written since the restore, and sound; the rows restored were never counted, so they are not compared"
-        return _proof(recovery, Verdict.WRITTEN, findings=(text,))
+        return _proof(recovery, RecoveryVerdict.WRITTEN, findings=(text,))
     differing = tuple(
         Difference(table=name, backup=kept.get(name), database=now.get(name))
         for name in sorted(kept | now)
@@ -125,10 +129,12 @@ def _written(recovery: Recovery, source: Source, *, repository: Repository, site
     )
     reduced = any(d.backup is not None and (d.database is None or d.database < d.backup) for d in differing)
     text = "the service has written since the restore; SQLite finds no damage"
-    return _proof(recovery, Verdict.REDUCED if reduced else Verdict.WRITTEN, findings=(text,), differences=differing)
+    return _proof(
+        recovery, RecoveryVerdict.REDUCED if reduced else RecoveryVerdict.WRITTEN, findings=(text,), differences=differing
+    )
 
 
-def _row_counts(recovery: Recovery, *, repository: Repository, site: Site) -> dict[str, int] | None:
+def _row_counts(recovery: Recovery, *, repository: Repository, site: HostContext) -> dict[str, int] | None:
     assert recovery.backup_id is not None
     if recovery.commit:
         return None  # the backup's rows are not those after the commit
@@ -139,10 +145,10 @@ def _row_counts(recovery: Recovery, *, repository: Repository, site: Site) -> di
     return dict(passed[-1].row_counts) if passed else None
 
 
-def _extract(recovery: Recovery, *, repository: Repository, site: Site, fan: Fan) -> Generator[Progress, None, Proof]:
+def _extract(recovery: Recovery, *, repository: Repository, site: HostContext, fan: Fan) -> Generator[Progress, None, Proof]:
     """Look again, as the extract did: every row it picked must be there."""
     assert recovery.backup_id is not None
-    request = extract.Request(
+    request = extract.ExtractRequest(
         backup_id=recovery.backup_id,
         table=recovery.table,
         where=recovery.where,
@@ -151,17 +157,17 @@ def _extract(recovery: Recovery, *, repository: Repository, site: Site, fan: Fan
         dry_run=True,
         commit=recovery.commit_ref,
     )
-    done = yield from extract.run(request, repository=repository, site=site, fan=fan)
+    done = yield from extract.extract_rows(request, repository=repository, site=site, fan=fan)
     assert done.match is not None
     found = done.match
     text = f"of {done.n_rows} rows of {done.table}: {found.n_same} as in the backup, {found.n_conflicts} with other content"
     if found.n_new:
-        return _proof(recovery, Verdict.REDUCED, findings=(f"{text}, {found.n_new} not there",))
-    return _proof(recovery, Verdict.WRITTEN if found.n_conflicts else Verdict.IDENTICAL, findings=(text,))
+        return _proof(recovery, RecoveryVerdict.REDUCED, findings=(f"{text}, {found.n_new} not there",))
+    return _proof(recovery, RecoveryVerdict.WRITTEN if found.n_conflicts else RecoveryVerdict.IDENTICAL, findings=(text,))
 
 
 def _proof(
-    recovery: Recovery, verdict: Verdict, *, findings: tuple[str, ...], differences: tuple[Difference, ...] = ()
+    recovery: Recovery, verdict: RecoveryVerdict, *, findings: tuple[str, ...], differences: tuple[Difference, ...] = ()
 ) -> Proof:
     assert recovery.backup_id is not None
     return Proof(

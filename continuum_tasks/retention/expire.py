@@ -17,27 +17,26 @@ from continuum_tasks.config import RetentionSettings
 from continuum_tasks.errors import IntegrityError
 from continuum_tasks.history.chain import made_on
 from continuum_tasks.host import audit_trail, measure, reindex
-from continuum_tasks.host.audit_trail import Deed
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.audit_trail import AuditEntry
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, BackupId, Hold, Progress
-from continuum_tasks.repository.lock import Held
-from continuum_tasks.repository.lock import hold as locked
+from continuum_tasks.repository.lock import Held, hold_lock
 from continuum_tasks.repository.repository import Repository
-from continuum_tasks.retention import roll_forward as synthesize
 from continuum_tasks.retention import sweep, window
-from continuum_tasks.retention.plan.keep_reasons import Policy, Sight
-from continuum_tasks.retention.plan.retention import RetentionPlan, plan
+from continuum_tasks.retention.plan.keep_reasons import Policy, RetentionInputs
+from continuum_tasks.retention.plan.retention import RetentionPlan, plan_retention
+from continuum_tasks.retention.roll_forward import roll_backup_forward
 from continuum_tasks.units import microseconds
 
 
-class Verdict(StrEnum):
+class KeepDecision(StrEnum):
     KEEP = "keep"
     EXPIRE = "expire"
     DEFERRED = "deferred"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class RetentionRequest:
     """Which database, under which policy, and who asked; every commit of the last `pitr_window_seconds` stays restorable."""
 
     database: str
@@ -47,18 +46,18 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class ExpiryDecision:
     """What becomes of one backup, and why."""
 
     backup_id: BackupId
-    verdict: Verdict
+    verdict: KeepDecision
     reasons: tuple[str, ...]
     created_at: datetime
     stored_size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RollForward:
+class PlannedRollForward:
     """A backup that gets a snapshot layer; sizes are estimates until it is done."""
 
     backup_id: BackupId
@@ -80,14 +79,14 @@ class Applied:
     storage: str
     dry_run: bool
     stopped: str
-    decisions: tuple[Decision, ...]
-    roll_forward: tuple[RollForward, ...]
+    decisions: tuple[ExpiryDecision, ...]
+    roll_forward: tuple[PlannedRollForward, ...]
     n_orphans: int
     orphan_bytes: int
     freed_bytes: int
     segments: window.Dropped = field(default_factory=window.Dropped)
 
-    def of(self, verdict: Verdict) -> tuple[Decision, ...]:
+    def of(self, verdict: KeepDecision) -> tuple[ExpiryDecision, ...]:
         return tuple(decision for decision in self.decisions if decision.verdict is verdict)
 
 
@@ -110,13 +109,15 @@ def policy_of(settings: RetentionSettings, *, aggressive: bool) -> Policy:
     )
 
 
-def preview(request: Request, *, repository: Repository, site: Site) -> Generator[Progress, None, Applied]:
+def preview_retention(
+    request: RetentionRequest, *, repository: Repository, site: HostContext
+) -> Generator[Progress, None, Applied]:
     """Say what `run` would do now; takes no lock and changes nothing. Raises StorageError."""
     yield Progress(phase="plan")
     looked = _look(request, repository=repository, site=site)
-    orphans = () if looked.plan.stopped else sweep.find(request.database, repository, site=site, now=looked.storage_now)
+    orphans = () if looked.plan.stopped else sweep.find_orphans(request.database, repository, site=site, now=looked.storage_now)
     rolled = looked.plan.roll_forward
-    freed = sum(d.stored_size_bytes for d in _decisions(looked.plan) if d.verdict is Verdict.EXPIRE)
+    freed = sum(d.stored_size_bytes for d in _decisions(looked.plan) if d.verdict is KeepDecision.EXPIRE)
     freed += sum(o.size_bytes for o in orphans)
     dropped = window.would_drop(looked.window, _staying(looked)) if not looked.plan.stopped else window.Dropped()
     freed += dropped.freed_bytes
@@ -124,29 +125,29 @@ def preview(request: Request, *, repository: Repository, site: Site) -> Generato
     return replace(_applied(request, looked, dry_run=True, orphans=orphans, freed_bytes=freed), segments=dropped)
 
 
-def run(
-    request: Request, *, repository: Repository, site: Site, fan: Fan, still_mine: Callable[[], None]
+def apply_policy(
+    request: RetentionRequest, *, repository: Repository, site: HostContext, fan: Fan, check_lease: Callable[[], None]
 ) -> Generator[Progress, None, Applied]:
     """Apply retention; yields progress in backups expired. `still_mine` raises when this run lost its job.
 
     Raises DatabaseLocked, StorageError, StaleClaim, or what rolling a backup forward raises; what was done until then is
     done, and every backup that is listed is restorable.
     """
-    with locked(request.database, repository.storage, site.contender()) as lock:
+    with hold_lock(request.database, repository.storage, site.contender()) as lock:
         failpoints.reach("expire.locked")
         yield Progress(phase="plan")
         looked = _look(request, repository=repository, site=site)
         failpoints.reach("expire.planned")
-        work = _Work(request=request, repository=repository, site=site, fan=fan, still_mine=still_mine, lock=lock)
+        work = _Work(request=request, repository=repository, site=site, fan=fan, check_lease=check_lease, lock=lock)
         freed = yield from _follow(looked, work)
         dropped = _drop_segments(looked, work)
         freed += dropped.freed_bytes
         yield Progress(phase="sweep")
         orphans: tuple[sweep.Orphan, ...] = ()
         if not looked.plan.stopped:
-            orphans = sweep.find(request.database, repository, site=site, now=looked.storage_now)
+            orphans = sweep.find_orphans(request.database, repository, site=site, now=looked.storage_now)
             work.may_commit()
-            sweep.remove(orphans, repository)
+            sweep.remove_orphans(orphans, repository)
         failpoints.reach("expire.swept")
         freed += sum(orphan.size_bytes for orphan in orphans)
         done = replace(_applied(request, looked, dry_run=False, orphans=orphans, freed_bytes=freed), segments=dropped)
@@ -161,50 +162,50 @@ class _Looked:
     backups: tuple[Backup, ...]
     holds: frozenset[BackupId]
     storage_now: datetime
-    window: window.Window
+    window: window.StoredWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    request: Request
+    request: RetentionRequest
     repository: Repository
-    site: Site
+    site: HostContext
     fan: Fan
-    still_mine: Callable[[], None]
+    check_lease: Callable[[], None]
     lock: Held
 
     def may_commit(self) -> None:
-        self.still_mine()
+        self.check_lease()
         self.lock.check()
 
 
-def _look(request: Request, *, repository: Repository, site: Site) -> _Looked:
+def _look(request: RetentionRequest, *, repository: Repository, site: HostContext) -> _Looked:
     """Read the storage itself, not this host's index of it: other hosts verify, hold and back up too.
 
     Only this host's history is planned: another host may call its database the same, and what it keeps is its own matter.
     """
-    found = reindex.run(repository, site=site)
+    found = reindex.reindex_storage(repository, site=site)
     backups = tuple(b for b in made_on(site.host, found.backups) if b.database == request.database)
     holds = site.catalog.holds(repository.name)
     storage_now = sweep.clock_of(repository.storage, nonce=site.random_bytes(6).hex())
     now = site.clock.now()
     begins = min(now, storage_now) - timedelta(seconds=request.pitr_window_seconds)
-    span = window.Span(
+    span = window.WindowSpan(
         database=request.database,
         before_us=microseconds(begins),
         with_holes=request.policy.grace_seconds < request.pitr_window_seconds,
     )
-    commits = window.look(span, repository)
-    sight = Sight(
+    commits = window.read_window(span, repository)
+    sight = RetentionInputs(
         now=now,
         storage_now=storage_now,
-        bases=window.bases(commits, backups),
+        bases=window.window_bases(commits, backups),
         holds={backup_id: hold.reason for backup_id, hold in holds.items()},
         damaged=(*(text for text in found.damaged if f"/{request.database}/" in text), *commits.damaged),
     )
     return _Looked(
         storage=repository.name,
-        plan=plan(backups, request.policy, sight),
+        plan=plan_retention(backups, request.policy, sight),
         backups=backups,
         holds=frozenset(holds),
         storage_now=storage_now,
@@ -223,7 +224,7 @@ def _drop_segments(looked: _Looked, work: _Work) -> window.Dropped:
     if looked.plan.stopped:
         return window.Dropped()
     left = work.site.catalog.backups(storage=looked.storage, database=work.request.database)
-    dropped = window.drop(looked.window, left, repository=work.repository, site=work.site, may_delete=work.may_commit)
+    dropped = window.drop_segments(looked.window, left, repository=work.repository, site=work.site, may_delete=work.may_commit)
     if dropped.n_segments or dropped.n_timelines:
         detail = f"{dropped.n_segments} segments, {dropped.n_timelines} whole timelines"
         _audit(work, "expire-segments", f"{work.request.database}@{looked.storage}", detail)
@@ -239,7 +240,7 @@ def _follow(looked: _Looked, work: _Work) -> Generator[Progress, None, int]:
         n_done += 1
         yield Progress(phase="expire", detail=f"{n_done}/{total} backups")
     for rolled in looked.plan.roll_forward:
-        done = yield from synthesize.run(
+        done = yield from roll_backup_forward(
             rolled.backup.id, repository=work.repository, site=work.site, fan=work.fan, may_commit=work.may_commit
         )
         _audit(work, "roll-forward", rolled.backup.id, rolled.reason)
@@ -287,7 +288,7 @@ def _held(records: Iterable[Hold | IntegrityError]) -> set[BackupId]:
 
 
 def _applied(
-    request: Request,
+    request: RetentionRequest,
     looked: _Looked,
     *,
     dry_run: bool,
@@ -295,7 +296,7 @@ def _applied(
     freed_bytes: int,
 ) -> Applied:
     rolls = (
-        RollForward(backup_id=r.backup.id, reason=r.reason, layer_bytes=r.layer_bytes, saves_bytes=r.saves_bytes)
+        PlannedRollForward(backup_id=r.backup.id, reason=r.reason, layer_bytes=r.layer_bytes, saves_bytes=r.saves_bytes)
         for r in looked.plan.roll_forward
     )
     return Applied(
@@ -311,18 +312,18 @@ def _applied(
     )
 
 
-def _decisions(planned: RetentionPlan) -> tuple[Decision, ...]:
-    found = [_decision(kept.backup, Verdict.KEEP, kept.reasons) for kept in planned.keep]
-    found += [_decision(e.backup, Verdict.EXPIRE, (e.reason,)) for e in planned.expire]
-    found += [_decision(e.backup, Verdict.DEFERRED, (e.reason,)) for e in planned.deferred]
+def _decisions(planned: RetentionPlan) -> tuple[ExpiryDecision, ...]:
+    found = [_decision(kept.backup, KeepDecision.KEEP, kept.reasons) for kept in planned.keep]
+    found += [_decision(e.backup, KeepDecision.EXPIRE, (e.reason,)) for e in planned.expire]
+    found += [_decision(e.backup, KeepDecision.DEFERRED, (e.reason,)) for e in planned.deferred]
     for rolled in planned.roll_forward:
         reason = (f"nothing needs it once {rolled.backup.id} is rolled forward",)
-        found += [_decision(link, Verdict.EXPIRE, reason) for link in rolled.frees]
+        found += [_decision(link, KeepDecision.EXPIRE, reason) for link in rolled.frees]
     return tuple(sorted(found, key=lambda decision: (decision.created_at, decision.backup_id), reverse=True))
 
 
-def _decision(backup: Backup, verdict: Verdict, reasons: tuple[str, ...]) -> Decision:
-    return Decision(
+def _decision(backup: Backup, verdict: KeepDecision, reasons: tuple[str, ...]) -> ExpiryDecision:
+    return ExpiryDecision(
         backup_id=backup.id,
         verdict=verdict,
         reasons=reasons,
@@ -334,12 +335,12 @@ def _decision(backup: Backup, verdict: Verdict, reasons: tuple[str, ...]) -> Dec
 def _record(done: Applied, work: _Work) -> None:
     backups = work.site.catalog.backups(storage=done.storage)
     used_bytes = sum(backup.stored_size_bytes for backup in backups)
-    measure.storage(done.storage, used_bytes=used_bytes, free_bytes=None, site=work.site)
-    counts = ", ".join(f"{len(done.of(verdict))} {verdict}" for verdict in Verdict)
+    measure.measure_storage(done.storage, used_bytes=used_bytes, free_bytes=None, site=work.site)
+    counts = ", ".join(f"{len(done.of(verdict))} {verdict}" for verdict in KeepDecision)
     detail = f"stopped: {done.stopped}" if done.stopped else f"{counts}; {done.n_orphans} orphans swept"
     _audit(work, "apply-retention", f"{done.database}@{done.storage}", detail, outcome="stopped" if done.stopped else "done")
 
 
 def _audit(work: _Work, action: str, subject: str, detail: str, *, outcome: str = "done") -> None:
-    deed = Deed(action=action, subject=subject, by=work.request.by, detail=detail)
-    audit_trail.note(deed, site=work.site, outcome=outcome)
+    deed = AuditEntry(action=action, subject=subject, by=work.request.by, detail=detail)
+    audit_trail.note_entry(deed, site=work.site, outcome=outcome)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from continuum_tasks import failpoints
 from continuum_tasks.assembly import page_digests
-from continuum_tasks.assembly.assemble import assemble, prove, whole
+from continuum_tasks.assembly.assemble import assemble, prove_assembled, whole
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.assembly.seal import SealUnit
 from continuum_tasks.errors import ProofFailed
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.layer import chunks
 from continuum_tasks.layer.digest import DIGEST_BYTES
 from continuum_tasks.model import Backup, BackupId, Level, Manifest, Progress, StoredObject
@@ -38,8 +38,8 @@ class Synthesized:
     freed_bytes: int
 
 
-def run(
-    backup_id: BackupId, *, repository: Repository, site: Site, fan: Fan, may_commit: Callable[[], None]
+def roll_backup_forward(
+    backup_id: BackupId, *, repository: Repository, site: HostContext, fan: Fan, may_commit: Callable[[], None]
 ) -> Generator[Progress, None, Synthesized]:
     """Roll one backup forward and verify it; its database must be locked. One that is a snapshot already stays as it is.
 
@@ -57,7 +57,7 @@ def run(
         with state.open("xb") as file:
             os.truncate(file.fileno(), old.backup.original_size_bytes)
         yield from assemble(chain, state, work, repository=repository, fan=fan)
-        yield from prove(whole(chain[-1]), state, work, site=site)
+        yield from prove_assembled(whole(chain[-1]), state, work, site=site)
         failpoints.reach("synthesize.assembled")
         objects = yield from _store(old, state, work, site=site, fan=fan)
         failpoints.reach("synthesize.chunks_put")
@@ -73,8 +73,8 @@ def run(
         repository.storage.delete(stored.key)
     failpoints.reach("synthesize.old_deleted")
     # The verdicts were about the old bytes and count no more: a new one, or the backup would not be verified.
-    request = verify.Request(backup_id=backup_id, level=Level.RESTORE)
-    yield from verify.run(request, repository=repository, site=site, fan=fan)
+    request = verify.VerifyRequest(backup_id=backup_id, level=Level.RESTORE)
+    yield from verify.verify_backup_chain(request, repository=repository, site=site, fan=fan)
     return Synthesized(
         backup=committed.backup,
         written_bytes=committed.backup.stored_size_bytes,
@@ -83,7 +83,7 @@ def run(
 
 
 def _store(
-    old: Manifest, state: Path, work: Path, *, site: Site, fan: Fan
+    old: Manifest, state: Path, work: Path, *, site: HostContext, fan: Fan
 ) -> Generator[Progress, None, tuple[StoredObject, ...]]:
     """Seal all pages of the state as new chunks. Raises ProofFailed when their digests are not the backup's."""
     backup = old.backup
@@ -104,7 +104,7 @@ def _store(
     return tuple(stored[number] for number in range(len(units)) if stored[number].n_pages)
 
 
-def _units(old: Manifest, state: Path, found: Path, *, site: Site) -> list[SealUnit]:
+def _units(old: Manifest, state: Path, found: Path, *, site: HostContext) -> list[SealUnit]:
     backup = old.backup
     cuts = chunks.split(backup.n_pages, page_size=backup.page_size, chunk_bytes=site.settings.chunk_bytes)
     return [
@@ -130,7 +130,7 @@ def _units(old: Manifest, state: Path, found: Path, *, site: Site) -> list[SealU
     ]
 
 
-def _manifest(old: Manifest, objects: tuple[StoredObject, ...], *, site: Site) -> Manifest:
+def _manifest(old: Manifest, objects: tuple[StoredObject, ...], *, site: HostContext) -> Manifest:
     backup = replace(
         old.backup,
         parent_id=None,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.storage.protocol import Storage
 
@@ -33,7 +33,7 @@ def clock_of(storage: Storage, *, nonce: str) -> datetime:
         storage.delete(key)
 
 
-def find(database: str, repository: Repository, *, site: Site, now: datetime) -> tuple[Orphan, ...]:
+def find_orphans(database: str, repository: Repository, *, site: HostContext, now: datetime) -> tuple[Orphan, ...]:
     """Return the orphans of one database older than a day at `now`, the storage's time; the catalog must be up to date."""
     backups = site.catalog.backups(storage=repository.name, database=database)
     named = {key for backup in backups for key in site.catalog.objects(backup)}
@@ -50,7 +50,7 @@ def find(database: str, repository: Repository, *, site: Site, now: datetime) ->
     return tuple(Orphan(key=info.key, size_bytes=info.size_bytes) for info in found if now - info.modified_at > YOUNGEST)
 
 
-def remove(orphans: Sequence[Orphan], repository: Repository) -> None:
+def remove_orphans(orphans: Sequence[Orphan], repository: Repository) -> None:
     """Delete orphans. Raises StorageError."""
     for orphan in orphans:
         repository.storage.delete(orphan.key)

@@ -9,17 +9,16 @@ from continuum_tasks import failpoints
 from continuum_tasks.capture.compact import lock_name
 from continuum_tasks.errors import DatabaseLocked, IntegrityError, KeyringError, ObjectMissing
 from continuum_tasks.history.segment_names import SegmentRef
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, BackupId, Timeline
-from continuum_tasks.repository.lock import hold as locked
+from continuum_tasks.repository.lock import hold_lock
 from continuum_tasks.repository.repository import Repository
-from continuum_tasks.repository.timelines import delete_segment, delete_timeline, list_segments, read_index, timelines
-from continuum_tasks.retention.plan import window as plan
-from continuum_tasks.retention.plan.window import Record
+from continuum_tasks.repository.timelines import delete_segment, delete_timeline, list_segments, read_segment_index, timelines
+from continuum_tasks.retention.plan.window import Record, is_over, plan_bases, plan_droppable, undescribed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class WindowSpan:
     """Whose window, and when it begins (microseconds since 1970).
 
     `with_holes`: look for holes within it too. They need not be known as long as no backup made within it may go.
@@ -31,7 +30,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class StoredTimeline:
     """One timeline as it is stored. `whole` is False when a segment's index could not be read: then nothing of it may go."""
 
     timeline: Timeline
@@ -40,11 +39,11 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class StoredWindow:
     """All timelines of a database, and the documents that could not be read."""
 
-    span: Span
-    stored: tuple[Stored, ...]
+    span: WindowSpan
+    stored: tuple[StoredTimeline, ...]
     damaged: tuple[str, ...]
 
 
@@ -58,7 +57,7 @@ class Dropped:
     skipped: str = ""
 
 
-def look(span: Span, repository: Repository) -> Window:
+def read_window(span: WindowSpan, repository: Repository) -> StoredWindow:
     """Read what is stored of a database's timelines: one listing each, and of segments no more than must be known.
 
     Raises StorageError.
@@ -76,33 +75,35 @@ def look(span: Span, repository: Repository) -> Window:
     found.sort(key=lambda timeline: (timeline.created_at, timeline.id))
     newest = {timeline.host: timeline.id for timeline in found}
     stored = tuple(_stored(timeline, span, repository, current=newest[timeline.host] == timeline.id) for timeline in found)
-    return Window(span=span, stored=stored, damaged=tuple(damaged))
+    return StoredWindow(span=span, stored=stored, damaged=tuple(damaged))
 
 
-def bases(window: Window, backups: Sequence[Backup]) -> frozenset[BackupId]:
+def window_bases(window: StoredWindow, backups: Sequence[Backup]) -> frozenset[BackupId]:
     """Return the backups, of one database in one storage, that restores within the window begin with."""
     found: set[BackupId] = set()
     for one in window.stored:
         if one.whole:
-            found |= plan.bases(backups, one.record, before_us=window.span.before_us)
+            found |= plan_bases(backups, one.record, before_us=window.span.before_us)
         else:  # where holes are is not known: any that stands there may be needed
             found |= {b.id for b in backups if b.position is not None and b.position.timeline == one.timeline.id}
     return frozenset(found)
 
 
-def droppable(window: Window, backups: Sequence[Backup]) -> Iterator[tuple[Timeline, tuple[SegmentRef, ...], bool]]:
+def droppable_segments(
+    window: StoredWindow, backups: Sequence[Backup]
+) -> Iterator[tuple[Timeline, tuple[SegmentRef, ...], bool]]:
     """Yield for each timeline the segments that nothing within the window needs, and whether all of it may go."""
     for one in window.stored:
         if one.whole:
-            over = plan.is_over(one.record, before_us=window.span.before_us)
-            refs = plan.droppable(backups, one.record, before_us=window.span.before_us)
+            over = is_over(one.record, before_us=window.span.before_us)
+            refs = plan_droppable(backups, one.record, before_us=window.span.before_us)
             if refs or over:
                 yield one.timeline, refs, over
 
 
-def would_drop(window: Window, backups: Sequence[Backup]) -> Dropped:
+def would_drop(window: StoredWindow, backups: Sequence[Backup]) -> Dropped:
     """Say what `drop` would delete."""
-    found = list(droppable(window, backups))
+    found = list(droppable_segments(window, backups))
     return Dropped(
         n_segments=sum(len(refs) for _, refs, _ in found),
         n_timelines=sum(over for _, _, over in found),
@@ -110,18 +111,23 @@ def would_drop(window: Window, backups: Sequence[Backup]) -> Dropped:
     )
 
 
-def drop(
-    window: Window, backups: Sequence[Backup], *, repository: Repository, site: Site, may_delete: Callable[[], None]
+def drop_segments(
+    window: StoredWindow,
+    backups: Sequence[Backup],
+    *,
+    repository: Repository,
+    site: HostContext,
+    may_delete: Callable[[], None],
 ) -> Dropped:
     """Delete what nothing within the window needs, oldest first, so that a cut anywhere leaves what is newer whole.
 
     Nothing goes while segments are being merged: the next run has it. Raises StorageError, and what `may_delete` raises.
     """
-    found = list(droppable(window, backups))
+    found = list(droppable_segments(window, backups))
     if not found:
         return Dropped()
     try:
-        with locked(lock_name(window.span.database), repository.storage, site.contender()) as lock:
+        with hold_lock(lock_name(window.span.database), repository.storage, site.contender()) as lock:
             freed = 0
             for timeline, refs, over in found:
                 may_delete()
@@ -141,23 +147,23 @@ def _delete(timeline: Timeline, refs: Sequence[SegmentRef], repository: Reposito
     return sum(ref.size_bytes for ref in refs)
 
 
-def _stored(timeline: Timeline, span: Span, repository: Repository, *, current: bool) -> Stored:
+def _stored(timeline: Timeline, span: WindowSpan, repository: Repository, *, current: bool) -> StoredTimeline:
     record = Record(timeline=timeline.id, refs=list_segments(repository, timeline), current=current)
-    if plan.is_over(record, before_us=span.before_us):
-        return Stored(timeline=timeline, record=record, whole=True)
-    asked = set(plan.undescribed(record, before_us=span.before_us))
+    if is_over(record, before_us=span.before_us):
+        return StoredTimeline(timeline=timeline, record=record, whole=True)
+    asked = set(undescribed(record, before_us=span.before_us))
     wanted = [ref for ref in record.refs if span.with_holes or ref in asked]
     resumed: list[int] = []
     known: dict[SegmentRef, SegmentRef] = {}
     for ref in wanted:
         try:
-            commits = read_index(repository, timeline, ref).head.commits
+            commits = read_segment_index(repository, timeline, ref).head.commits
         except (IntegrityError, KeyringError, ObjectMissing):
-            return Stored(timeline=timeline, record=record, whole=False)
+            return StoredTimeline(timeline=timeline, record=record, whole=False)
         resumed += [commit.number for commit in commits if commit.resumed]
         first, last = commits[0], commits[-1]
         known[ref] = replace(
             ref, first_commit=first.number, last_commit=last.number, first_us=first.observed_us, last_us=last.observed_us
         )
     refs = tuple(known.get(ref, ref) for ref in record.refs)
-    return Stored(timeline=timeline, record=replace(record, refs=refs, resumed=tuple(resumed)), whole=True)
+    return StoredTimeline(timeline=timeline, record=replace(record, refs=refs, resumed=tuple(resumed)), whole=True)

@@ -12,7 +12,7 @@ from continuum_tasks.layer.format import (
     HEADER_BYTES,
     TAG_BYTES,
     BlockEntry,
-    Header,
+    ObjectHeader,
     check_rules,
     decode_blocks,
     encode_blocks,
@@ -63,12 +63,12 @@ class SegmentTrailer:
         return _HEAD.size + tables + self.n_text_bytes
 
 
-def encode_trailer(trailer: SegmentTrailer) -> bytes:
+def encode_segment_trailer(trailer: SegmentTrailer) -> bytes:
     counts = trailer.n_blocks, trailer.n_pages, trailer.n_commits, trailer.n_text_bytes
     return _TRAILER.pack(trailer.index_offset, trailer.index_stored_bytes, *counts, CODECS.index(trailer.index_codec), _END)
 
 
-def decode_trailer(data: bytes | memoryview) -> SegmentTrailer:
+def decode_segment_trailer(data: bytes | memoryview) -> SegmentTrailer:
     """Read the last 36 bytes of a segment."""
     if len(data) < TRAILER_BYTES:
         raise ValueError(f"cut short: {len(data)} bytes where a trailer has {TRAILER_BYTES}")
@@ -88,7 +88,7 @@ def decode_trailer(data: bytes | memoryview) -> SegmentTrailer:
     )
 
 
-def validate_frame(header: Header, trailer: SegmentTrailer, *, size_bytes: int) -> None:
+def validate_segment_frame(header: ObjectHeader, trailer: SegmentTrailer, *, size_bytes: int) -> None:
     """Check rules 1 to 4, which bound the memory that opening the index can take."""
     n_blocks, n_pages, raw_bytes = trailer.n_blocks, trailer.n_pages, trailer.n_pages * header.page_size
     rules = (
@@ -104,7 +104,7 @@ def validate_frame(header: Header, trailer: SegmentTrailer, *, size_bytes: int) 
     check_rules(rules, f"object of {size_bytes} bytes with {n_blocks} blocks, {n_pages} pages and {trailer.n_commits} commits")
 
 
-def encode_index(index: SegmentIndex) -> bytes:
+def encode_segment_index(index: SegmentIndex) -> bytes:
     """Return the index as bytes, neither compressed nor sealed."""
     commits = [encode_commit(commit) for commit in index.head.commits]
     texts = encode_texts(index.head.reasons)
@@ -118,7 +118,7 @@ def encode_texts(reasons: tuple[tuple[int, str], ...]) -> bytes:
     return b"".join([_TEXT.pack(number, len(text)) + text for number, text in packed])
 
 
-def decode_index(data: bytes | memoryview, header: Header, trailer: SegmentTrailer) -> SegmentIndex:
+def decode_segment_index(data: bytes | memoryview, header: ObjectHeader, trailer: SegmentTrailer) -> SegmentIndex:
     """Read an opened index of `trailer.index_raw_bytes` bytes and check it: what is returned obeys every rule."""
     view = memoryview(data)
     commits_at = _HEAD.size
@@ -189,7 +189,7 @@ def _decode_texts(data: memoryview) -> tuple[tuple[int, str], ...]:
     return tuple(texts)
 
 
-def _validate_blocks(blocks: tuple[BlockEntry, ...], header: Header, trailer: SegmentTrailer) -> None:
+def _validate_blocks(blocks: tuple[BlockEntry, ...], header: ObjectHeader, trailer: SegmentTrailer) -> None:
     """Check rules 5 and 6."""
     validate_blocks(blocks, header, block_bytes=BLOCK_BYTES)
     full = BLOCK_BYTES // header.page_size

@@ -8,18 +8,18 @@ from itertools import accumulate
 
 from continuum_tasks.layer.codec import decompress
 from continuum_tasks.layer.digest import DIGEST_BYTES, digests_of
-from continuum_tasks.layer.format import HEADER_BYTES, ObjectContext, decode_header
-from continuum_tasks.layer.reader import check_key, naming
+from continuum_tasks.layer.format import HEADER_BYTES, ObjectContext, decode_object_header
+from continuum_tasks.layer.reader import check_object_key, naming
 from continuum_tasks.layer.seal import INDEX_NONCE, Sealer, block_nonce
 from continuum_tasks.segment.format import (
     MAGIC,
     TRAILER_BYTES,
     SegmentTrailer,
-    decode_index,
-    decode_trailer,
-    encode_trailer,
+    decode_segment_index,
+    decode_segment_trailer,
+    encode_segment_trailer,
     stored_order,
-    validate_frame,
+    validate_segment_frame,
 )
 from continuum_tasks.segment.head import SegmentHead, SegmentIndex
 
@@ -28,7 +28,7 @@ _HINT = "restore a commit before this segment, or a backup made after it; anothe
 
 def segment_tail(tail: bytes | memoryview) -> int:
     """Return where the index of a segment begins, told from its last 36 bytes or more. Raises ValueError."""
-    return decode_trailer(tail).index_offset
+    return decode_segment_trailer(tail).index_offset
 
 
 def open_segment(
@@ -64,19 +64,19 @@ def open_segment_index(  # noqa: PLR0913 - two range reads of one object, and th
         trailer = _frame(header_bytes, tail_bytes, size_bytes=size_bytes)
         if len(tail_bytes) != (expected := trailer.index_stored_bytes + TRAILER_BYTES):
             raise ValueError(f"{len(tail_bytes)} bytes from the index to the end where there should be {expected}")
-        header = decode_header(header_bytes, magic=MAGIC)
-    check_key(header, data_key, name, owner="timeline")
+        header = decode_object_header(header_bytes, magic=MAGIC)
+    check_object_key(header, data_key, name, owner="timeline")
     sealer = Sealer(header, context, data_key)
     with naming(name, hint=_HINT):
-        packed = sealer.open(memoryview(tail_bytes)[:-TRAILER_BYTES], nonce=INDEX_NONCE, also=encode_trailer(trailer))
+        packed = sealer.open(memoryview(tail_bytes)[:-TRAILER_BYTES], nonce=INDEX_NONCE, also=encode_segment_trailer(trailer))
         raw = decompress(trailer.index_codec, packed, raw_bytes=trailer.index_raw_bytes)
-        index = decode_index(raw, header, trailer)
+        index = decode_segment_index(raw, header, trailer)
     return OpenedSegment(index, sealer, name=name)
 
 
 def _frame(header_bytes: bytes | memoryview, tail_bytes: bytes | memoryview, *, size_bytes: int) -> SegmentTrailer:
-    header, trailer = decode_header(header_bytes, magic=MAGIC), decode_trailer(tail_bytes)
-    validate_frame(header, trailer, size_bytes=size_bytes)
+    header, trailer = decode_object_header(header_bytes, magic=MAGIC), decode_segment_trailer(tail_bytes)
+    validate_segment_frame(header, trailer, size_bytes=size_bytes)
     return trailer
 
 

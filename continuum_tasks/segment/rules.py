@@ -27,7 +27,7 @@ def check_draft(draft: SegmentDraft) -> None:
         (all(0 <= number < 1 << 32 for number in (draft.mark.frame, *draft.mark.checksum)), "the mark is out of range"),
         (_is_source(draft.source), "the source is not a device and an inode"),
     )
-    check_rules(forms, f"segment {named(draft)}")
+    check_rules(forms, f"segment {seqs_text(draft)}")
     _check_numbers(draft)
     _check_commits(draft.commits)
     _check_pgnos(draft.commits, draft.pgnos, lock_page(draft.page_size))
@@ -49,14 +49,14 @@ def check_follows(previous: SegmentHead | None, this: SegmentHead) -> None:
     """Raise ObjectDamaged unless `this` comes right after `previous`, or is a timeline's first for None."""
     broken = next((what for holds, what in _following(previous, this) if not holds), None)
     if broken is not None:
-        after = f"segment {named(previous)}" if previous else "the timeline's start"
+        after = f"segment {seqs_text(previous)}" if previous else "the timeline's start"
         raise ObjectDamaged(
-            f"timeline {this.timeline}: segment {named(this)} does not follow {after}: {broken}",
+            f"timeline {this.timeline}: segment {seqs_text(this)} does not follow {after}: {broken}",
             hint="a segment is missing or comes from elsewhere: restore a commit before it, or a backup made after it",
         )
 
 
-def named(head: SegmentHead | SegmentDraft) -> str:
+def seqs_text(head: SegmentHead | SegmentDraft) -> str:
     """Return the segment's seqs as text: 7, or 3-6 of a merged one."""
     return f"{head.first_seq}" if head.first_seq == head.last_seq else f"{head.first_seq}-{head.last_seq}"
 
@@ -87,7 +87,7 @@ def _check_numbers(head: SegmentHead | SegmentDraft) -> None:
         (head.first_seq <= first < BEYOND - n_commits, "number of the first commit out of range"),
         (len(starts) == 1, "seq, commit number and chain do not agree whether the timeline starts here"),
     )
-    check_rules(rules, f"segment {named(head)}")
+    check_rules(rules, f"segment {seqs_text(head)}")
 
 
 def _check_commits(commits: Sequence[Commit]) -> None:

@@ -17,13 +17,13 @@ from continuum_tasks.segment.format import (
     MAX_SEGMENT_BYTES,
     MAX_TEXT_BYTES,
     SegmentTrailer,
-    encode_index,
+    encode_segment_index,
+    encode_segment_trailer,
     encode_texts,
-    encode_trailer,
     stored_order,
 )
 from continuum_tasks.segment.head import SealedSegment, SegmentDraft, SegmentIndex, head_of
-from continuum_tasks.segment.rules import check_draft, named
+from continuum_tasks.segment.rules import check_draft, seqs_text
 
 
 def write_segment(
@@ -47,7 +47,7 @@ def check_writable(draft: SegmentDraft, options: ChunkOptions) -> None:
     try:
         check_draft(draft)
     except ValueError as err:
-        raise RuntimeError(f"segment {named(draft)} cannot be written: {err}") from err
+        raise RuntimeError(f"segment {seqs_text(draft)} cannot be written: {err}") from err
     raw_bytes, n_text_bytes = len(draft.pgnos) * draft.page_size, len(encode_texts(draft.reasons))
     limits = (
         (draft.page_size == options.page_size, f"pages of {draft.page_size} bytes, options for {options.page_size}"),
@@ -57,7 +57,7 @@ def check_writable(draft: SegmentDraft, options: ChunkOptions) -> None:
     )
     for holds, what in limits:
         if not holds:
-            raise RuntimeError(f"segment {named(draft)} cannot be written: {what}")
+            raise RuntimeError(f"segment {seqs_text(draft)} cannot be written: {what}")
 
 
 def seal_segment(
@@ -75,7 +75,7 @@ def seal_segment(
     index = SegmentIndex(head=head, pgnos=draft.pgnos, digests=bytes(digests), blocks=tuple(out.blocks))
 
     def trailer(offset: int, stored_bytes: int, codec: Codec) -> bytes:
-        return encode_trailer(
+        return encode_segment_trailer(
             SegmentTrailer(
                 index_offset=offset,
                 index_stored_bytes=stored_bytes,
@@ -87,7 +87,7 @@ def seal_segment(
             )
         )
 
-    index_bytes = out.seal_index(encode_index(index), trailer)
+    index_bytes = out.seal_index(encode_segment_index(index), trailer)
     return SealedSegment(data=out.data, sha256=out.sha256, head=head, index_bytes=index_bytes)
 
 
@@ -127,7 +127,7 @@ def _checked(draft: SegmentDraft, pages: Iterable[memoryview]) -> Iterator[memor
     n_pages = 0
     for n_pages, page in enumerate(pages, 1):
         if len(page) != draft.page_size or n_pages > len(draft.pgnos):
-            raise RuntimeError(f"segment {named(draft)}: page {n_pages} of {len(draft.pgnos)} has {len(page)} bytes")
+            raise RuntimeError(f"segment {seqs_text(draft)}: page {n_pages} of {len(draft.pgnos)} has {len(page)} bytes")
         yield page
     if n_pages != len(draft.pgnos):
-        raise RuntimeError(f"segment {named(draft)}: {n_pages} pages came where there should be {len(draft.pgnos)}")
+        raise RuntimeError(f"segment {seqs_text(draft)}: {n_pages} pages came where there should be {len(draft.pgnos)}")

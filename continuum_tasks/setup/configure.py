@@ -12,15 +12,15 @@ from datetime import datetime
 from pathlib import Path
 
 from continuum_tasks.config import Config
-from continuum_tasks.config import edit as text_edit
-from continuum_tasks.config.files import MAX_BYTES, read_regular, read_text, reason, replace_file
-from continuum_tasks.config.lines import parse_lines, quoted
+from continuum_tasks.config.edit import drop_setting, put
+from continuum_tasks.config.files import MAX_BYTES, read_regular, read_text, replace_file, system_reason
+from continuum_tasks.config.lines import parse_lines, quoted_text
 from continuum_tasks.config.load import read_config
-from continuum_tasks.config.named import NOT_SHOWN, Setting, effective, find, settings_of
+from continuum_tasks.config.named import NOT_SHOWN, Setting, effective, find_setting, settings_of
 from continuum_tasks.config.schema import FILES
 from continuum_tasks.errors import ConfigError, ContinuumError, KeyMissing, LockError
 from continuum_tasks.host import audit
-from continuum_tasks.host.audit_trail import DONE, Deed, record
+from continuum_tasks.host.audit_trail import DONE, AuditEntry, record_entry
 from continuum_tasks.keyring import open_keyring
 from continuum_tasks.model import Cipher
 
@@ -30,7 +30,7 @@ _KEYS = ("backup.encryption", "backup.encryption_key_id", "continuum.keys_dir")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class SettingChange:
     """Which setting is to have which value; `value` None = its default. Environment: of this process, `by`: who asks."""
 
     setting: str
@@ -62,7 +62,7 @@ class _Files:
     config: Config | None
 
 
-def run(request: Request, *, now: datetime) -> Changed:
+def change_setting(request: SettingChange, *, now: datetime) -> Changed:
     """Change one setting, durably, or nothing at all.
 
     Raises UsageError for an unknown name, ConfigError for a value that is not allowed or would not load, KeyMissing for an
@@ -70,23 +70,23 @@ def run(request: Request, *, now: datetime) -> Changed:
     """
     with _alone(request.directory):
         files = _read(request)
-        setting = find(request.setting, settings_of(files.texts, directory=request.directory))
+        setting = find_setting(request.setting, settings_of(files.texts, directory=request.directory))
         try:
             changed, config = _change(request, setting, files)
         except ContinuumError as err:
             if files.config is not None:
-                deed = Deed(action="config-set", subject=setting.name, by=request.by, detail=err.message)
+                deed = AuditEntry(action="config-set", subject=setting.name, by=request.by, detail=err.message)
                 _audit(deed, files.config, now=now, outcome=type(err).__name__)
             raise
         if not changed.written:
             return changed
         detail = f"{changed.old or '(empty)'} -> {changed.new or '(empty)'} in {changed.file}"
-        deed = Deed(action="config-set", subject=setting.name, by=request.by, detail=detail)
+        deed = AuditEntry(action="config-set", subject=setting.name, by=request.by, detail=detail)
         warnings = _audit(deed, files.config or config, now=now, outcome=DONE)
         return replace(changed, warnings=(*changed.warnings, *warnings))
 
 
-def _change(request: Request, setting: Setting, files: _Files) -> tuple[Changed, Config]:
+def _change(request: SettingChange, setting: Setting, files: _Files) -> tuple[Changed, Config]:
     file = request.directory / setting.file
     original = _original(file, files.texts[setting.file])
     text = _edited(request, setting, files.texts[setting.file], file=file)
@@ -104,11 +104,11 @@ def _change(request: Request, setting: Setting, files: _Files) -> tuple[Changed,
     return _outcome(request, setting, files, texts=texts, config=config), config
 
 
-def _edited(request: Request, setting: Setting, text: str, *, file: Path) -> str:
+def _edited(request: SettingChange, setting: Setting, text: str, *, file: Path) -> str:
     if request.value is None:
-        return text_edit.drop(text, setting)
+        return drop_setting(text, setting)
     value = request.value.strip(" \t")
-    shown = NOT_SHOWN if setting.key.secret else quoted(value)
+    shown = NOT_SHOWN if setting.key.secret else quoted_text(value)
     refusal = f"{setting.name} = {shown} is not allowed; nothing was changed"
     hint = f"allowed: {setting.key.kind.allowed}"
     if not value.isprintable():
@@ -117,7 +117,7 @@ def _edited(request: Request, setting: Setting, text: str, *, file: Path) -> str
         setting.key.kind.parse(value)
     except ValueError as err:
         raise ConfigError(refusal, hint=hint) from (None if setting.key.secret else err)
-    edited = text_edit.put(text, setting, value, file=file)
+    edited = put(text, setting, value, file=file)
     read = _line(edited, setting, file=file)
     if read is None or read[1] != value:  # what the file would say is not what was meant
         raise ConfigError(refusal, hint=f"a .conf file cannot carry it; {hint}")
@@ -133,7 +133,7 @@ def _line(text: str, setting: Setting, *, file: Path) -> tuple[int, str] | None:
     return None
 
 
-def _outcome(request: Request, setting: Setting, files: _Files, *, texts: Mapping[str, str], config: Config) -> Changed:
+def _outcome(request: SettingChange, setting: Setting, files: _Files, *, texts: Mapping[str, str], config: Config) -> Changed:
     file = request.directory / setting.file
     line = _line(texts[setting.file], setting, file=file)
     said = "" if setting.entry is None else setting.entry.text
@@ -171,7 +171,7 @@ def _check_key(setting: Setting, config: Config) -> None:
     keyring.fingerprint(key_id)
 
 
-def _read(request: Request) -> _Files:
+def _read(request: SettingChange) -> _Files:
     texts = {name: read_text(request.directory / name) for name in FILES}
     try:
         config = read_config(texts, directory=request.directory, environment=request.environment)
@@ -194,14 +194,14 @@ def _write(file: Path, data: bytes, original: bytes) -> None:
     try:
         replace_file(file, data, expected=original)
     except (OSError, ValueError) as err:
-        why = reason(err) if isinstance(err, OSError) else str(err)
+        why = system_reason(err) if isinstance(err, OSError) else str(err)
         hint = "make the file and its directory writable for this user, or edit it as the user who owns it"
         raise ConfigError(f"{file}: cannot be written: {why}; nothing was changed", hint=hint) from err
 
 
-def _audit(deed: Deed, config: Config, *, now: datetime, outcome: str) -> tuple[str, ...]:
+def _audit(deed: AuditEntry, config: Config, *, now: datetime, outcome: str) -> tuple[str, ...]:
     try:
-        record(deed, state_dir=config.state_dir, host=config.host, at=now, outcome=outcome)
+        record_entry(deed, state_dir=config.state_dir, host=config.host, at=now, outcome=outcome)
     except OSError as err:
         return (f"{config.state_dir / audit.FILE}: not written ({err.strerror})",)
     return ()
@@ -213,7 +213,7 @@ def _alone(directory: Path) -> Iterator[None]:
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (OSError, ValueError) as err:
-        why = reason(err) if isinstance(err, OSError) else str(err)
+        why = system_reason(err) if isinstance(err, OSError) else str(err)
         raise ConfigError(f"{directory}: cannot be opened: {why}", hint="run `continuum init`, or name another") from err
     try:
         deadline = time.monotonic() + WAIT_SECONDS

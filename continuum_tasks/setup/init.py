@@ -23,12 +23,12 @@ from continuum_tasks.config import (
     render_config,
     write_config,
 )
-from continuum_tasks.config.files import make_directory, mode_of, reason
+from continuum_tasks.config.files import make_directory, mode_of, system_reason
 from continuum_tasks.config.schema import FILES
 from continuum_tasks.config.values import is_database_name
 from continuum_tasks.errors import ConfigError
 from continuum_tasks.keyring import adopt_key, generate_key, open_keyring, read_key_copy
-from continuum_tasks.keyring.keyfile import Key
+from continuum_tasks.keyring.keyfile import KeyFile
 from continuum_tasks.model import Cipher
 
 DEFAULT_DATABASE = Path("/var/lib/continuum/memory.db")
@@ -61,7 +61,7 @@ class Initialized:
     advice: tuple[str, ...] = field(default=())
 
 
-def run(request: InitRequest, *, now: datetime, random_bytes: Callable[[int], bytes]) -> Initialized:
+def initialise(request: InitRequest, *, now: datetime, random_bytes: Callable[[int], bytes]) -> Initialized:
     """Initialise a configuration directory.
 
     Raises ConfigError when it is initialised already or cannot be written, and KeyringError for a bad `key_file`; everything
@@ -69,7 +69,7 @@ def run(request: InitRequest, *, now: datetime, random_bytes: Callable[[int], by
     """
     _refuse_existing(request.config_dir)
     key = _key_copy(request)
-    config = plan(request, key_id=key.key_id if key else BackupSettings().encryption_key_id)
+    config = plan_configuration(request, key_id=key.key_id if key else BackupSettings().encryption_key_id)
     render_config(config)
     if mode_of(config.keys_dir):
         open_keyring(config.keys_dir)
@@ -88,7 +88,7 @@ def run(request: InitRequest, *, now: datetime, random_bytes: Callable[[int], by
     )
 
 
-def plan(request: InitRequest, *, key_id: str) -> Config:
+def plan_configuration(request: InitRequest, *, key_id: str) -> Config:
     """Return the configuration that `run` would write; its host is empty: the host name of whichever machine reads it."""
     directory = _absolute(request.config_dir)
     paths = default_paths(directory)
@@ -136,7 +136,7 @@ def _refuse_existing(directory: Path) -> None:
         raise ConfigError(f"{directory}: already initialised in part: {', '.join(there)}", hint=hint)
 
 
-def _key_copy(request: InitRequest) -> Key | None:
+def _key_copy(request: InitRequest) -> KeyFile | None:
     if request.key_file is None:
         return None
     if request.encryption is Cipher.NONE:
@@ -154,10 +154,10 @@ def _make(directory: Path) -> None:
         make_directory(directory)
     except OSError as err:
         hint = "run as a user who may create it, or name another --config-dir and --storage"
-        raise ConfigError(f"directory {directory}: cannot be made: {reason(err)}", hint=hint) from err
+        raise ConfigError(f"directory {directory}: cannot be made: {system_reason(err)}", hint=hint) from err
 
 
-def _make_key(config: Config, key: Key | None, *, now: datetime, random_bytes: Callable[[int], bytes]) -> Path | None:
+def _make_key(config: Config, key: KeyFile | None, *, now: datetime, random_bytes: Callable[[int], bytes]) -> Path | None:
     if config.backup.encryption is Cipher.NONE:
         return None
     if key:

@@ -22,7 +22,7 @@ _ROTATED = re.compile(r"[.-][0-9][0-9T_.-]*(\.gz)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class LogFile:
     """One file of a log as it was when it was opened: `size` bytes of it count, and all of a compressed one (None)."""
 
     path: Path
@@ -31,7 +31,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class LogWindow:
     """Which lines are asked for: those `wanted`, the last `n` of them (None: all), none from before a line that is `over`."""
 
     wanted: Callable[[bytes], bool]
@@ -39,7 +39,7 @@ class Window:
     n: int | None
 
 
-def open_log(path: Path, stack: ExitStack, *, not_before: float = 0.0) -> list[Source]:
+def open_log(path: Path, stack: ExitStack, *, not_before: float = 0.0) -> list[LogFile]:
     """Open a log and its rotated files, newest first, leaving out those last written before `not_before` (epoch seconds).
 
     Raises OSError naming the file, ConfigError for what is no regular file.
@@ -57,9 +57,9 @@ def open_log(path: Path, stack: ExitStack, *, not_before: float = 0.0) -> list[S
     return found
 
 
-def lines(sources: Sequence[Source], window: Window, *, tell: Callable[[str], None]) -> Iterator[bytes]:
+def log_lines(sources: Sequence[LogFile], window: LogWindow, *, tell: Callable[[str], None]) -> Iterator[bytes]:
     """Yield the lines of a window, oldest first, without line breaks; a file that cannot be read is told and left out."""
-    starts: list[tuple[Source, int]] = []
+    starts: list[tuple[LogFile, int]] = []
     missing = window.n
     for source in sources:
         if missing == 0:
@@ -99,7 +99,7 @@ def backwards(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
     yield 0, rest
 
 
-class Follower:
+class LogFollower:
     """Reads what is appended to a log from `offset` on, and goes over to the file that takes its place."""
 
     def __init__(self, path: Path, *, descriptor: int | None, offset: int) -> None:
@@ -158,7 +158,7 @@ class Follower:
         return found
 
 
-def _start(source: Source, window: Window, n: int | None, *, tell: Callable[[str], None]) -> tuple[int, int, bool]:
+def _start(source: LogFile, window: LogWindow, n: int | None, *, tell: Callable[[str], None]) -> tuple[int, int, bool]:
     """Return where in a file the window begins, how many wanted lines follow, and whether it begins in this file for sure."""
     if source.size is None:
         try:
@@ -177,7 +177,7 @@ def _start(source: Source, window: Window, n: int | None, *, tell: Callable[[str
     return start, count, False
 
 
-def _start_compressed(source: Source, window: Window, n: int | None) -> tuple[int, int, bool]:
+def _start_compressed(source: LogFile, window: LogWindow, n: int | None) -> tuple[int, int, bool]:
     offsets: deque[int] = deque(maxlen=n)
     offset, over = 0, False
     while line := source.file.readline(MAX_LINE_BYTES):
@@ -191,7 +191,7 @@ def _start_compressed(source: Source, window: Window, n: int | None) -> tuple[in
     return (offsets[0] if offsets else -1), len(offsets), over or len(offsets) == n
 
 
-def _forwards(source: Source, start: int) -> Iterator[bytes]:
+def _forwards(source: LogFile, start: int) -> Iterator[bytes]:
     if start < 0:
         return
     source.file.seek(start)
@@ -204,7 +204,7 @@ def _forwards(source: Source, start: int) -> Iterator[bytes]:
         yield line.rstrip(b"\n")
 
 
-def _open(path: Path, stack: ExitStack) -> Source:
+def _open(path: Path, stack: ExitStack) -> LogFile:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
@@ -212,8 +212,8 @@ def _open(path: Path, stack: ExitStack) -> Source:
         raise ConfigError(f"{path}: is no regular file", hint="log_file in backup.conf names the file that workers write")
     raw = stack.enter_context(os.fdopen(descriptor, "rb"))
     if path.suffix == ".gz":
-        return Source(path=path, file=cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw))), size=None)
-    return Source(path=path, file=raw, size=status.st_size)
+        return LogFile(path=path, file=cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw))), size=None)
+    return LogFile(path=path, file=raw, size=status.st_size)
 
 
 def _rotated(path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from continuum_tasks.errors import ProofFailed
-from continuum_tasks.layer.digest import DIGEST_BYTES, ZERO_DIGEST, digests_of, root
+from continuum_tasks.layer.digest import DIGEST_BYTES, ZERO_DIGEST, digest_root, digests_of
 from continuum_tasks.layer.merge import lock_page
 
 # Two threads over 1 GB of 4 KiB pages from the page cache: 0.085 s at 4 MiB a read, 0.13 s at 1 MiB, 0.25 s at 256 KiB.
@@ -30,7 +30,7 @@ def digest_file(path: Path, out: Path, *, page_size: int, n_pages: int, n_thread
     part.unlink(missing_ok=True)
     fd = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
-        found = root(_written(file.write, _digests(path, page_size, n_pages, n_threads)))
+        found = digest_root(_written(file.write, _digests(path, page_size, n_pages, n_threads)))
         file.flush()
         os.fsync(file.fileno())
     part.rename(out)

@@ -16,7 +16,7 @@ from continuum_tasks.errors import ProofFailed
 _MAX_FINDINGS = 100
 
 
-def quick_check(path: Path) -> tuple[str, ...]:
+def quick_check_file(path: Path) -> tuple[str, ...]:
     """Return what SQLite's quick_check finds, empty when it finds nothing; an unreadable file is a finding."""
     return _check(path, f"PRAGMA quick_check({_MAX_FINDINGS})")
 
@@ -58,16 +58,16 @@ def schema_digest(path: Path) -> str:
     return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
 
-def row_counts(path: Path) -> tuple[tuple[str, int], ...]:
+def row_counts_file(path: Path) -> tuple[tuple[str, int], ...]:
     """Return (table, rows) by name for plain and virtual tables; not for SQLite's own, nor those of a missing extension.
 
     Raises ProofFailed when a table cannot be read.
     """
     with opened_unchanging(path) as connection, _named_errors(path):
-        return counts(connection)
+        return counts_through(connection)
 
 
-def counts(connection: apsw.Connection) -> tuple[tuple[str, int], ...]:
+def counts_through(connection: apsw.Connection) -> tuple[tuple[str, int], ...]:
     """Return (table, rows) by name, as `row_counts` says, through a connection that is open already."""
     rows = connection.execute(
         "SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'virtual') ORDER BY name"

@@ -8,7 +8,7 @@ from pathlib import Path
 SIDECARS = ("-wal", "-shm", "-journal")
 
 
-def sync(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make renames, links and unlinks in `directory` survive a power cut."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -25,7 +25,7 @@ class AutoVacuum(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class DatabaseHeader:
     """The header's facts. `n_pages` is 0 when an old SQLite wrote the file last and left the count stale."""
 
     page_size: int
@@ -37,7 +37,7 @@ class Header:
     auto_vacuum: AutoVacuum
 
 
-def parse_header(data: bytes, *, name: str) -> Header:
+def parse_header(data: bytes, *, name: str) -> DatabaseHeader:
     """Read the first bytes of a database file; give `SAMPLE_BYTES` so that encryption can be told from other content.
 
     Raises SourceRefused for 0 bytes, for a file that is not SQLite or looks encrypted, and for an impossible page size.
@@ -47,7 +47,7 @@ def parse_header(data: bytes, *, name: str) -> Header:
     change_counter, n_pages = struct.unpack_from(">II", data, 24)
     (largest_root,) = struct.unpack_from(">I", data, 52)
     (incremental,) = struct.unpack_from(">I", data, 64)
-    return Header(
+    return DatabaseHeader(
         page_size=page_size,
         n_pages=n_pages if struct.unpack_from(">I", data, 92)[0] == change_counter else 0,
         wal=data[19] == _WAL_VERSION,

@@ -36,7 +36,7 @@ def others(found: Iterable[Holder]) -> tuple[Holder, ...]:
     return tuple(holder for holder in found if holder.pid != os.getpid())
 
 
-def describe(found: Iterable[Holder]) -> str:
+def describe_holders(found: Iterable[Holder]) -> str:
     """Return `pid 12 (python3), pid 14 (continuum)`, or words for nobody seen."""
     return ", ".join(map(str, found)) or "a process that /proc does not show to this user"
 

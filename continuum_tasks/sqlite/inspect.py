@@ -19,7 +19,7 @@ _MOUNTS = Path("/proc/self/mounts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class DatabaseSource:
     """A database file fit for backup, as it was when looked at. `path` is resolved; `mode` are the permission bits."""
 
     path: Path
@@ -57,7 +57,7 @@ def imprint(path: Path) -> Imprint:
     )
 
 
-def inspect(path: Path, *, mounts: str | None = None) -> Source:
+def inspect(path: Path, *, mounts: str | None = None) -> DatabaseSource:
     """Look at a live database without touching it: no connection, no lock taken, none of this process's locks dropped.
 
     `mounts` stands for the text of /proc/self/mounts. Raises SourceMissing, or SourceRefused naming file and remedy.
@@ -73,7 +73,7 @@ def inspect(path: Path, *, mounts: str | None = None) -> Source:
     except apsw.Error as err:
         raise SourceRefused(f"{resolved}: cannot be read ({err})", hint="check permissions, mount and disk") from err
     header = parse_header(start, name=str(resolved))
-    return Source(
+    return DatabaseSource(
         path=resolved,
         size_bytes=status.st_size,
         page_size=header.page_size,

@@ -14,7 +14,7 @@ BUSY_MILLISECONDS = 2_000
 WAL = "wal"
 
 
-def enable_wal(path: Path) -> None:
+def switch_to_wal(path: Path) -> None:
     """Switch to WAL mode, for good: SQLite writes two bytes of the header in a transaction of its own. Opens no file itself.
 
     `path` was looked at by `inspect`. Raises SourceBusy when another connection stays in a transaction, SourceRefused.

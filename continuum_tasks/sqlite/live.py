@@ -13,7 +13,7 @@ from continuum_tasks.errors import SourceBusy, SourceRefused
 from continuum_tasks.layer import digest
 from continuum_tasks.layer.merge import lock_page
 from continuum_tasks.sqlite import vfs
-from continuum_tasks.sqlite.check import counts
+from continuum_tasks.sqlite.check import counts_through
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.patience import wait_for_locks
 
@@ -23,15 +23,15 @@ BUSY_SECONDS = 5.0
 def row_counts(path: Path) -> tuple[tuple[str, int], ...]:
     """Return (table, rows) of one state, of the tables that `check.row_counts` counts. Raises SourceBusy, SourceRefused."""
     found: tuple[tuple[str, int], ...] = ()
-    with opened(path) as connection, connection:
-        found += counts(connection)
+    with open_live(path) as connection, connection:
+        found += counts_through(connection)
     return found
 
 
 def quick_check(path: Path) -> tuple[str, ...]:
     """Return what SQLite's quick_check finds in the newest commit, empty when nothing. Raises SourceBusy, SourceRefused."""
     found: tuple[str, ...] = ()
-    with opened(path) as connection:
+    with open_live(path) as connection:
         try:
             found = tuple(str(row[0]) for row in connection.execute("PRAGMA quick_check(20)"))
         except apsw.CorruptError as err:
@@ -40,7 +40,7 @@ def quick_check(path: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[apsw.Connection]:
+def open_live(path: Path) -> Iterator[apsw.Connection]:
     """Open a live database read-only for a moment. Raises SourceBusy, SourceRefused, also for what is run inside."""
     try:
         connection = apsw.Connection(f"file:{quote(str(path))}?mode=ro", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
@@ -58,11 +58,11 @@ def opened(path: Path) -> Iterator[apsw.Connection]:
 _READ_BYTES = 1024 * 1024
 
 
-def root(path: Path, *, page_size: int, n_pages: int) -> str:
+def live_root(path: Path, *, page_size: int, n_pages: int) -> str:
     """Return the root in hex; a file that changes meanwhile has another one. Raises SourceRefused when it cannot be read."""
     try:
-        with vfs.opened(path) as file:
-            return digest.root(_digests(file, page_size, n_pages))
+        with vfs.open_locked_file(path) as file:
+            return digest.digest_root(_digests(file, page_size, n_pages))
     except apsw.Error as err:
         raise SourceRefused(f"{path}: cannot be read ({err})", hint="check its permissions and the disk") from err
 
@@ -100,7 +100,7 @@ def tables_of(path: Path, pgnos: Collection[int]) -> dict[int, str]:
         raise SourceRefused(f"{path}: {why}, so tables are not looked up", hint="leave out --tables")
     wanted = set(pgnos)
     found: dict[int, str] = {}
-    with opened(source.path) as connection:
+    with open_live(source.path) as connection:
         for pgno, name in connection.execute(_OWNERS):
             if pgno in wanted:
                 found[int(pgno)] = str(name)

@@ -26,7 +26,7 @@ class Copied:
     unreadable: tuple[int, ...]
 
 
-def copy(source: Path, copied: Path) -> Copied:
+def copy_raw(source: Path, copied: Path) -> Copied:
     """Copy one file, durably, to a new 0600 file; what the disk cannot read becomes zeros and is named by its offset.
 
     It is read through SQLite's file layer: an ordinary descriptor, closed, would drop this process's locks on it.
@@ -35,7 +35,7 @@ def copy(source: Path, copied: Path) -> Copied:
     digest, unreadable = hashlib.sha256(), []
     descriptor = os.open(copied, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        with vfs.opened(source) as file, os.fdopen(descriptor, "wb") as out:
+        with vfs.open_locked_file(source) as file, os.fdopen(descriptor, "wb") as out:
             size_bytes = file.xFileSize()
             for offset in range(0, size_bytes, _READ_BYTES):
                 data, bad = _read(file, offset, min(_READ_BYTES, size_bytes - offset))

@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.02
 
 
 @contextmanager
-def opened(path: Path, *, writable: bool = False) -> Iterator[apsw.VFSFile]:
+def open_locked_file(path: Path, *, writable: bool = False) -> Iterator[apsw.VFSFile]:
     """Open a database file without harm to this process's locks on it. Raises apsw.CantOpenError.
 
     `writable` without the permission to write opens for reading, as SQLite does.
@@ -33,9 +33,9 @@ def opened(path: Path, *, writable: bool = False) -> Iterator[apsw.VFSFile]:
 
 
 @contextmanager
-def shared(path: Path, *, wait_seconds: float) -> Iterator[apsw.VFSFile]:
+def hold_shared(path: Path, *, wait_seconds: float) -> Iterator[apsw.VFSFile]:
     """Hold SQLite's SHARED lock: nobody writes the main file of a rollback-journal database. Raises apsw.BusyError."""
-    with opened(path) as file:
+    with open_locked_file(path) as file:
         deadline = time.monotonic() + wait_seconds
         while not _try_shared(file):
             if time.monotonic() >= deadline:
@@ -53,7 +53,7 @@ def exclusive(path: Path) -> Iterator[apsw.VFSFile]:
 
     Raises apsw.BusyError when someone is, apsw.IOError without the permission to write.
     """
-    with opened(path, writable=True) as file:
+    with open_locked_file(path, writable=True) as file:
         try:
             file.xLock(apsw.SQLITE_LOCK_SHARED)
             file.xLock(apsw.SQLITE_LOCK_EXCLUSIVE)
@@ -64,7 +64,7 @@ def exclusive(path: Path) -> Iterator[apsw.VFSFile]:
 
 def read_start(path: Path, n_bytes: int) -> bytes:
     """Return the first bytes of the file, fewer when it is shorter. Raises apsw.CantOpenError."""
-    with opened(path) as file:
+    with open_locked_file(path) as file:
         return file.xRead(n_bytes, 0)
 
 

@@ -107,7 +107,7 @@ def pread(fd: int, n_bytes: int, offset: int) -> bytes:
     return data
 
 
-def info(key: str, found: os.stat_result) -> ObjectInfo:
+def object_info(key: str, found: os.stat_result) -> ObjectInfo:
     """Describe a file as the object `key`."""
     return ObjectInfo(key=key, size_bytes=found.st_size, modified_at=datetime.fromtimestamp(found.st_mtime, UTC))
 
@@ -124,7 +124,7 @@ def scan(directory: int, prefix: str) -> Iterator[ObjectInfo]:
                 if entry.is_dir(follow_symlinks=False):
                     yield from scan(enter(stack, directory, entry.name, make=False), f"{key}/")
                 elif entry.is_file(follow_symlinks=False):
-                    yield info(key, os.stat(entry.name, dir_fd=directory, follow_symlinks=False))
+                    yield object_info(key, os.stat(entry.name, dir_fd=directory, follow_symlinks=False))
 
 
 def remove_empty(directories: list[int], parts: list[str]) -> None:

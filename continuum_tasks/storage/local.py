@@ -92,7 +92,7 @@ class LocalStorage:
     def stat(self, key: str) -> ObjectInfo:
         """See `Storage.stat`."""
         with self._coordinates(key), self._open(key) as fd:
-            return directories.info(key, os.fstat(fd))
+            return directories.object_info(key, os.fstat(fd))
 
     def capabilities(self) -> Capabilities:
         """See `Storage.capabilities`. `free_bytes` is what the file system has for this user now."""
@@ -111,7 +111,7 @@ class LocalStorage:
         try:
             yield
         except OSError as err:
-            raise named(err, self._at(key)) from err
+            raise local_error(err, self._at(key)) from err
 
     def _make_root(self, stack: ExitStack) -> int:
         if not self._root.is_dir():
@@ -195,7 +195,7 @@ _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _TRANSIENT = (errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EMFILE, errno.ENFILE)
 
 
-def named(err: OSError, where: str) -> StorageError:
+def local_error(err: OSError, where: str) -> StorageError:
     """Build our error for `err`, with the coordinates `where` in front and a remedy."""
     code = err.errno or 0
     message = f"{where}: {os.strerror(code).lower()}"

@@ -30,7 +30,7 @@ from continuum_tasks.storage.protocol import (
     view,
 )
 from continuum_tasks.storage.s3_client import S3Settings, check_settings, open_client
-from continuum_tasks.storage.s3_errors import S3_FAILURES, code_of, named
+from continuum_tasks.storage.s3_errors import S3_FAILURES, code_of, s3_error
 from continuum_tasks.storage.s3_features import has_object_lock, has_versioning, honours_conditions
 from continuum_tasks.storage.s3_upload import Upload, put_parts, put_whole
 
@@ -160,7 +160,7 @@ class S3Storage:
         try:
             yield
         except S3_FAILURES as err:
-            raise named(err, self._at(key)) from err
+            raise s3_error(err, self._at(key)) from err
 
     def _here(self) -> _Process:
         # No lock of this object: one held by another thread during a fork would stay shut in the child.

@@ -32,7 +32,7 @@ class Checksum:
         return str(answer.get("ETag", "")).strip('"') == self.digest.hex() + suffix
 
 
-def checksum(data: memoryview, *, sha256: bool) -> Checksum:
+def body_checksum(data: memoryview, *, sha256: bool) -> Checksum:
     """Compute the checksum of a body; without the GIL."""
     digest = hashlib.sha256(data).digest() if sha256 else hashlib.md5(data, usedforsecurity=False).digest()
     return Checksum(digest=digest, sha256=sha256)
@@ -40,7 +40,7 @@ def checksum(data: memoryview, *, sha256: bool) -> Checksum:
 
 def checksum_of_parts(parts: Sequence[Checksum]) -> Checksum:
     """Compose the checksum S3 gives an object made of `parts`."""
-    whole = checksum(memoryview(b"".join(part.digest for part in parts)), sha256=parts[0].sha256)
+    whole = body_checksum(memoryview(b"".join(part.digest for part in parts)), sha256=parts[0].sha256)
     return Checksum(digest=whole.digest, sha256=whole.sha256, n_parts=len(parts))
 
 

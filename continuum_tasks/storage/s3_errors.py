@@ -66,10 +66,10 @@ def code_of(err: ClientError) -> tuple[str, int]:
 
 def is_transient(err: ClientError) -> bool:
     """Tell whether trying again may help."""
-    return named(err, "").transient
+    return s3_error(err, "").transient
 
 
-def named(err: Exception, where: str) -> ContinuumError:
+def s3_error(err: Exception, where: str) -> ContinuumError:
     """Build our error for `err`, with the coordinates `where` in front and a remedy."""
     if isinstance(err, ClientError):
         return _answered(*code_of(err), where)

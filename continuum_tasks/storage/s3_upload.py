@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from continuum_tasks.storage.s3_body import Body, Checksum, checksum, checksum_of_parts
+from continuum_tasks.storage.s3_body import Body, Checksum, body_checksum, checksum_of_parts
 from continuum_tasks.storage.s3_errors import S3_FAILURES
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Upload:
 
 def put_whole(upload: Upload, *, only_new: bool = False) -> bool:
     """Send the object in one request; True when the server confirmed its checksum. Raises what boto3 raises."""
-    sent = checksum(upload.body, sha256=upload.sha256)
+    sent = body_checksum(upload.body, sha256=upload.sha256)
     condition: Any = {"IfNoneMatch": "*"} if only_new else {}
     body: Any = Body(upload.body)
     answer: Any = upload.client.put_object(**upload.place, **condition, **sent.parameters(), Body=body)
@@ -51,7 +51,7 @@ def put_parts(upload: Upload, *, part_bytes: int) -> bool:
         sums, parts, confirmed = [], [], True
         for number, start in enumerate(range(0, len(upload.body), part_bytes), 1):
             piece = upload.body[start : start + part_bytes]
-            sent = checksum(piece, sha256=upload.sha256)
+            sent = body_checksum(piece, sha256=upload.sha256)
             target: Any = {**upload.place, "UploadId": upload_id, "PartNumber": number}
             file: Any = Body(piece)
             answer: Any = upload.client.upload_part(**target, **sent.parameters(), Body=file)
@@ -76,7 +76,7 @@ def _completed(number: int, answer: Any, sent: Checksum) -> Any:
 
 def _confirmed(body: memoryview, sent: Checksum, answer: Any) -> bool:
     # Some servers check the SHA-256 they are sent but do not name it in the answer: the ETag tells then.
-    return sent.confirmed_by(answer) or (sent.sha256 and checksum(body, sha256=False).confirmed_by(answer))
+    return sent.confirmed_by(answer) or (sent.sha256 and body_checksum(body, sha256=False).confirmed_by(answer))
 
 
 def _abort(upload: Upload, upload_id: str) -> None:

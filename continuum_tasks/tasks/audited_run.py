@@ -10,8 +10,8 @@ from continuum_tasks.backup import create
 from continuum_tasks.capture import compact
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.host import audit
-from continuum_tasks.host.audit_trail import ASKED_BY, BEGUN, DONE, STOPPED, TIMETABLE, Deed, note
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.audit_trail import ASKED_BY, BEGUN, DONE, STOPPED, TIMETABLE, AuditEntry, note_entry
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Progress
 from continuum_tasks.restore import extract, restore, undo
 from continuum_tasks.verify import drill, verify
@@ -30,7 +30,7 @@ _SUBJECTS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {  # kind: action, t
 }
 
 
-def of_row(kind: str, args: Mapping[str, Any], *, by: str = "") -> Deed | None:
+def of_row(kind: str, args: Mapping[str, Any], *, by: str = "") -> AuditEntry | None:
     """Return what a row of that kind and arguments does; None for the parts of a fan-out.
 
     Without `by` the row says who asked, and a row that does not say was queued by the timetable.
@@ -43,11 +43,11 @@ def of_row(kind: str, args: Mapping[str, Any], *, by: str = "") -> Deed | None:
     if action == RETENTION:
         about = f"{about}@{args['storage']}"
     detail = ", ".join(str(args[name]) for name in details if args.get(name))
-    return Deed(action=action, subject=about, by=asked_by, detail=detail)
+    return AuditEntry(action=action, subject=about, by=asked_by, detail=detail)
 
 
-def witnessed(
-    action: Generator[Progress, None, T], deed: Deed | None, *, site: Site, tell: Callable[[str], None]
+def with_audit(
+    action: Generator[Progress, None, T], deed: AuditEntry | None, *, site: HostContext, tell: Callable[[str], None]
 ) -> Generator[Progress, None, T]:
     """Run an action with a line in the audit log when it begins and one when it ends, however it ends.
 
@@ -58,7 +58,7 @@ def witnessed(
 
     def write(outcome: str, detail: str) -> None:
         try:
-            note(replace(deed, detail=detail), site=site, outcome=outcome)
+            note_entry(replace(deed, detail=detail), site=site, outcome=outcome)
         except OSError as err:
             tell(f"{site.state_dir / audit.FILE}: not written ({err.strerror})")
 

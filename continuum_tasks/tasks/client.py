@@ -43,7 +43,7 @@ def embedded(state_dir: Path) -> Embedded:
     )
 
 
-def broker_url(config: Config) -> str:
+def broker_url_of(config: Config) -> str:
     """Return the configured broker, else the embedded one. Raises BrokerUnreachable when there is neither."""
     if config.broker.url is None:
         return _embedded_url(embedded(config.state_dir))
@@ -52,7 +52,7 @@ def broker_url(config: Config) -> str:
 
 def result_url(config: Config) -> str:
     """Return where task states are kept: the configured result URL, else the broker."""
-    return config.broker.result_url or broker_url(config)
+    return config.broker.result_url or broker_url_of(config)
 
 
 def client_settings(url: str) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def client_settings(url: str) -> dict[str, Any]:
 def client_app(config: Config) -> Celery:
     """Return an app that can send and nothing else; it keeps no results, so nothing is pending when a command exits."""
     app = Celery("continuum-client", set_as_current=False)
-    app.conf.update(client_settings(broker_url(config)), task_ignore_result=False, result_backend=None)
+    app.conf.update(client_settings(broker_url_of(config)), task_ignore_result=False, result_backend=None)
     return app
 
 

@@ -12,7 +12,7 @@ from continuum_tasks.capture import compact
 from continuum_tasks.host.routing import COMPACT_SEGMENTS
 from continuum_tasks.model import Progress
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.shell import Bench, perform
+from continuum_tasks.tasks.shell import JobContext, perform
 
 KIND = "compact_segments"
 
@@ -20,16 +20,16 @@ _log = logging.getLogger(__name__)
 
 
 @shared_task(name=COMPACT_SEGMENTS, bind=True)
-def compact_segments(self: Task[Any, Any], job_id: str) -> Any:
+def compact_segments_task(self: Task[Any, Any], job_id: str) -> Any:
     """Merge as the job row says; delivered twice, at once or later, it changes nothing."""
     return perform(self, job_id, kind=KIND, act=_act)
 
 
-def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, compact.Compacted]:
+def _act(runtime: Runtime, bench: JobContext) -> Generator[Progress, None, compact.Compacted]:
     args = bench.job.args
-    request = compact.Request(database=str(args["database"]))
+    request = compact.CompactRequest(database=str(args["database"]))
     repository = runtime.repository(str(args["storage"]))
-    done = yield from compact.run(request, repository=repository, site=runtime.site, still_mine=bench.still_mine)
+    done = yield from compact.compact_segments(request, repository=repository, site=runtime.site, check_lease=bench.check_lease)
     for key in done.foreign:
         _log.warning("object %s: holds other commits than the merged segment that covers it; it stays", key)
     return done

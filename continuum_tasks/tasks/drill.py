@@ -12,14 +12,14 @@ from continuum_tasks.host.routing import RUN_DRILL, TEST_RESTORE
 from continuum_tasks.model import Backup, BackupId, Progress, Rehearsal
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.schedule.plan.schedule import Duty
-from continuum_tasks.tasks.shell import Bench, perform
+from continuum_tasks.tasks.shell import JobContext, perform
 from continuum_tasks.verify import drill
 
 _KINDS = {Duty.TEST_RESTORE.value: Rehearsal.TEST_RESTORE, Duty.DRILL.value: Rehearsal.DRILL}
 
 
 @shared_task(name=TEST_RESTORE, bind=True)
-def test_restore(self: Task[Any, Any], job_id: str) -> Any:
+def run_test_restore(self: Task[Any, Any], job_id: str) -> Any:
     """Restore to scratch, prove and measure, in threads of its own: the transfer pool is left to backups and restores."""
     return perform(self, job_id, kind=Duty.TEST_RESTORE.value, act=_act)
 
@@ -30,10 +30,10 @@ def run_drill(self: Task[Any, Any], job_id: str) -> Any:
     return perform(self, job_id, kind=Duty.DRILL.value, act=_act)
 
 
-def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, drill.Drilled]:
+def _act(runtime: Runtime, bench: JobContext) -> Generator[Progress, None, drill.Drilled]:
     backup = _find(runtime, BackupId(str(bench.job.args["backup_id"])), storage=str(bench.job.args["storage"]))
-    return drill.run(
-        drill.Request(backup=backup, kind=_KINDS[bench.job.kind]),
+    return drill.rehearse(
+        drill.DrillRequest(backup=backup, kind=_KINDS[bench.job.kind]),
         config=runtime.config,
         repository=runtime.repository(backup.storage),
         site=runtime.site,

@@ -15,7 +15,7 @@ from continuum_tasks.health.plan.protection import LastBackup
 from continuum_tasks.host import routing
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.client import broker_url, check_broker
+from continuum_tasks.tasks.client import broker_url_of, check_broker
 from continuum_tasks.tasks.shell import runtime_of
 
 BEAT = "beat"
@@ -26,15 +26,15 @@ _log = logging.getLogger(__name__)
 
 
 @shared_task(name=routing.HEALTH_CHECK, bind=True, ignore_result=False)
-def health_check(self: Task[Any, Any]) -> Any:
+def run_health_check(self: Task[Any, Any]) -> Any:
     """Look, log every finding that is not ok, and return the report as JSON."""
-    report = health.run(replace(surroundings(runtime_of(self)), ask_after=ASK_AFTER))
+    report = health.check_health(replace(surroundings(runtime_of(self)), ask_after=ASK_AFTER))
     for finding in report.findings:
         _note(finding)
-    return document(report)
+    return health_document(report)
 
 
-def document(report: health.Report) -> dict[str, Any]:
+def health_document(report: health.HealthReport) -> dict[str, Any]:
     """Return a report as JSON values, as the command line prints it too."""
     return {
         "status": report.severity.value,
@@ -45,7 +45,7 @@ def document(report: health.Report) -> dict[str, Any]:
     }
 
 
-def surroundings(runtime: Runtime) -> health.Surroundings:
+def surroundings(runtime: Runtime) -> health.HealthInputs:
     """Return what a health check on this host looks at."""
     config = runtime.config
     queues = {
@@ -55,13 +55,13 @@ def surroundings(runtime: Runtime) -> health.Surroundings:
         "control": routing.control_queue(config.host),
         BEAT: "",
     }
-    return health.Surroundings(
+    return health.HealthInputs(
         config=config,
         site=runtime.site,
         jobs=runtime.jobs,
         keyring=runtime.keyring,
         repository=runtime.repository,
-        check_broker=lambda: check_broker(broker_url(config)),
+        check_broker=lambda: check_broker(broker_url_of(config)),
         queues=queues,
     )
 

@@ -11,7 +11,7 @@ from celery import Task, shared_task
 from continuum_tasks import __version__
 from continuum_tasks.host import routing
 from continuum_tasks.report import report, usage, write_file
-from continuum_tasks.report.html.document import document
+from continuum_tasks.report.html.document import html_page
 from continuum_tasks.tasks.shell import runtime_of
 
 REPORTS = "reports"  # in the state directory
@@ -26,11 +26,11 @@ def write_report(self: Task[Any, Any]) -> str:
     """Write the week's page to `<state_dir>/reports/YYYY-Www.html` and return its path. Doing it twice writes it anew."""
     runtime = runtime_of(self)
     runtime.index_all()  # a page on what is known is worth more than none
-    made = report.run("week", config=runtime.config, site=runtime.site, jobs=runtime.jobs)
+    made = report.write_report_of("week", config=runtime.config, site=runtime.site, jobs=runtime.jobs)
     directory = runtime.config.state_dir / REPORTS
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"{made.period.until:%G-W%V}.html"
-    write_file.write(path, document(made, version=__version__), nonce=runtime.site.random_bytes(6).hex())
+    write_file.write_report_file(path, html_page(made, version=__version__), nonce=runtime.site.random_bytes(6).hex())
     for finding in made.attention:
         _log.warning("report: %s: %s: %s", finding.severity.value, finding.subject, finding.text)
     return str(path)
@@ -41,7 +41,7 @@ def measure_storages(self: Task[Any, Any]) -> None:
     """Keep how much each storage holds and has free: what expires leaves the catalog, these measurements stay for a while."""
     runtime = runtime_of(self)
     unread = runtime.index_all()
-    usage.run(runtime.config.storages, runtime.catalog.backups(), site=runtime.site)
+    usage.measure_usage(runtime.config.storages, runtime.catalog.backups(), site=runtime.site)
     now, metrics = runtime.site.clock.now(), runtime.site.metrics
     metrics.thin(since=now - 2 * KEEP_MINUTES_FOR, before=now - KEEP_MINUTES_FOR)
     metrics.forget(now - KEEP_MEASUREMENTS_FOR)

@@ -12,20 +12,20 @@ from continuum_tasks.host.routing import RESTORE_BACKUP
 from continuum_tasks.model import BackupId, CommitRef, Progress, TimelineId
 from continuum_tasks.restore import restore
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.shell import Bench, perform
+from continuum_tasks.tasks.shell import JobContext, perform
 
 KIND = "restore_backup"
 
 
 @shared_task(name=RESTORE_BACKUP, bind=True)
-def restore_backup(self: Task[Any, Any], job_id: str) -> Any:
+def restore_backup_task(self: Task[Any, Any], job_id: str) -> Any:
     """Restore as the job row says; delivered twice, at once or later, it changes nothing."""
     return perform(self, job_id, kind=KIND, act=_act)
 
 
-def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, restore.Restored]:
+def _act(runtime: Runtime, bench: JobContext) -> Generator[Progress, None, restore.Restored]:
     args = bench.job.args
-    request = restore.Request(
+    request = restore.RestoreRequest(
         backup_id=BackupId(str(args["backup_id"])),
         target=Path(str(args["target"])),
         overwrite=bool(args["overwrite"]),
@@ -36,7 +36,9 @@ def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, restore.Re
     storage = str(args["storage"])
     there = runtime.in_region(request.region, storage=storage)
     fan = there.fan() if request.region else bench.fan  # transfer workers would ask in the region of storage.conf
-    return restore.run(request, repository=there.repository(storage), site=runtime.site, fan=fan, still_mine=bench.still_mine)
+    return restore.restore_backup(
+        request, repository=there.repository(storage), site=runtime.site, fan=fan, check_lease=bench.check_lease
+    )
 
 
 def _commit(args: dict[str, Any]) -> CommitRef | None:

@@ -17,7 +17,7 @@ from continuum_tasks.model import Progress
 from continuum_tasks.retention import expire
 from continuum_tasks.retention.plan.retention import slot
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.shell import Bench, perform, ring_row, runtime_of
+from continuum_tasks.tasks.shell import JobContext, perform, ring_row, runtime_of
 
 KIND = "apply_retention"
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 @shared_task(name=APPLY_RETENTION, bind=True)
-def apply_retention(self: Task[Any, Any], job_id: str) -> Any:
+def run_retention(self: Task[Any, Any], job_id: str) -> Any:
     """Apply retention as the job row says; delivered twice, at once or later, it changes nothing."""
     return perform(self, job_id, kind=KIND, act=_act)
 
@@ -74,13 +74,17 @@ def _add(runtime: Runtime, name: str, args: dict[str, Any], *, now: datetime) ->
     )
 
 
-def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, expire.Applied]:
+def _act(runtime: Runtime, bench: JobContext) -> Generator[Progress, None, expire.Applied]:
     args = bench.job.args
     policy = expire.policy_of(runtime.config.retention, aggressive=bool(args["aggressive"]))
     window = runtime.config.retention.pitr_window_seconds
-    request = expire.Request(database=str(args["database"]), policy=policy, by=str(args["by"]), pitr_window_seconds=window)
+    request = expire.RetentionRequest(
+        database=str(args["database"]), policy=policy, by=str(args["by"]), pitr_window_seconds=window
+    )
     repository = runtime.repository(str(args["storage"]))
-    done = yield from expire.run(request, repository=repository, site=runtime.site, fan=bench.fan, still_mine=bench.still_mine)
+    done = yield from expire.apply_policy(
+        request, repository=repository, site=runtime.site, fan=bench.fan, check_lease=bench.check_lease
+    )
     if done.stopped:
         _log.warning("%s in %s: nothing expires: %s", done.database, done.storage, done.stopped)
     return done

@@ -25,7 +25,7 @@ from continuum_tasks.schedule.plan import schedule
 from continuum_tasks.schedule.plan.schedule import Duty
 from continuum_tasks.tasks.shell import ring_row, runtime_of
 from continuum_tasks.verify import verify
-from continuum_tasks.verify.plan.sampling import pick
+from continuum_tasks.verify.plan.sampling import pick_backups
 
 RING_AGAIN_AFTER = timedelta(seconds=30)
 RING_ANYWHERE_AGAIN_AFTER = timedelta(minutes=15)
@@ -134,7 +134,7 @@ def _due(runtime: Runtime, database: DatabaseConfig, now: datetime) -> tuple[sch
     return found
 
 
-def _runs(runtime: Runtime, database: DatabaseConfig) -> list[admission.Run]:
+def _runs(runtime: Runtime, database: DatabaseConfig) -> list[admission.EndedRun]:
     """Return how the workers' last backups of a database into its storage ended, newest first.
 
     Of what commands did in their own processes only failures have rows: three would hide a success between them.
@@ -143,10 +143,10 @@ def _runs(runtime: Runtime, database: DatabaseConfig) -> list[admission.Run]:
     return [_run(job) for job in ended if job.args.get("storage") == database.storage and not job.args.get(BY_COMMAND)]
 
 
-def _run(job: Job) -> admission.Run:
+def _run(job: Job) -> admission.EndedRun:
     if job.error is None:
-        return admission.Run(at=job.updated_at)
-    return admission.Run(at=job.updated_at, error=job.error.name, transient=job.error.to_error().transient)
+        return admission.EndedRun(at=job.updated_at)
+    return admission.EndedRun(at=job.updated_at, error=job.error.name, transient=job.error.to_error().transient)
 
 
 def _add(runtime: Runtime, database: DatabaseConfig, due: schedule.Due, *, now: datetime) -> Job:
@@ -182,7 +182,7 @@ def _picked(runtime: Runtime, database: DatabaseConfig) -> Backup:
     backups = runtime.catalog.backups(storage=database.storage, database=database.name)
     points = usable(made_on(runtime.config.host, backups))
     drills = runtime.catalog.drills(database.storage)
-    return pick(points, drills, n=1, chance=random.Random(runtime.site.random_bytes(8)))[0]  # noqa: S311 - chance, no secret
+    return pick_backups(points, drills, n=1, chance=random.Random(runtime.site.random_bytes(8)))[0]  # noqa: S311 - chance, no secret
 
 
 def _ring(task: Task[Any, Any], runtime: Runtime, job: Job) -> None:

@@ -44,15 +44,15 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class JobContext:
     """What an action gets from a task: the claimed row, a fan-out over the transfer pool, the check before its commit."""
 
     job: Job
     fan: Fan
-    still_mine: Callable[[], None]
+    check_lease: Callable[[], None]
 
 
-Act = Callable[[Runtime, Bench], Generator[Progress, None, Any]]
+Act = Callable[[Runtime, JobContext], Generator[Progress, None, Any]]
 
 
 def perform(task: Task[Any, Any], job_id: str, *, kind: str, act: Act) -> Any:
@@ -62,7 +62,7 @@ def perform(task: Task[Any, Any], job_id: str, *, kind: str, act: Act) -> Any:
     row says so; transient errors queue the row again while attempts are left.
     """
     runtime = runtime_of(task)
-    job = claim(runtime, job_id, kind=kind)
+    job = claim_row(runtime, job_id, kind=kind)
     if job is None:
         return None
     clock = runtime.site.clock
@@ -81,7 +81,7 @@ def perform(task: Task[Any, Any], job_id: str, *, kind: str, act: Act) -> Any:
     return result
 
 
-def claim(runtime: Runtime, job_id: str, *, kind: str) -> Job | None:
+def claim_row(runtime: Runtime, job_id: str, *, kind: str) -> Job | None:
     """Claim a row of that kind. What the message says beside the id is never believed: kind and arguments are the row's."""
     job = runtime.jobs.get(job_id)
     if job is None or job.kind != kind:
@@ -116,11 +116,11 @@ def _renew(runtime: Runtime, job: Job, stop: threading.Event) -> None:
 
 
 def _follow(task: Task[Any, Any], runtime: Runtime, job: Job, *, act: Act) -> Any:
-    still_mine = partial(runtime.jobs.check_current, job.id, job.token)
-    asked = act(runtime, Bench(job=job, fan=_fan(task, runtime, job), still_mine=still_mine))
+    check_lease = partial(runtime.jobs.check_current, job.id, job.token)
+    asked = act(runtime, JobContext(job=job, fan=_fan(task, runtime, job), check_lease=check_lease))
     deed = audited_run.of_row(job.kind, job.args)
     reporter = _Reporter(task, runtime, job)
-    with contextlib.closing(audited_run.witnessed(asked, deed, site=runtime.site, tell=_log.warning)) as action:
+    with contextlib.closing(audited_run.with_audit(asked, deed, site=runtime.site, tell=_log.warning)) as action:
         while True:
             try:
                 progress = next(action)

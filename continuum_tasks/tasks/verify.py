@@ -14,7 +14,7 @@ from continuum_tasks.host.jobs import JsonValue
 from continuum_tasks.host.routing import VERIFY_BACKUP, VERIFY_PRIORITY
 from continuum_tasks.model import BackupId, Level, Progress
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.shell import Bench, perform, runtime_of
+from continuum_tasks.tasks.shell import JobContext, perform, runtime_of
 from continuum_tasks.verify import verify
 
 KIND = "verify_backup"
@@ -49,9 +49,11 @@ def verify_backup(  # noqa: PLR0913 - the words of the message
     return perform(self, job_id, kind=KIND, act=_act)
 
 
-def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, verify.Verified]:
+def _act(runtime: Runtime, bench: JobContext) -> Generator[Progress, None, verify.Verified]:
     args = bench.job.args
-    request = verify.Request(
+    request = verify.VerifyRequest(
         backup_id=BackupId(str(args["backup_id"])), level=Level(str(args["level"])), each_link=bool(args.get("each_link"))
     )
-    return verify.run(request, repository=runtime.repository(str(args["storage"])), site=runtime.site, fan=runtime.fan())
+    return verify.verify_backup_chain(
+        request, repository=runtime.repository(str(args["storage"])), site=runtime.site, fan=runtime.fan()
+    )

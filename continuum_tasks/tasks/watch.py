@@ -20,12 +20,12 @@ _log = logging.getLogger(__name__)
 @shared_task(name=routing.RPO_WATCHDOG, bind=True, ignore_result=True)
 def rpo_watchdog(self: Task[Any, Any]) -> None:
     """Measure the age of each database's recovery point; above its target it is an error in the log."""
-    look(runtime_of(self))
+    watch_recovery_points_task(runtime_of(self))
 
 
-def look(runtime: Runtime) -> None:
+def watch_recovery_points_task(runtime: Runtime) -> None:
     """Measure, and say what is late."""
-    for last in recovery_points.run(runtime.config, site=runtime.site):
+    for last in recovery_points.watch_recovery_points(runtime.config, site=runtime.site):
         if last.late and last.target_seconds:
             _log.error("database %s: %s", last.database, breach(last))
 

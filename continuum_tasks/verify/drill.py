@@ -19,7 +19,7 @@ from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.config import Config
 from continuum_tasks.errors import ContinuumError, IntegrityError, ObjectMissing, ProofFailed
 from continuum_tasks.host import measure
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, DrillRecord, Level, Manifest, Progress, Rehearsal
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.verify import drill_log, operator_check, verify
@@ -31,7 +31,7 @@ N_OUTPUTS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class DrillRequest:
     """Which backup is rehearsed how."""
 
     backup: Backup
@@ -52,10 +52,10 @@ class Drilled:
 class _Rehearsal:
     """One run: what it is given, and how far it came, which is what its record says when it did not get to its end."""
 
-    request: Request
+    request: DrillRequest
     config: Config
     repository: Repository
-    site: Site
+    site: HostContext
     fan: Fan
     watch: Stopwatch
     rto_seconds: float = 0.0
@@ -63,8 +63,8 @@ class _Rehearsal:
     output: str = ""
 
 
-def run(
-    request: Request, *, config: Config, repository: Repository, site: Site, fan: Fan
+def rehearse(
+    request: DrillRequest, *, config: Config, repository: Repository, site: HostContext, fan: Fan
 ) -> Generator[Progress, None, Drilled]:
     """Rehearse a restore; yields progress. One that fails is recorded too, then raised.
 
@@ -99,13 +99,13 @@ def _rehearse(one: _Rehearsal) -> Generator[Progress, None, None]:
             yield from _own_checks(one, chain[-1].backup, restored)
 
 
-def _proven(one: _Rehearsal, chain: tuple[Manifest, ...], restored: Path) -> Generator[Progress, None, verify.Evidence]:
+def _proven(one: _Rehearsal, chain: tuple[Manifest, ...], restored: Path) -> Generator[Progress, None, verify.VerifyEvidence]:
     """Restore, prove and check, and store the verdict as a verification does."""
     site, repository = one.site, one.repository
     begun, backup = site.clock.monotonic(), chain[-1].backup
-    request = verify.Request(backup_id=backup.id, level=Level.RESTORE)
+    request = verify.VerifyRequest(backup_id=backup.id, level=Level.RESTORE)
     try:
-        evidence = yield from verify.test_restore(chain, restored, repository=repository, site=site, fan=one.fan)
+        evidence = yield from verify.restore_to_scratch(chain, restored, repository=repository, site=site, fan=one.fan)
     except (IntegrityError, ObjectMissing) as err:
         verify.attest(backup, verify.verdict(request, site, begun, failure=err), repository=repository, site=site)
         raise
@@ -132,7 +132,7 @@ def _own_checks(one: _Rehearsal, backup: Backup, restored: Path) -> Generator[Pr
 
 def _command(one: _Rehearsal, backup: Backup, restored: Path) -> Generator[Progress, None, str]:
     settings, output = one.config.drill, restored.with_name("output")
-    asked = operator_check.Command(
+    asked = operator_check.OperatorCommand(
         words=shlex.split(settings.drill_command),
         additions={
             "CONTINUUM_DRILL_DATABASE": str(restored),
@@ -144,12 +144,12 @@ def _command(one: _Rehearsal, backup: Backup, restored: Path) -> Generator[Progr
         output=output,
     )
     try:
-        return (yield from operator_check.run(asked, monotonic=one.site.clock.monotonic))
+        return (yield from operator_check.run_operator_check(asked, monotonic=one.site.clock.monotonic))
     finally:
         one.output = str(_keep_output(operator_check.tail(output), backup, site=one.site))
 
 
-def _keep_output(said: bytes, backup: Backup, *, site: Site) -> Path:
+def _keep_output(said: bytes, backup: Backup, *, site: HostContext) -> Path:
     """Keep what the command said under the state directory (0600), that of the last 50 drills."""
     directory = site.state_dir / OUTPUTS
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -179,12 +179,12 @@ def _keep(one: _Rehearsal, record: DrillRecord) -> None:
     """Keep a record in the catalog, so that the timetable knows, then beside the backup."""
     backup, site = one.request.backup, one.site
     site.catalog.drilled(backup.storage, record)
-    measure.drill(record, storage=backup.storage, site=site)
+    measure.measure_drill(record, storage=backup.storage, site=site)
     one.repository.put_drill(record, key_id=backup.key_id)
 
 
 @contextmanager
-def _log(request: Request, path: Path, *, site: Site) -> Iterator[Callable[[DrillRecord], None]]:
+def _log(request: DrillRequest, path: Path, *, site: HostContext) -> Iterator[Callable[[DrillRecord], None]]:
     """Give a drill its line in the log: what its record says, or FAILED and why when it ended before that was said."""
     if request.kind is not Rehearsal.DRILL:
         yield lambda record: None
@@ -193,7 +193,7 @@ def _log(request: Request, path: Path, *, site: Site) -> Iterator[Callable[[Dril
     said: list[DrillRecord] = []
 
     def say(record: DrillRecord) -> None:
-        drill_log.write(descriptor, drill_log.line(record, storage=request.backup.storage))
+        drill_log.append_drill_line(descriptor, drill_log.line(record, storage=request.backup.storage))
         said.append(record)
 
     try:
@@ -202,7 +202,7 @@ def _log(request: Request, path: Path, *, site: Site) -> Iterator[Callable[[Dril
         if not said:
             reason = f"ended before its end: {_reason(sys.exc_info()[1])}"
             text = drill_log.line_of_no_record(request.backup.id, at=site.clock.now(), reason=reason)
-            drill_log.write(descriptor, text)
+            drill_log.append_drill_line(descriptor, text)
         os.close(descriptor)
 
 

@@ -20,7 +20,7 @@ def open_for_appending(path: Path) -> int:
         raise ConfigError(f"{path}: the drill log cannot be written: {reason}", hint="set drill_log in backup.conf") from err
 
 
-def write(descriptor: int, line: str) -> None:
+def append_drill_line(descriptor: int, line: str) -> None:
     """Append one line, durable on return; line breaks inside it become spaces."""
     os.write(descriptor, " ".join(line.split()).encode("utf-8", "backslashreplace") + b"\n")
     os.fsync(descriptor)

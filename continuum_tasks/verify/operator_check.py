@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class OperatorCommand:
     """What to run: `additions` are added to this process's environment, `output` is the new file for what it says."""
 
     words: Sequence[str]
@@ -31,7 +31,7 @@ class Command:
     output: Path
 
 
-def run(command: Command, *, monotonic: Callable[[], float]) -> Generator[Progress, None, str]:
+def run_operator_check(command: OperatorCommand, *, monotonic: Callable[[], float]) -> Generator[Progress, None, str]:
     """Run a command to its end and return what speaks against it: empty when it exited with 0. Yields progress.
 
     When the limit is over, or this generator is closed, the command and everything it started are ended.
@@ -76,7 +76,7 @@ def tail(path: Path) -> bytes:
         return file.read()
 
 
-def _start(command: Command) -> subprocess.Popen[bytes]:
+def _start(command: OperatorCommand) -> subprocess.Popen[bytes]:
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
     def begin() -> None:

@@ -19,7 +19,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from continuum_tasks.assembly.assemble import assemble, prove, whole
+from continuum_tasks.assembly.assemble import assemble, prove_assembled, whole
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.errors import (
     ContinuumError,
@@ -32,7 +32,7 @@ from continuum_tasks.errors import (
 )
 from continuum_tasks.host import measure
 from continuum_tasks.host.catalog_links import likely_links
-from continuum_tasks.host.site import Site
+from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Attestation, Backup, BackupId, Level, Manifest, Progress, StoredObject
 from continuum_tasks.repository.repository import IDENTITY_KEY, Repository
 from continuum_tasks.sqlite import check
@@ -43,7 +43,7 @@ RESTORED = "restored.db"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class VerifyRequest:
     """What to verify and how deep; `database` empty = searched for in the storage.
 
     `each_link`: whatever the level, read every stored byte of the chain and say so of each link.
@@ -64,7 +64,7 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class VerifyEvidence:
     """What a look at a backup found out about it."""
 
     findings: tuple[str, ...] = ()
@@ -72,7 +72,9 @@ class Evidence:
     row_counts: tuple[tuple[str, int], ...] = ()
 
 
-def run(request: Request, *, repository: Repository, site: Site, fan: Fan) -> Generator[Progress, None, Verified]:
+def verify_backup_chain(
+    request: VerifyRequest, *, repository: Repository, site: HostContext, fan: Fan
+) -> Generator[Progress, None, Verified]:
     """Verify one backup; yields progress. A failed verification is stored too, then raised.
 
     Raises ObjectMissing or IntegrityError naming the objects, after a passed one too when a document beside the backup is
@@ -104,23 +106,23 @@ def run(request: Request, *, repository: Repository, site: Site, fan: Fan) -> Ge
 
 
 def _look(
-    chain: Sequence[Manifest], level: Level, *, repository: Repository, site: Site, fan: Fan
-) -> Generator[Progress, None, Evidence]:
+    chain: Sequence[Manifest], level: Level, *, repository: Repository, site: HostContext, fan: Fan
+) -> Generator[Progress, None, VerifyEvidence]:
     if level is Level.OBJECTS:
         bad = yield from _read_objects(chain, repository=repository, n_threads=site.settings.max_concurrent_uploads)
         if bad:
             raise _summed_up([error for errors in bad.values() for error in errors])
-        return Evidence()
+        return VerifyEvidence()
     with site.scratch() as work:
         if level is Level.RESTORE:
-            return (yield from test_restore(chain, work / RESTORED, repository=repository, site=site, fan=fan))
+            return (yield from restore_to_scratch(chain, work / RESTORED, repository=repository, site=site, fan=fan))
         yield from assemble(chain, None, work, repository=repository, fan=fan)
-        return Evidence()
+        return VerifyEvidence()
 
 
-def test_restore(
-    chain: Sequence[Manifest], target: Path, *, repository: Repository, site: Site, fan: Fan
-) -> Generator[Progress, None, Evidence]:
+def restore_to_scratch(
+    chain: Sequence[Manifest], target: Path, *, repository: Repository, site: HostContext, fan: Fan
+) -> Generator[Progress, None, VerifyEvidence]:
     """Restore a chain to the new file `target` in a private directory, prove every page and let SQLite check it.
 
     Raises ObjectMissing, IntegrityError, KeyringError, StorageError, or NoSpace before the first byte.
@@ -131,12 +133,12 @@ def test_restore(
     yield Progress(phase="sync", total_bytes=last.original_size_bytes)
     with target.open("rb+") as file:
         os.fsync(file.fileno())
-    yield from prove(whole(chain[-1]), target, target.parent, site=site)
+    yield from prove_assembled(whole(chain[-1]), target, target.parent, site=site)
     yield Progress(phase="check", total_bytes=last.original_size_bytes)
     return _examine(last, target)
 
 
-def _each_link(chain: Sequence[Manifest], *, repository: Repository, site: Site) -> Generator[Progress, None, None]:
+def _each_link(chain: Sequence[Manifest], *, repository: Repository, site: HostContext) -> Generator[Progress, None, None]:
     """Read all stored bytes of a chain once, and store an `objects` verdict about each link but the last.
 
     A link passes when its bytes and those of all links below it are sound. Raises what is wrong when anything is.
@@ -147,7 +149,7 @@ def _each_link(chain: Sequence[Manifest], *, repository: Repository, site: Site)
     for number, manifest in enumerate(chain):
         wrong += bad.get(manifest.backup.id, ())
         if number < len(chain) - 1:
-            request = Request(backup_id=manifest.backup.id, level=Level.OBJECTS)
+            request = VerifyRequest(backup_id=manifest.backup.id, level=Level.OBJECTS)
             failure = _summed_up(wrong) if wrong else None
             _store(manifest.backup, verdict(request, site, begun, failure=failure), repository=repository, site=site)
     if wrong:
@@ -249,7 +251,7 @@ def _empty_file(path: Path, size_bytes: int) -> Path:
     return path
 
 
-def _examine(backup: Backup, restored: Path) -> Evidence:
+def _examine(backup: Backup, restored: Path) -> VerifyEvidence:
     problems = check.integrity_check(restored)
     if problems:
         raise ProofFailed(
@@ -257,18 +259,23 @@ def _examine(backup: Backup, restored: Path) -> Evidence:
             hint="the source was damaged before this backup; go back to an older verified one",
         )
     broken = check.foreign_key_check(restored)
-    return Evidence(
+    return VerifyEvidence(
         findings=tuple(f"foreign key: {row}" for row in broken[:MAX_FINDINGS]),
         schema_digest=check.schema_digest(restored),
-        row_counts=check.row_counts(restored),
+        row_counts=check.row_counts_file(restored),
     )
 
 
 def verdict(
-    request: Request, site: Site, begun: float, *, evidence: Evidence | None = None, failure: ContinuumError | None = None
+    request: VerifyRequest,
+    site: HostContext,
+    begun: float,
+    *,
+    evidence: VerifyEvidence | None = None,
+    failure: ContinuumError | None = None,
 ) -> Attestation:
     """Return the verdict of a verification that began at `begun` on the site's monotonic clock."""
-    evidence = evidence or Evidence(findings=() if failure is None else (failure.message,))
+    evidence = evidence or VerifyEvidence(findings=() if failure is None else (failure.message,))
     return Attestation(
         backup_id=request.backup_id,
         level=request.level,
@@ -282,7 +289,7 @@ def verdict(
     )
 
 
-def attest(backup: Backup, attestation: Attestation, *, repository: Repository, site: Site) -> str:
+def attest(backup: Backup, attestation: Attestation, *, repository: Repository, site: HostContext) -> str:
     """Store a verdict beside its backup and in the catalog, and keep how long it took; returns its key.
 
     Raises DatabaseLocked or BackupNotFound for a failure of a chain that retention rolled forward or expired meanwhile.
@@ -290,7 +297,7 @@ def attest(backup: Backup, attestation: Attestation, *, repository: Repository, 
     if not attestation.passed:
         _check_unchanged(backup, attestation, repository=repository)
     key = _store(backup, attestation, repository=repository, site=site)
-    measure.verify(backup, attestation.duration_seconds, site=site)
+    measure.measure_verification(backup, attestation.duration_seconds, site=site)
     return key
 
 
@@ -307,7 +314,7 @@ def _check_unchanged(backup: Backup, attestation: Attestation, *, repository: Re
         )
 
 
-def _store(backup: Backup, attestation: Attestation, *, repository: Repository, site: Site) -> str:
+def _store(backup: Backup, attestation: Attestation, *, repository: Repository, site: HostContext) -> str:
     key = repository.put_attestation(backup.database, attestation, key_id=backup.key_id)
     site.catalog.attest(backup.storage, attestation)
     return key

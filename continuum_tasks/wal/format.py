@@ -58,7 +58,7 @@ class IndexHeader:
     n_copied: int
 
 
-def checksum(data: bytes | memoryview, seed: Checksum, order: ByteOrder) -> Checksum:
+def wal_checksum(data: bytes | memoryview, seed: Checksum, order: ByteOrder) -> Checksum:
     """Return SQLite's WAL checksum over `data` (a multiple of 8 bytes): for short data, word by word."""
     one, two = seed
     words = struct.unpack(f"{order}{len(data) // 4}I", data)
@@ -68,7 +68,7 @@ def checksum(data: bytes | memoryview, seed: Checksum, order: ByteOrder) -> Chec
     return one, two
 
 
-def decode_header(data: bytes | memoryview) -> WalHeader:
+def decode_wal_header(data: bytes | memoryview) -> WalHeader:
     """Read the first 32 bytes of a -wal file."""
     if len(data) < HEADER_BYTES:
         raise ValueError(f"{len(data)} bytes where a WAL header has {HEADER_BYTES}")
@@ -76,14 +76,14 @@ def decode_header(data: bytes | memoryview) -> WalHeader:
     if magic not in (_MAGIC_LITTLE, _MAGIC_BIG) or version != _VERSION:
         raise ValueError(f"no WAL: magic {magic:#x}, version {version}")
     order: ByteOrder = ">" if magic == _MAGIC_BIG else "<"
-    if checksum(bytes(data[: HEADER_BYTES - 8]), (0, 0), order) != (one, two):
+    if wal_checksum(bytes(data[: HEADER_BYTES - 8]), (0, 0), order) != (one, two):
         raise ValueError("the WAL header does not match its checksum")
     if not _is_page_size(page_size):
         raise ValueError(f"page size {page_size} in the WAL header")
     return WalHeader(page_size=page_size, order=order, salts=salts, checksum=(one, two))
 
 
-def decode_index(data: bytes | memoryview) -> IndexHeader:
+def decode_shm_header(data: bytes | memoryview) -> IndexHeader:
     """Read the first 100 bytes of a -shm file, in the byte order of this machine.
 
     Raises ValueError when its two copies differ or the checksum is wrong: somebody was just writing it, look again.
@@ -96,7 +96,7 @@ def decode_index(data: bytes | memoryview) -> IndexHeader:
     version, _, change, is_init, _, size, max_frame, n_pages, one, two, salts, *own = _INDEX.unpack(first)
     if version != _VERSION or not is_init:
         raise ValueError(f"WAL index of version {version}, initialised: {is_init}")
-    if checksum(first[:_CHECKED_BYTES], (0, 0), _native()) != tuple(own):
+    if wal_checksum(first[:_CHECKED_BYTES], (0, 0), _native()) != tuple(own):
         raise ValueError("the WAL index header does not match its checksum")
     page_size = 65536 if size == 1 else size
     if not _is_page_size(page_size) and (page_size or max_frame):

@@ -10,11 +10,11 @@ import os
 import sys
 from pathlib import Path
 
-from continuum_tasks.cli.main import run
+from continuum_tasks.cli.main import run_command
 
 if __name__ == "__main__":
     for line in sys.stdin:
         timeline, number, target = line.split()
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-            code = run(["backup", "restore", "--commit", number, "--timeline", timeline, "--target", target, "--local"])
+            code = run_command(["backup", "restore", "--commit", number, "--timeline", timeline, "--target", target, "--local"])
         print(code, flush=True)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from continuum_tasks.capture.agent import Agent
-from continuum_tasks.capture.supervisor import Wanted
+from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.clock import Clock
 from continuum_tasks.config import load_config
 from continuum_tasks.runtime import open_runtime
@@ -29,7 +29,9 @@ def run(directory: Path) -> None:
 
     with open_runtime(load_config(directory)) as runtime:
         database = runtime.config.database("")
-        wanted: Sequence[Wanted] = [Wanted(database=database.name, storage=database.storage, path=database.path.resolve())]
+        wanted: Sequence[WantedCapture] = [
+            WantedCapture(database=database.name, storage=database.storage, path=database.path.resolve())
+        ]
         place = replace(place_of(runtime), clock=Clock(now=now, monotonic=time.monotonic))
         Agent(lambda: wanted, place=place, environment=environment(directory, os.environ)).run(stop.is_set)
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from continuum_tasks.backup import create
-from continuum_tasks.backup.choose_parent import Request
-from continuum_tasks.cli.main import run
+from continuum_tasks.backup.choose_parent import BackupRequest
+from continuum_tasks.cli.main import run_command
 from continuum_tasks.clock import Clock
 from continuum_tasks.config import load_config
 from continuum_tasks.model import Backup, Strategy
@@ -50,9 +50,9 @@ class Host:
         """Turn the clock on and make a backup, with the action that tasks and commands use."""
         self.now += after
         with self.runtime() as runtime:
-            request = Request(database=runtime.config.database(""), strategy=Strategy(strategy), is_default=True)
-            action = create.run(
-                request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), still_mine=lambda: None
+            request = BackupRequest(database=runtime.config.database(""), strategy=Strategy(strategy), is_default=True)
+            action = create.create_backup(
+                request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), check_lease=lambda: None
             )
             done: create.Finished = finish(action)
         return done
@@ -80,6 +80,6 @@ def make(directory: Path, *, size_bytes: int = 5 * MIB, seed: int = 1) -> Host:
     host = Host(directory=directory, seed=1000 * seed)
     generate(host.database, SampleSpec(size_bytes=size_bytes, seed=seed))
     words = ["--config-dir", str(host.config_dir), "--database", str(host.database), "--storage", str(directory / "store")]
-    code = run(["init", *words, "--yes"])
+    code = run_command(["init", *words, "--yes"])
     assert code == 0
     return host

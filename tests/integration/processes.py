@@ -19,7 +19,7 @@ import psutil
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe
 from continuum_tasks.host.jobs import Job, JobState, Pool, open_jobs
-from continuum_tasks.tasks.client import broker_url, check_broker
+from continuum_tasks.tasks.client import broker_url_of, check_broker
 from workers import broker
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -77,7 +77,7 @@ def live_pools(config: Config) -> dict[str, Pool]:
 def server(config: Config, *lines: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the embedded broker alone, with more configuration lines."""
     with broker.only_stack(config.state_dir):
-        path = broker.prepare(config.state_dir)
+        path = broker.prepare_broker(config.state_dir)
         path.write_text(path.read_text() + "\n".join(lines) + "\n")
         process = subprocess.Popen([broker.find_server(), str(path)], stdout=subprocess.DEVNULL)
         try:
@@ -90,7 +90,7 @@ def server(config: Config, *lines: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def _reachable(config: Config) -> bool:
     try:
-        check_broker(broker_url(config))
+        check_broker(broker_url_of(config))
     except BrokerUnreachable:
         return False
     except BrokerUnsafe:

@@ -103,12 +103,12 @@ def back_up_finished(sandbox: Sandbox, strategy: str) -> create.Finished:
     with sandbox.runtime() as runtime:
         request, storage = request_of(runtime, database="", strategy=strategy)
         done: create.Finished = finish(
-            create.run(
+            create.create_backup(
                 request,
                 repository=runtime.repository(storage),
                 site=runtime.site,
                 fan=runtime.fan(),
-                still_mine=lambda: None,
+                check_lease=lambda: None,
             )
         )
     return done
@@ -118,18 +118,20 @@ def restore_to(
     sandbox: Sandbox, backup_id: str, target: Path, *, overwrite: bool = False, check: bool = False
 ) -> restore.Restored:
     with sandbox.runtime() as runtime:
-        request = restore.Request(backup_id=BackupId(backup_id), target=target, overwrite=overwrite, verify=check)
+        request = restore.RestoreRequest(backup_id=BackupId(backup_id), target=target, overwrite=overwrite, verify=check)
         done: restore.Restored = finish(
-            restore.run(request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
+            restore.restore_backup(
+                request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), check_lease=lambda: None
+            )
         )
     return done
 
 
 def verified(sandbox: Sandbox, backup_id: str, level: Level = Level.RESTORE) -> verify.Verified:
     with sandbox.runtime() as runtime:
-        request = verify.Request(backup_id=BackupId(backup_id), level=level)
+        request = verify.VerifyRequest(backup_id=BackupId(backup_id), level=level)
         done: verify.Verified = finish(
-            verify.run(request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan())
+            verify.verify_backup_chain(request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan())
         )
     return done
 
@@ -137,7 +139,7 @@ def verified(sandbox: Sandbox, backup_id: str, level: Level = Level.RESTORE) -> 
 def listed(sandbox: Sandbox) -> tuple[Backup, ...]:
     """Return what the storage's manifests say there is, newest first. A damaged document fails the test."""
     with sandbox.runtime() as runtime:
-        found = reindex.run(runtime.repository(), site=runtime.site)
+        found = reindex.reindex_storage(runtime.repository(), site=runtime.site)
     assert found.damaged == ()
     return found.backups
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from continuum_tasks.backup import accept
-from continuum_tasks.cli.main import run
+from continuum_tasks.cli.main import run_command
 from continuum_tasks.errors import KeyMissing, ObjectDamaged, UsageError
 from continuum_tasks.findings import Severity
 from continuum_tasks.health.plan.protection import Protection, protection_findings
 from continuum_tasks.host import audit
-from continuum_tasks.model import Acceptance, Backup, Hold, Status
+from continuum_tasks.model import Acceptance, Backup, BackupStatus, Hold
 from continuum_tasks.repository.documents import encode_document
 from continuum_tasks.repository.repository import accepted_key
 from continuum_tasks.tasks.schedule import queue_due
@@ -52,7 +52,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     for _ in range(4):
         made.live(15)
         made.back_up()
-    assert all(backup.status is Status.COMPLETED for backup in made.backups())
+    assert all(backup.status is BackupStatus.COMPLETED for backup in made.backups())
     return made
 
 
@@ -79,7 +79,7 @@ def held(host: Host) -> dict[str, Hold]:
 
 def command(host: Host, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str]:
     capsys.readouterr()
-    code = run([*words, "--config-dir", str(host.config_dir), "--format", "json"])
+    code = run_command([*words, "--config-dir", str(host.config_dir), "--format", "json"])
     said = capsys.readouterr()
     return code, json.loads(said.out) if said.out else None, said.err
 
@@ -93,7 +93,7 @@ def test_text_encrypted_in_place_is_suspect_and_the_last_clean_backup_is_held(ho
     clean = host.backups()[0]
     encrypt(host)
     done = host.back_up(strategy)
-    assert done.backup.status is Status.SUSPECT
+    assert done.backup.status is BackupStatus.SUSPECT
     assert names(done.backup) & {"compression", "incompressible pages"}
     assert done.held == clean.id
     hold = held(host)[clean.id]
@@ -140,9 +140,9 @@ def test_an_upgrade_that_adds_renames_and_rebuilds_is_clean(host: Host) -> None:
         "CREATE INDEX feedback_by_body ON feedback(body)",
     )
     done = host.back_up()
-    assert done.backup.status is Status.COMPLETED, done.backup.suspect_reasons
+    assert done.backup.status is BackupStatus.COMPLETED, done.backup.suspect_reasons
     host.execute("VACUUM")
-    assert host.back_up().backup.status is Status.COMPLETED
+    assert host.back_up().backup.status is BackupStatus.COMPLETED
     assert held(host) == {}
 
 
@@ -152,38 +152,40 @@ def test_nothing_builds_on_an_anomalous_backup_and_it_stays_so_until_the_source_
     encrypt(host)
     first, second = host.back_up(), host.back_up()
     assert [done.backup.parent_id for done in (first, second)] == [clean.id, clean.id]
-    assert second.backup.status is Status.SUSPECT and second.held is None  # it is held already
+    assert second.backup.status is BackupStatus.SUSPECT and second.held is None  # it is held already
     host.database.write_bytes(before)
     third = host.back_up()
-    assert third.backup.status is Status.COMPLETED and third.backup.parent_id == clean.id
+    assert third.backup.status is BackupStatus.COMPLETED and third.backup.parent_id == clean.id
 
 
 def test_an_accepted_anomaly_is_completed_a_parent_and_the_usual_from_then_on(host: Host) -> None:
     host.execute("DELETE FROM messages WHERE id % 10 <> 0 AND id < (SELECT max(id) FROM messages)")
     suspect = host.back_up().backup
     with host.runtime() as runtime:
-        done = accept.run(suspect.id, "old messages archived", by="ada", repository=runtime.repository(), site=runtime.site)
-        lines = [line.event for line in audit.read(runtime.site.state_dir / audit.FILE) if line.event]
-    assert done.backup.status is Status.COMPLETED and done.backup.suspect_reasons == ()
+        done = accept.accept_backup(
+            suspect.id, "old messages archived", by="ada", repository=runtime.repository(), site=runtime.site
+        )
+        lines = [line.event for line in audit.read_events(runtime.site.state_dir / audit.FILE) if line.event]
+    assert done.backup.status is BackupStatus.COMPLETED and done.backup.suspect_reasons == ()
     assert len(done.released) == 1 and held(host) == {}
     assert [(e.user, e.action) for e in lines][-2:] == [("ada", "accept"), ("ada", "release")]
     host.live(5)
     following = host.back_up().backup
-    assert (following.status, following.parent_id) == (Status.COMPLETED, suspect.id)
+    assert (following.status, following.parent_id) == (BackupStatus.COMPLETED, suspect.id)
     for path in (host.config_dir / "state").glob("metadata.db*"):
         path.unlink()
     with host.runtime() as runtime:
         runtime.index_all()
-        assert {b.status for b in runtime.catalog.backups()} == {Status.COMPLETED}
+        assert {b.status for b in runtime.catalog.backups()} == {BackupStatus.COMPLETED}
 
 
 def test_a_hold_stays_while_another_anomaly_after_it_is_not_accepted(host: Host) -> None:
     encrypt(host)
     first, second = host.back_up().backup, host.back_up().backup
     with host.runtime() as runtime:
-        done = accept.run(first.id, "why", by="ada", repository=runtime.repository(), site=runtime.site)
+        done = accept.accept_backup(first.id, "why", by="ada", repository=runtime.repository(), site=runtime.site)
         assert done.released == () and len(runtime.catalog.holds("local")) == 1
-        done = accept.run(second.id, "why", by="ada", repository=runtime.repository(), site=runtime.site)
+        done = accept.accept_backup(second.id, "why", by="ada", repository=runtime.repository(), site=runtime.site)
         assert len(done.released) == 1
 
 
@@ -194,11 +196,11 @@ def test_what_is_completed_or_damaged_cannot_be_accepted(host: Host) -> None:
         file.seek(5 * 4096)
         file.write(b"\xff" * 64)
     damaged = host.back_up("full").backup
-    assert damaged.status is Status.SUSPECT
+    assert damaged.status is BackupStatus.SUSPECT
     with host.runtime() as runtime:
         for backup in (clean, damaged):
             with pytest.raises(UsageError):
-                accept.run(backup.id, "why", by="ada", repository=runtime.repository(), site=runtime.site)
+                accept.accept_backup(backup.id, "why", by="ada", repository=runtime.repository(), site=runtime.site)
 
 
 @pytest.mark.parametrize("forgery", ["unsigned", "swapped"])
@@ -221,7 +223,7 @@ def test_a_forged_acceptance_lifts_nothing(host: Host, forgery: str) -> None:
         path.unlink()
     with host.runtime() as runtime:
         runtime.index_all()
-        assert {runtime.catalog.find(b.id).status for b in (first, second)} == {Status.SUSPECT}
+        assert {runtime.catalog.find(b.id).status for b in (first, second)} == {BackupStatus.SUSPECT}
 
 
 def test_while_an_anomaly_holds_create_declines_with_10_and_force_makes_one(
@@ -338,7 +340,7 @@ def test_a_month_of_normal_life_raises_nothing(tmp_path: Path, seed: int) -> Non
     host = history.make(tmp_path, size_bytes=3 * history.MIB, seed=seed)
     made = month(host, Random(seed))
     assert len(made) == 120
-    assert [(b.id, b.suspect_reasons) for b in made if b.status is not Status.COMPLETED] == []
+    assert [(b.id, b.suspect_reasons) for b in made if b.status is not BackupStatus.COMPLETED] == []
     assert held(host) == {}
 
 
@@ -348,4 +350,4 @@ def test_small_databases_and_first_backups_never_alarm(tmp_path: Path, size_mib:
     host.back_up("full")
     host.execute("DELETE FROM tenants", "DELETE FROM decisions")
     encrypt(host)
-    assert host.back_up().backup.status is Status.COMPLETED
+    assert host.back_up().backup.status is BackupStatus.COMPLETED

@@ -22,7 +22,7 @@ from redis.retry import Retry
 from continuum_tasks.config import Config
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe, LockError
 from continuum_tasks.host.jobs import Jobs, JobState, open_jobs
-from continuum_tasks.tasks.client import KEY_PREFIX, broker_url, check_broker, client_app, embedded, ring
+from continuum_tasks.tasks.client import KEY_PREFIX, broker_url_of, check_broker, client_app, embedded, ring
 from tests.integration.processes import ROOT, a_job, environment, live_pools, server, until, worker, write_config_files
 from workers import broker
 
@@ -64,7 +64,7 @@ def raw_client(config: Config, password: str | None) -> redis.Redis:
 def test_the_embedded_server_is_private_and_keeps_what_it_acknowledged(config: Config) -> None:
     files = embedded(config.state_dir)
     with server(config) as process:
-        check_broker(broker_url(config))
+        check_broker(broker_url_of(config))
         assert not [c for c in psutil.Process(process.pid).net_connections() if c.family in (socket.AF_INET, socket.AF_INET6)]
         private = [files.password, files.socket_record, files.directory / "broker.conf", Path(files.socket_record.read_text())]
         assert {stat.S_IMODE(p.stat().st_mode) for p in private} == {0o600}
@@ -91,7 +91,7 @@ def test_two_servers_on_one_state_directory_are_refused(config: Config) -> None:
 def test_a_state_directory_too_deep_for_a_socket_works_all_the_same(tmp_path: Path) -> None:
     config = write_config_files(tmp_path / ("d" * 60) / ("e" * 60) / "c")
     with server(config):
-        check_broker(broker_url(config))
+        check_broker(broker_url_of(config))
         where = Path(embedded(config.state_dir).socket_record.read_text())
         assert len(os.fsencode(where)) <= 107
         assert stat.S_IMODE(where.parent.stat().st_mode) == 0o700
@@ -105,7 +105,7 @@ def test_a_state_directory_too_deep_for_a_socket_works_all_the_same(tmp_path: Pa
 def test_a_server_that_may_evict_is_refused_with_the_remedy(config: Config, policy: str) -> None:
     with server(config, f"maxmemory-policy {policy}"):
         with pytest.raises(BrokerUnsafe, match=policy) as caught:
-            check_broker(broker_url(config))
+            check_broker(broker_url_of(config))
         assert "maxmemory-policy noeviction" in caught.value.hint
         with worker(config) as process:
             assert process.wait(timeout=60) == BrokerUnsafe.exit_code
@@ -128,7 +128,7 @@ def test_messages_about_a_broker_never_show_its_password() -> None:
 
 def test_without_any_broker_the_error_names_the_command_that_starts_one(config: Config) -> None:
     with pytest.raises(BrokerUnreachable) as caught:
-        broker_url(config)
+        broker_url_of(config)
     assert "continuum up" in caught.value.hint
 
 

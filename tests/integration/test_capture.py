@@ -19,7 +19,7 @@ import pytest
 
 from continuum_tasks.capture.state.environment import CAPTURE
 from continuum_tasks.capture.state.progress import STANDING
-from continuum_tasks.capture.state.status import State, Status, read_heartbeat, read_status
+from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_heartbeat, read_status
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.process import pid_of
 from tests.integration.processes import ROOT, Stack, environment, live_pools, stack, such, until
@@ -68,17 +68,17 @@ def a_host(directory: Path, *, wal: bool = True, continuous: bool = True) -> San
     return replace(made, config=load_config(made.directory))
 
 
-def status(sandbox: Sandbox) -> Status | None:
+def status(sandbox: Sandbox) -> CaptureStatus | None:
     return read_status(sandbox.config.state_dir, "main")
 
 
 def settled(sandbox: Sandbox) -> bool:
     """Everything that was committed is in the storage, and a backup stands behind the first commit."""
     found = status(sandbox)
-    return found is not None and found.state is State.RUNNING and not found.base_after and _is_durable(found)
+    return found is not None and found.state is CaptureState.RUNNING and not found.base_after and _is_durable(found)
 
 
-def _is_durable(found: Status) -> bool:
+def _is_durable(found: CaptureStatus) -> bool:
     return 0 < found.commit == found.durable_commit and not found.spool_segments
 
 
@@ -158,7 +158,7 @@ def test_up_captures_while_a_service_commits_and_the_broker_dies(tmp_path: Path)
         stopped = ok(command(sandbox, "backup", "capture", "stop"))
         assert "no longer captured" in stopped.out and f"{after.commit} on {after.timeline}" in stopped.out
         found = status(sandbox)
-        assert found is not None and (found.state, found.n_pins) == (State.STOPPED, 0)
+        assert found is not None and (found.state, found.n_pins) == (CaptureState.STOPPED, 0)
 
 
 def _durable(sandbox: Sandbox) -> int:
@@ -209,13 +209,13 @@ def test_a_cloned_host_is_fenced_off_until_it_begins_a_timeline_of_its_own(tmp_p
             _write(first, "on the first host")
             assert until(lambda: _durable(first) == 2, seconds=PATIENT), status(first)
             _write(clone, "on the clone")
-            assert until(lambda: _state(clone) is State.FENCED, seconds=PATIENT), status(clone)
+            assert until(lambda: _state(clone) is CaptureState.FENCED, seconds=PATIENT), status(clone)
             said = command(clone, "backup", "capture", "status")
             assert said.code == 1 and "fenced: segment 2" in said.err and "which this host did not write" in said.err
             begun = ok(command(clone, "backup", "create", "--strategy", "continuous", "--format", "json")).json
             assert "did not write" in begun["fence"] and begun["state"] == "running" and begun["troubles"] == []
             mine, theirs = begun["timeline"], status(first)
-            assert theirs is not None and theirs.state is State.RUNNING and theirs.timeline != mine
+            assert theirs is not None and theirs.state is CaptureState.RUNNING and theirs.timeline != mine
             assert {key.split("/")[2] for key in segments(first)} == {mine, theirs.timeline}
 
 
@@ -230,7 +230,7 @@ def test_a_clone_that_comes_later_is_fenced_off_before_it_ships_anything(tmp_pat
         _write(first, "on the first host")
         assert until(lambda: _durable(first) == 2, seconds=PATIENT), status(first)
     with capturing(clone.config):
-        assert until(lambda: _state(clone) is State.FENCED, seconds=PATIENT), status(clone)
+        assert until(lambda: _state(clone) is CaptureState.FENCED, seconds=PATIENT), status(clone)
     assert len(segments(first)) == 2
 
 
@@ -252,13 +252,13 @@ def _write(sandbox: Sandbox, text: str) -> None:
         connection.commit()
 
 
-def _state(sandbox: Sandbox) -> State | None:
+def _state(sandbox: Sandbox) -> CaptureState | None:
     found = status(sandbox)
     return None if found is None else found.state
 
 
 def _is_running(sandbox: Sandbox) -> bool:
-    return _state(sandbox) is State.RUNNING
+    return _state(sandbox) is CaptureState.RUNNING
 
 
 def test_capture_begins_while_a_configured_broker_is_away(tmp_path: Path) -> None:

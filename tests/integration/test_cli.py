@@ -19,7 +19,7 @@ import pytest
 from continuum_tasks.host.jobs import Job, open_jobs
 from continuum_tasks.sample.change import change
 from continuum_tasks.sample.generate import SampleSpec, generate
-from continuum_tasks.tasks.client import broker_url
+from continuum_tasks.tasks.client import broker_url_of
 from tests.integration.processes import ROOT, environment, live_pools, server, stack, until
 from tests.integration.sandbox import Options, Sandbox, make
 
@@ -174,7 +174,7 @@ def test_a_worker_that_dies_in_every_attempt_ends_in_a_failure(sandbox: Sandbox,
 def test_a_broker_that_may_evict_is_refused_unless_work_is_local(sandbox: Sandbox) -> None:
     with server(sandbox.config, "maxmemory-policy allkeys-lru"):
         conf = sandbox.directory / "backup.conf"
-        conf.write_text(conf.read_text() + f"\n[broker]\nurl = {broker_url(sandbox.config)}\n")
+        conf.write_text(conf.read_text() + f"\n[broker]\nurl = {broker_url_of(sandbox.config)}\n")
         refused = command(sandbox, "backup", "create", "--strategy", "full")
         assert refused.code == 11
         assert "maxmemory-policy is allkeys-lru" in refused.err and "--local works without it" in refused.err

@@ -509,6 +509,6 @@ def test_a_verification_reads_the_manifests_of_the_links_its_catalog_knows_at_on
     with vault.sandbox.runtime() as runtime:
         repository = runtime.repository()
         repository.storage = Together(repository.storage, threading.Barrier(2))  # type: ignore[assignment]
-        request = verify.Request(backup_id=vault.last.id, level=Level.OBJECTS)
-        done = finish(verify.run(request, repository=repository, site=runtime.site, fan=runtime.fan()))
+        request = verify.VerifyRequest(backup_id=vault.last.id, level=Level.OBJECTS)
+        done = finish(verify.verify_backup_chain(request, repository=repository, site=runtime.site, fan=runtime.fan()))
     assert done.attestation.passed

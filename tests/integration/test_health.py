@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from continuum_tasks.cli.main import run
+from continuum_tasks.cli.main import run_command
 from continuum_tasks.errors import BrokerUnsafe, ObjectDamaged
 from continuum_tasks.findings import Finding, Severity
 from continuum_tasks.health import health
@@ -55,26 +55,26 @@ def schedule(sandbox: Sandbox, every: str = "4m") -> None:
     path.write_text(path.read_text().replace("incremental_every = never", f"incremental_every = {every}"))
 
 
-def look(sandbox: Sandbox, **changes: Any) -> health.Report:
+def look(sandbox: Sandbox, **changes: Any) -> health.HealthReport:
     with sandbox.runtime() as runtime:
-        return health.run(replace(surroundings(runtime), **changes))
+        return health.check_health(replace(surroundings(runtime), **changes))
 
 
-def look_as_service(sandbox: Sandbox) -> health.Report:
+def look_as_service(sandbox: Sandbox) -> health.HealthReport:
     with sandbox.runtime() as runtime:
         return health.run_service(surroundings(runtime))
 
 
-def said(report: health.Report, subject: str) -> list[tuple[Severity, str]]:
+def said(report: health.HealthReport, subject: str) -> list[tuple[Severity, str]]:
     return [(one.severity, one.text) for one in report.findings if one.subject == subject]
 
 
-def critical(report: health.Report) -> list[Finding]:
+def critical(report: health.HealthReport) -> list[Finding]:
     return [one for one in report.findings if one.severity is CRITICAL]
 
 
 def command(sandbox: Sandbox, *words: str) -> int:
-    return run([*words, "--config-dir", str(sandbox.directory)])
+    return run_command([*words, "--config-dir", str(sandbox.directory)])
 
 
 def test_the_first_line_is_the_one_the_daily_checklist_greps(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,10 +102,12 @@ def test_a_late_backup_is_critical_for_backups_and_a_warning_for_the_service(
     with sandbox.runtime() as runtime:
         later = replace(runtime.site.clock, now=lambda: datetime.now(UTC) + timedelta(hours=1))
         around = replace(surroundings(runtime), site=replace(runtime.site, clock=later))
-        assert all(not last.late for last in health.run(around).last_backups)  # nothing is scheduled in this configuration
+        assert all(
+            not last.late for last in health.check_health(around).last_backups
+        )  # nothing is scheduled in this configuration
         one = around.config.databases[0]
         around = replace(around, config=replace(around.config, databases=(replace(one, incremental_every_seconds=240),)))
-        report, service = health.run(around), health.run_service(around)
+        report, service = health.check_health(around), health.run_service(around)
 
     assert [last.late for last in report.last_backups] == [True]
     assert report.severity is CRITICAL
@@ -204,7 +206,7 @@ def test_a_storage_that_says_nothing_costs_its_time_and_no_more(sandbox: Sandbox
             ended.wait(60)
             raise ObjectDamaged(name)
 
-        report = health.run(replace(surroundings(runtime), repository=silent))
+        report = health.check_health(replace(surroundings(runtime), repository=silent))
     ended.set()
 
     assert said(report, "storage local") == [(CRITICAL, "storage local: no answer in 0 s")]
@@ -323,7 +325,7 @@ def test_pools_are_judged_by_the_queue_they_serve(sandbox: Sandbox) -> None:
         now = datetime.now(UTC)
         runtime.jobs.beat("any-name", "agent.h1,transfer.h1", host="h1", now=now)
         runtime.jobs.beat("beat", "", host="h1", now=now - timedelta(minutes=1))
-        report = health.run(surroundings(runtime))
+        report = health.check_health(surroundings(runtime))
 
     assert said(report, "queue agent.h1") == said(report, "queue transfer.h1") == [(OK, "alive")]
     assert said(report, "queue control.h1") == [(WARNING, "not alive")]
@@ -341,7 +343,7 @@ def test_a_broker_that_evicts_is_a_warning(sandbox: Sandbox) -> None:
 
 def test_both_commands_show_an_example_and_their_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (("health-check",), ("backup", "health")):
-        assert run([*words, "--help"]) == 0
+        assert run_command([*words, "--help"]) == 0
         text = capsys.readouterr().out
         assert f"continuum {' '.join(words)} " in text.split("Example:")[1]
         assert "2  critical" in text

@@ -101,7 +101,7 @@ def test_nothing_is_written_to_a_storage_that_lost_everything(one: Sandbox) -> N
         sandbox.back_up(one, "full")
     assert not one.store.exists() or not any(one.store.rglob("*"))
     with one.runtime() as runtime, pytest.raises(StorageUnreachable, match="is empty, but 1"):
-        backups.look(runtime, storage="local")
+        backups.look_up(runtime, storage="local")
 
 
 def test_an_emergency_restore_needs_no_state_directory(one: Sandbox, tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ def test_retention_of_one_host_neither_counts_nor_expires_what_another_keeps(one
     with two.runtime() as runtime:
         site = replace(runtime.site, clock=replace(runtime.site.clock, now=lambda: later))
         policy = expire.policy_of(RetentionSettings(min_backups=1, only_verified=False), aggressive=True)
-        request = expire.Request(database="main", policy=policy, by="test", pitr_window_seconds=7 * 86_400)
-        looked = finish(expire.preview(request, repository=runtime.repository(), site=site))
+        request = expire.RetentionRequest(database="main", policy=policy, by="test", pitr_window_seconds=7 * 86_400)
+        looked = finish(expire.preview_retention(request, repository=runtime.repository(), site=site))
     with one.runtime() as runtime:
         sandbox.listed(one)
         assert pairs(runtime) == [("main", "local")]

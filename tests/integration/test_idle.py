@@ -86,13 +86,13 @@ def test_the_timetable_asks_a_storage_once_an_hour_of_an_idle_captured_database(
     app.conf["continuum_config_directory"] = str(sandbox.directory)
     monkeypatch.setattr(schedule, "ring_row", lambda *_: pytest.fail("nothing is due"))
     monkeypatch.setattr(retention, "ring_row", lambda *_: True)  # the run of the day, which is another matter
-    app.tasks[health_task.health_check.name]()
+    app.tasks[health_task.run_health_check.name]()
     assert asked() > 0
     app.tasks[schedule.schedule_due.name]()
     asked()
 
     for _ in range(2):
-        app.tasks[health_task.health_check.name]()
+        app.tasks[health_task.run_health_check.name]()
     for _ in range(10):
         app.tasks[schedule.schedule_due.name]()
         app.tasks[watch.rpo_watchdog.name]()
@@ -108,16 +108,16 @@ def test_a_storage_is_asked_again_after_an_hour_and_at_once_by_the_command(sandb
     captured(sandbox)
     with sandbox.runtime() as runtime:
         around = replace(surroundings(runtime), ask_after=ASK_AFTER)
-        health.run(around)
+        health.check_health(around)
         asked()
-        (line,) = [one for one in health.run(around).findings if one.subject == "storage local"]
+        (line,) = [one for one in health.check_health(around).findings if one.subject == "storage local"]
         assert (asked(), line.severity, "ago" in line.text) == (0, Severity.OK, True)
 
-        health.run(surroundings(runtime))
+        health.check_health(surroundings(runtime))
         assert asked() == 2  # who it is, and the manifest of the last backup
 
         later = replace(runtime.site.clock, now=lambda: datetime.now(UTC) + timedelta(hours=1))
-        health.run(replace(around, site=replace(runtime.site, clock=later)))
+        health.check_health(replace(around, site=replace(runtime.site, clock=later)))
         assert asked() == 2
 
 
@@ -128,7 +128,7 @@ def test_a_sign_of_trouble_has_it_asked_at_once_and_until_it_answers(
     captured(sandbox)
     with sandbox.runtime() as runtime:
         around = replace(surroundings(runtime), ask_after=ASK_AFTER)
-        health.run(around)
+        health.check_health(around)
         asked()
         now = datetime.now(UTC)
         if sign == "job":
@@ -139,11 +139,11 @@ def test_a_sign_of_trouble_has_it_asked_at_once_and_until_it_answers(
             tell(sandbox.config.state_dir, told, heard_at=now)
         else:
             sandbox.store.rename(sandbox.store.with_name("away"))
-        found = health.run(around)
+        found = health.check_health(around)
         assert asked() > 0
         assert (found.severity is Severity.CRITICAL) is (sign == "gone")
 
-        health.run(around)
+        health.check_health(around)
         assert (asked() == 0) is (sign == "job")
 
 
@@ -153,5 +153,5 @@ def test_what_was_found_bad_is_looked_at_each_time(sandbox: Sandbox, asked: Call
     with sandbox.runtime() as runtime:
         around = replace(surroundings(runtime), ask_after=ASK_AFTER)
         for _ in range(2):
-            assert health.run(around).severity is Severity.CRITICAL
+            assert health.check_health(around).severity is Severity.CRITICAL
             assert asked() > 0

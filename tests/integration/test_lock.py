@@ -17,7 +17,7 @@ from continuum_tasks.backup import create
 from continuum_tasks.errors import DatabaseLocked, ObjectDamaged, StaleClaim, StorageUnreachable
 from continuum_tasks.model import Progress
 from continuum_tasks.repository import lock
-from continuum_tasks.repository.lock import LEASE_SECONDS, Contender, hold, host_lock
+from continuum_tasks.repository.lock import LEASE_SECONDS, Contender, hold_lock, host_lock
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.tasks.backup import request_of
 from tests.integration import beside as b
@@ -129,16 +129,16 @@ def contender(directory: Path) -> Contender:
 
 
 def test_a_lease_that_cannot_be_given_back_changes_nothing_about_how_the_run_ended(tmp_path: Path) -> None:
-    with hold("main", Falling(), contender(tmp_path)):
+    with hold_lock("main", Falling(), contender(tmp_path)):
         pass
-    with pytest.raises(ObjectDamaged, match="the run's own"), hold("main", Falling(), contender(tmp_path)):
+    with pytest.raises(ObjectDamaged, match="the run's own"), hold_lock("main", Falling(), contender(tmp_path)):
         raise ObjectDamaged("the run's own")
 
 
 def test_a_lease_that_was_taken_away_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "LEASE_SECONDS", 0.1)  # renewed every 0.02 s
     storage = MemoryStorage()
-    with hold("main", storage, contender(tmp_path)) as held:
+    with hold_lock("main", storage, contender(tmp_path)) as held:
         before = storage.stat(held.key).modified_at
         assert until(lambda: storage.stat(held.key).modified_at > before)
         storage.delete(held.key)
@@ -177,8 +177,8 @@ def test_a_lease_on_one_database_does_not_hold_up_another(one: Sandbox) -> None:
 def test_a_run_that_lost_its_lease_commits_nothing(one: Sandbox) -> None:
     with one.runtime() as runtime:
         request, storage = request_of(runtime, database="", strategy="full")
-        action = create.run(
-            request, repository=runtime.repository(storage), site=runtime.site, fan=runtime.fan(), still_mine=lambda: None
+        action = create.create_backup(
+            request, repository=runtime.repository(storage), site=runtime.site, fan=runtime.fan(), check_lease=lambda: None
         )
         while next(action) != Progress(phase="commit"):
             pass
@@ -207,8 +207,8 @@ def test_a_run_that_lost_its_job_commits_nothing(one: Sandbox) -> None:
 
     with one.runtime() as runtime:
         request, storage = request_of(runtime, database="", strategy="full")
-        action = create.run(
-            request, repository=runtime.repository(storage), site=runtime.site, fan=runtime.fan(), still_mine=lost
+        action = create.create_backup(
+            request, repository=runtime.repository(storage), site=runtime.site, fan=runtime.fan(), check_lease=lost
         )
         with pytest.raises(StaleClaim, match="job 1"):
             list(action)

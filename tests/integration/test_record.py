@@ -38,7 +38,7 @@ def call(config: Config, *words: str) -> Any:
 
 
 def events(config: Config) -> list[tuple[str, str, str]]:
-    lines = list(audit.read(config.state_dir / audit.FILE))
+    lines = list(audit.read_events(config.state_dir / audit.FILE))
     assert all(line.intact for line in lines)
     return [(line.event.action, line.event.user, line.event.outcome) for line in lines if line.event is not None]
 

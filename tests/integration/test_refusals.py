@@ -24,7 +24,7 @@ from continuum_tasks.errors import (
     TargetError,
     TargetExists,
 )
-from continuum_tasks.model import BackupId, Level, Status, Strategy
+from continuum_tasks.model import BackupId, BackupStatus, Level, Strategy
 from tests.integration import beside as b
 from tests.integration.beside import beside, witness
 from tests.integration.sandbox import Options, Sandbox, back_up, back_up_finished, listed, make, objects, restore_to, verified
@@ -95,7 +95,7 @@ def test_an_exclusively_locked_source_is_busy_and_its_holder_named(sandbox: Sand
     other.run(sandbox.database, other.ROLLBACK)
     with other.living(sandbox.database, "c = connect(); c.execute('BEGIN EXCLUSIVE')") as holder:
         refused(sandbox, SourceBusy, rf"locked for more than 1 s, open in pid {holder.pid}")
-    assert back_up(sandbox).status is Status.COMPLETED
+    assert back_up(sandbox).status is BackupStatus.COMPLETED
 
 
 def test_an_exclusively_locked_wal_source_is_busy(sandbox: Sandbox) -> None:
@@ -151,7 +151,7 @@ def corrupted(sandbox: Sandbox) -> tuple[Sandbox, str]:
 def test_a_corrupt_source_is_copied_as_it_is_and_marked_suspect(corrupted: tuple[Sandbox, str], tmp_path: Path) -> None:
     sandbox, _ = corrupted
     made = back_up(sandbox, "incremental")
-    assert made.status is Status.SUSPECT and made.suspect_reasons
+    assert made.status is BackupStatus.SUSPECT and made.suspect_reasons
     done = restore_to(sandbox, made.id, tmp_path / "out.db", check=True)
     assert done.warnings and "damaged" in done.warnings[0]
     ours, theirs = (tmp_path / "out.db").read_bytes(), sandbox.database.read_bytes()
@@ -167,7 +167,7 @@ def test_a_suspect_backup_is_never_verified_never_built_on_and_never_the_latest(
         verified(sandbox, suspect.id)
     assert not next(found for found in listed(sandbox) if found.id == suspect.id).verified
     following = back_up(sandbox, "incremental")
-    assert (following.status, following.parent_id) == (Status.SUSPECT, good)
+    assert (following.status, following.parent_id) == (BackupStatus.SUSPECT, good)
     assert back_up(sandbox, "differential").parent_id == good
     with sandbox.runtime() as runtime:
         assert latest(runtime).id == good
@@ -176,7 +176,7 @@ def test_a_suspect_backup_is_never_verified_never_built_on_and_never_the_latest(
 def test_after_a_suspect_full_an_incremental_starts_anew_and_says_why(sandbox: Sandbox) -> None:
     other.run(sandbox.database, other.ROLLBACK)
     corrupt(sandbox.database, seed=7)
-    assert back_up(sandbox).status is Status.SUSPECT
+    assert back_up(sandbox).status is BackupStatus.SUSPECT
     done = back_up_finished(sandbox, "incremental")
     assert done.backup.strategy is Strategy.FULL
     assert "nothing usable" in done.reason
@@ -197,7 +197,7 @@ def test_a_source_with_random_damage_anywhere_is_stored_exactly_or_refused(sandb
     source = sandbox.database.read_bytes()
     assert (tmp_path / "out.db").read_bytes()[4096 : len(source)] == source[4096:]
     if seed % 4 == 3:
-        assert made.status is Status.SUSPECT
+        assert made.status is BackupStatus.SUSPECT
 
 
 # ---- targets ----

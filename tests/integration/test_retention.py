@@ -85,10 +85,10 @@ class Host:
         """Tell whether a backup comes back as what it was made of, by the oracle."""
         target = self.root / "restored.db"
         target.unlink(missing_ok=True)
-        request = restore.Request(backup_id=BackupId(backup_id), target=target, overwrite=False, verify=True)
+        request = restore.RestoreRequest(backup_id=BackupId(backup_id), target=target, overwrite=False, verify=True)
         with self.runtime() as runtime:
             repository, site, fan = runtime.repository(), runtime.site, runtime.fan()
-            finish(restore.run(request, repository=repository, site=site, fan=fan, still_mine=lambda: None))
+            finish(restore.restore_backup(request, repository=repository, site=site, fan=fan, check_lease=lambda: None))
         return logical_hash(target).sha256 == self.held[backup_id]
 
     def stored(self) -> list[str]:
@@ -203,7 +203,7 @@ def test_a_held_backup_stays_until_it_is_released(host: Host) -> None:
     assert host.call("release", old)["was_held"] is False
     host.call("apply-retention")
     assert old not in host.listed()
-    actions = [line.event.action for line in audit.read(host.root / "etc" / "state" / audit.FILE) if line.event]
+    actions = [line.event.action for line in audit.read_events(host.root / "etc" / "state" / audit.FILE) if line.event]
     assert actions.count("hold") == actions.count("release") == 1
     assert actions.count("expire") == 5 and "roll-forward" in actions and actions[-1] == "apply-retention"
 
@@ -213,13 +213,15 @@ def test_a_backup_that_is_held_while_a_run_is_at_work_stays_with_its_chain(host:
     with host.runtime() as runtime:
         repository = runtime.repository()
         policy = expire.policy_of(runtime.config.retention, aggressive=False)
-        request = expire.Request(database="memory", policy=policy, by="test", pitr_window_seconds=7 * 86_400)
-        run = expire.run(request, repository=repository, site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
+        request = expire.RetentionRequest(database="memory", policy=policy, by="test", pitr_window_seconds=7 * 86_400)
+        run = expire.apply_policy(
+            request, repository=repository, site=runtime.site, fan=runtime.fan(), check_lease=lambda: None
+        )
         assert next(run).phase == "plan"
         assert next(run).phase == "expire"  # the old increment is gone; its full is next
-        hold.hold(runtime.catalog.find(first), "wait", by="test", repository=repository, site=runtime.site)
+        hold.hold_backup(runtime.catalog.find(first), "wait", by="test", repository=repository, site=runtime.site)
         with pytest.raises(BackupNotFound):
-            hold.hold(
+            hold.hold_backup(
                 replace(runtime.catalog.find(first), id=BackupId(second)),
                 "too late",
                 by="test",
@@ -270,15 +272,15 @@ def test_a_clock_that_jumped_stops_expiry(host: Host) -> None:
         clock = replace(runtime.site.clock, now=lambda: now() + timedelta(days=3650))
         policy = expire.policy_of(runtime.config.retention, aggressive=True)
         done = finish(
-            expire.run(
-                expire.Request(database="memory", policy=policy, by="test", pitr_window_seconds=7 * 86_400),
+            expire.apply_policy(
+                expire.RetentionRequest(database="memory", policy=policy, by="test", pitr_window_seconds=7 * 86_400),
                 repository=runtime.repository(),
                 site=replace(runtime.site, clock=clock),
                 fan=runtime.fan(),
-                still_mine=lambda: None,
+                check_lease=lambda: None,
             )
         )
-    assert "3650 days" in done.stopped and done.of(expire.Verdict.EXPIRE) == ()
+    assert "3650 days" in done.stopped and done.of(expire.KeepDecision.EXPIRE) == ()
     assert host.stored() == before
 
 
@@ -306,7 +308,7 @@ def test_a_damaged_layer_stops_its_roll_forward_and_nothing_it_needs_expires(hos
 
 
 def test_a_run_while_another_one_works_on_the_database_is_refused(host: Host) -> None:
-    with host.runtime() as runtime, lock.hold("memory", runtime.repository().storage, runtime.site.contender()):
+    with host.runtime() as runtime, lock.hold_lock("memory", runtime.repository().storage, runtime.site.contender()):
         (refused,) = host.call("apply-retention", code=10)
     assert refused["error"]["name"] == "DatabaseLocked"
     assert len(host.listed()) == 6
@@ -315,8 +317,8 @@ def test_a_run_while_another_one_works_on_the_database_is_refused(host: Host) ->
 def test_a_chain_that_is_rolled_forward_while_it_is_verified_is_not_marked_as_failed(host: Host) -> None:
     last = BackupId(list(host.held)[-1])
     with host.runtime() as runtime:
-        looked = verify.Request(backup_id=last, level=Level.RESTORE)
-        run = verify.run(looked, repository=runtime.repository(), site=runtime.site, fan=runtime.fan())
+        looked = verify.VerifyRequest(backup_id=last, level=Level.RESTORE)
+        run = verify.verify_backup_chain(looked, repository=runtime.repository(), site=runtime.site, fan=runtime.fan())
         while next(run).phase != "fetch":
             pass
         host.call("apply-retention")

@@ -18,7 +18,7 @@ import redis
 
 from continuum_tasks.config import Config
 from continuum_tasks.errors import BrokerUnsafe, ConfigError, LockError
-from continuum_tasks.tasks.client import KEY_PREFIX, broker_url, check_broker, client_app, embedded, ring
+from continuum_tasks.tasks.client import KEY_PREFIX, broker_url_of, check_broker, client_app, embedded, ring
 from tests.integration.processes import (
     ROOT,
     Stack,
@@ -88,7 +88,7 @@ def test_every_pool_and_beat_reports_with_the_queue_it_serves(running: tuple[Con
 
 def test_a_command_finds_the_broker_by_the_state_directory_alone(running: tuple[Config, Stack]) -> None:
     config, _ = running
-    check_broker(broker_url(config))
+    check_broker(broker_url_of(config))
 
 
 def test_no_command_line_carries_the_password(running: tuple[Config, Stack]) -> None:
@@ -146,7 +146,7 @@ def test_a_second_stack_on_the_same_state_directory_is_refused(running: tuple[Co
     second = up(config)
     assert second.returncode == LockError.exit_code
     assert "another `continuum up`" in second.stderr and "hint: " in second.stderr
-    check_broker(broker_url(config))
+    check_broker(broker_url_of(config))
 
 
 def test_a_killed_pool_comes_back(running: tuple[Config, Stack]) -> None:
@@ -201,7 +201,7 @@ def test_a_killed_stack_leaves_no_process_and_the_next_one_starts(config: Config
 
 def test_a_configured_broker_that_may_evict_ends_the_stack_before_anything_starts(config: Config, tmp_path: Path) -> None:
     with server(config, "maxmemory-policy allkeys-lru"):
-        other = write_config_files(tmp_path / "other", url=broker_url(config))
+        other = write_config_files(tmp_path / "other", url=broker_url_of(config))
         done = up(other)
     assert done.returncode == BrokerUnsafe.exit_code
     assert "maxmemory-policy noeviction" in done.stderr
@@ -210,7 +210,7 @@ def test_a_configured_broker_that_may_evict_ends_the_stack_before_anything_start
 
 def test_a_configured_broker_is_used_and_none_is_embedded(config: Config, tmp_path: Path) -> None:
     with server(config):
-        other = write_config_files(tmp_path / "other", url=broker_url(config))
+        other = write_config_files(tmp_path / "other", url=broker_url_of(config))
         with stack(other) as started:
             assert started.lines[0] == "broker: configured, safe, ready"
             assert not [p for p in started.family() if "broker.conf" in " ".join(p.cmdline())]

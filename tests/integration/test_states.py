@@ -15,7 +15,7 @@ from random import Random
 
 import pytest
 
-from continuum_tasks.model import Backup, Level, Status, Strategy
+from continuum_tasks.model import Backup, BackupStatus, Level, Strategy
 from tests.integration import beside as b
 from tests.integration.beside import Shape, Witness, beside, witness
 from tests.integration.processes import ROOT, until
@@ -182,7 +182,7 @@ def test_a_database_that_shrank_to_almost_nothing_and_grew_again_restores_at_eve
     newest_good = None
     for made in (moment.backup for moment in moments):  # losing nearly all rows makes one suspect, and no parent
         assert made.parent_id == newest_good
-        newest_good = made.id if made.status is Status.COMPLETED else newest_good
+        newest_good = made.id if made.status is BackupStatus.COMPLETED else newest_good
     assert moments[1].backup.n_pages == 1
     check_restores(sandbox, moments, tmp_path / "out")
 

@@ -50,7 +50,7 @@ def fail(sandbox: Sandbox, strategy: str, *, first: Any = None) -> None:
         request, storage = request_of(runtime, database="", strategy=strategy)
         fan, repository = Filling(runtime.fan(), first=first), runtime.repository(storage)
         with pytest.raises(StorageFull):
-            finish(create.run(request, repository=repository, site=runtime.site, fan=fan, still_mine=lambda: None))
+            finish(create.create_backup(request, repository=repository, site=runtime.site, fan=fan, check_lease=lambda: None))
 
 
 @pytest.mark.parametrize("strategy", ["full", "incremental"])
@@ -72,7 +72,9 @@ def test_a_backup_that_is_stopped_gives_back_the_room_it_took(sandbox: Sandbox) 
     with sandbox.runtime() as runtime:
         request, storage = request_of(runtime, database="", strategy="full")
         repository, site = runtime.repository(storage), runtime.site
-        with closing(create.run(request, repository=repository, site=site, fan=runtime.fan(), still_mine=lambda: None)) as run:
+        with closing(
+            create.create_backup(request, repository=repository, site=site, fan=runtime.fan(), check_lease=lambda: None)
+        ) as run:
             while next(run).n_bytes == 0:
                 pass
             assert chunks_stored(sandbox)

@@ -27,7 +27,7 @@ from continuum_tasks.errors import (
     StorageFull,
     StorageUnreachable,
 )
-from continuum_tasks.storage.local import INCOMING, STALE_SECONDS, LocalStorage, named
+from continuum_tasks.storage.local import INCOMING, STALE_SECONDS, LocalStorage, local_error
 
 MIB = 1024 * 1024
 
@@ -256,7 +256,7 @@ def test_a_file_that_may_not_grow_is_a_full_storage_and_nothing_stays(tmp_path: 
     ],
 )
 def test_each_system_error_has_a_name_and_a_remedy(code: int, error: type[StorageError]) -> None:
-    found = named(OSError(code, os.strerror(code)), "storage nas: object k")
+    found = local_error(OSError(code, os.strerror(code)), "storage nas: object k")
     assert type(found) is error
     assert found.message.startswith("storage nas: object k: ")
     assert found.hint

@@ -14,8 +14,8 @@ from continuum_tasks.repository.timelines import (
     put_merged,
     put_segment,
     put_timeline,
-    read_index,
     read_segment,
+    read_segment_index,
     read_timelines,
     stale_segments,
     stored_segments,
@@ -36,7 +36,7 @@ def test_what_was_shipped_is_listed_and_read(storage: Storage, tmp_path: Path) -
     assert [ref.first_seq for ref in refs] == [1, 2, 3]
     for ref, segment in zip(refs, segments, strict=True):
         assert ref.size_bytes == len(segment.data)
-        assert read_index(repository, line, ref).head == segment.head
+        assert read_segment_index(repository, line, ref).head == segment.head
         assert contents_of(read_segment(repository, line, ref)) == list(SMALL)
 
 
@@ -120,7 +120,7 @@ def test_of_a_large_segment_the_index_is_read_without_its_pages(storage: Storage
         segment = made(1, parts=[[pages]])[0]
         key = put_segment(repository, line, segment)
         (ref,) = list_segments(repository, line)
-        opened = read_index(repository, line, ref)
+        opened = read_segment_index(repository, line, ref)
         assert opened.head == segment.head and opened.data is None
         sizes.append(segment.index_bytes)
         delete_segment(repository, key)

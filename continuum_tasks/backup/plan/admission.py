@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from continuum_tasks.history.anomalies import holding
-from continuum_tasks.model import Backup, Rhythm
+from continuum_tasks.model import Backup, BackupSchedule
 from continuum_tasks.units import show_seconds
 
 N_FAILURES = 3
@@ -26,7 +26,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class EndedRun:
     """One run that ended. `error` is empty for a success; `transient`: trying again may help."""
 
     at: datetime
@@ -59,7 +59,7 @@ def anomalous(backups: Sequence[Backup]) -> Refusal | None:
     return Refusal(text=f"{first.id} is suspect ({'; '.join(first.suspect_reasons)}){more}", hint=hint)
 
 
-def rhythm_now(rhythm: Rhythm, backups: Sequence[Backup]) -> Rhythm:
+def rhythm_now(rhythm: BackupSchedule, backups: Sequence[Backup]) -> BackupSchedule:
     """Return the rhythm that holds now: while an anomaly holds, increments go on and fulls wait.
 
     Nothing could build on such a full, and it would take the space of clean ones. Where no increments are scheduled fulls
@@ -69,7 +69,7 @@ def rhythm_now(rhythm: Rhythm, backups: Sequence[Backup]) -> Rhythm:
     return replace(rhythm, full_every_seconds=0) if waits else rhythm
 
 
-def failing(runs: Sequence[Run], *, now: datetime) -> Refusal | None:
+def failing(runs: Sequence[EndedRun], *, now: datetime) -> Refusal | None:
     """Refuse when the last runs (newest first) all failed with one error that time alone does not heal, and just now."""
     last = runs[:N_FAILURES]
     if len(last) < N_FAILURES or any(run.transient or not run.error or run.error != last[0].error for run in last):

@@ -47,7 +47,7 @@ class Anomaly:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class CountedBackup:
     """One backup and the rows of its tables; no rows = they were not counted."""
 
     backup: Backup
@@ -64,12 +64,12 @@ class Seen:
         return self.backup.layer_size_bytes / self.backup.original_size_bytes if self.backup.original_size_bytes else 0.0
 
 
-def find(new: Seen, history: Sequence[Seen]) -> tuple[Anomaly, ...]:
+def find_anomalies(new: CountedBackup, history: Sequence[CountedBackup]) -> tuple[Anomaly, ...]:
     """Compare a new backup with the clean ones before it, newest first (see `clean`); none means it is like them."""
     return (*_rows(new, history[:N_RECENT]), *_slow(new, history), *_pages(new, history))
 
 
-def describe(new: Seen, history: Sequence[Seen]) -> str:
+def describe_comparison(new: CountedBackup, history: Sequence[CountedBackup]) -> str:
     """Say what is compared, in one line: this backup's numbers beside the usual ones."""
     fulls, like = _fulls(new, history), _like(new, history)
     usual = f"usual {_percent(median(one.packed for one in fulls))} in {len(fulls)} fulls" if fulls else "no full to compare"
@@ -89,7 +89,7 @@ def clean(backups: Sequence[Backup], accepted: Collection[BackupId]) -> list[Bac
     return good[: last + 1]
 
 
-def _rows(new: Seen, recent: Sequence[Seen]) -> Iterator[Anomaly]:
+def _rows(new: CountedBackup, recent: Sequence[CountedBackup]) -> Iterator[Anomaly]:
     """Rows and tables that were there in every one of the last backups: a table that comes and goes never alarms."""
     counted = [one.rows for one in recent if one.rows]
     if not counted:
@@ -111,7 +111,7 @@ def _rows(new: Seen, recent: Sequence[Seen]) -> Iterator[Anomaly]:
         yield Anomaly(name="rows lost", text=_loss("all tables", total, sum(counted[0].values())))
 
 
-def _slow(new: Seen, history: Sequence[Seen]) -> Iterator[Anomaly]:
+def _slow(new: CountedBackup, history: Sequence[CountedBackup]) -> Iterator[Anomaly]:
     """Rows that went a few at a time: compared with each of the last fulls, where the last backups show nothing."""
     fulls = [one.rows for one in history if one.backup.is_snapshot and one.rows][:N_FULLS]
     recent = [one.rows for one in history[:N_RECENT] if one.rows]
@@ -123,7 +123,7 @@ def _slow(new: Seen, history: Sequence[Seen]) -> Iterator[Anomaly]:
             yield Anomaly(name="rows lost", text=f"{_loss(f'table {table}', n, fulls[0][table])} at the last full")
 
 
-def _pages(new: Seen, history: Sequence[Seen]) -> Iterator[Anomaly]:
+def _pages(new: CountedBackup, history: Sequence[CountedBackup]) -> Iterator[Anomaly]:
     if new.backup.original_size_bytes < FLOOR_BYTES or new.backup.layer_size_bytes < FLOOR_LAYER_BYTES:
         return
     fulls = _fulls(new, history)
@@ -133,7 +133,7 @@ def _pages(new: Seen, history: Sequence[Seen]) -> Iterator[Anomaly]:
         yield from _small(new, history, [one.packed for one in (*fulls, *_like(new, history))])
 
 
-def _small(new: Seen, history: Sequence[Seen], packed: Sequence[float]) -> Iterator[Anomaly]:
+def _small(new: CountedBackup, history: Sequence[CountedBackup], packed: Sequence[float]) -> Iterator[Anomaly]:
     """Ask whether pages that were there before have become what does not compress; what was added may be anything."""
     overwritten = _overwritten(new, history)
     share = overwritten / new.backup.original_size_bytes
@@ -145,7 +145,7 @@ def _small(new: Seen, history: Sequence[Seen], packed: Sequence[float]) -> Itera
         yield Anomaly(name="incompressible pages", text=f"{text}: as if encrypted")
 
 
-def _large(new: Seen, history: Sequence[Seen], fulls: Sequence[Seen]) -> Iterator[Anomaly]:
+def _large(new: CountedBackup, history: Sequence[CountedBackup], fulls: Sequence[CountedBackup]) -> Iterator[Anomaly]:
     """Compare a layer of most pages with the fulls; then ask whether rewriting so much is usual, and looks like VACUUM."""
     packed = [one.packed for one in fulls]
     usual = median(packed)
@@ -163,14 +163,14 @@ def _large(new: Seen, history: Sequence[Seen], fulls: Sequence[Seen]) -> Iterato
             yield Anomaly(name="changed pages", text=f"{rewritten}, and {text}")
 
 
-def _shrunk(new: Seen, recent: Sequence[Seen]) -> Iterator[Anomaly]:
+def _shrunk(new: CountedBackup, recent: Sequence[CountedBackup]) -> Iterator[Anomaly]:
     least = min(one.backup.original_size_bytes for one in recent)
     size_bytes = new.backup.original_size_bytes
     if least >= SHRUNK_BYTES and size_bytes < LOST_SHARE * least:
         yield Anomaly(name="size", text=f"the database has {size_bytes} bytes, of {least} before, and rows cannot be counted")
 
 
-def _fulls(new: Seen, history: Sequence[Seen]) -> list[Seen]:
+def _fulls(new: CountedBackup, history: Sequence[CountedBackup]) -> list[CountedBackup]:
     """Snapshot layers by the same codec of a database at least half as large: one that doubled is another mixture."""
     least = max(FLOOR_BYTES, new.backup.original_size_bytes // 2)
     return [
@@ -180,7 +180,7 @@ def _fulls(new: Seen, history: Sequence[Seen]) -> list[Seen]:
     ][:N_RECENT]
 
 
-def _like(new: Seen, history: Sequence[Seen]) -> list[Seen]:
+def _like(new: CountedBackup, history: Sequence[CountedBackup]) -> list[CountedBackup]:
     """Delta layers of the same strategy and codec that hold something, and not most pages."""
     return [
         one
@@ -191,7 +191,7 @@ def _like(new: Seen, history: Sequence[Seen]) -> list[Seen]:
     ][: 2 * N_RECENT]
 
 
-def _overwritten(new: Seen, history: Sequence[Seen]) -> int:
+def _overwritten(new: CountedBackup, history: Sequence[CountedBackup]) -> int:
     """Return how many bytes of stored pages are not the database's growth since the parent."""
     parent = next((one.backup for one in history if one.backup.id == new.backup.parent_id), None)
     growth = 0 if parent is None else max(0, new.backup.original_size_bytes - parent.original_size_bytes)

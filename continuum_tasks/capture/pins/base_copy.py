@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks.capture.pins.copier import Copier
-from continuum_tasks.capture.state.files import make_directory, write_file
+from continuum_tasks.capture.state.files import make_private_directory, write_file
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.model import TimelineId
 from continuum_tasks.repository.documents import from_json, to_json
@@ -60,7 +60,7 @@ class BaseCopy:
         # Under a name of its own: a backup may still be reading the one before, and must not go on in this one.
         self._path = self._temp_dir / f"{self._name}-{self._random_bytes(4).hex()}.db"
         try:
-            make_directory(self._path.parent)
+            make_private_directory(self._path.parent)
             check_space(self._path.parent, source.stat().st_size, name=str(source))
         except (ContinuumError, OSError):
             return None

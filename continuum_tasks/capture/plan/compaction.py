@@ -38,7 +38,7 @@ class CompactionPlan:
         return sum(ref.size_bytes for merge in self.merges for ref in merge)
 
 
-def plan(refs: Sequence[SegmentRef], *, now_us: int, bounds: Bounds) -> CompactionPlan:
+def plan_compaction(refs: Sequence[SegmentRef], *, now_us: int, bounds: Bounds) -> CompactionPlan:
     """Plan the merging of one timeline. `refs` as `segments.cover` gives them; `now_us` by the storage's clock.
 
     The newest segment stays as it was captured: it is what a second writer stumbles over.

@@ -11,7 +11,7 @@ NO_SALTS = "0" * 16
 MAX_BEHIND_SECONDS = 60.0
 
 
-class Verdict(StrEnum):
+class Continuity(StrEnum):
     """What capture does: read on from its mark, declare a hole on the same timeline, or begin a new timeline."""
 
     GO_ON = "go on"
@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stood:
+class LastPosition:
     """Where a capture stopped: its mark, the page size in bytes, which file it was (`device:inode`), its size and time then."""
 
     mark: Mark
@@ -47,11 +47,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    verdict: Verdict
+    verdict: Continuity
     reason: str
 
 
-def judge(stood: Stood | None, found: Found) -> Judgement:
+def judge_continuity(stood: LastPosition | None, found: Found) -> Judgement:
     """Compare what was left with what is found, after a time in which nobody held the log.
 
     The same salts and the same checksum at the mark prove that the log was not begun anew meanwhile: nothing is lost. Other
@@ -59,27 +59,27 @@ def judge(stood: Stood | None, found: Found) -> Judgement:
     or has something else there, has forgotten commits: what follows is another history.
     """
     if stood is None:
-        return Judgement(verdict=Verdict.NEW_TIMELINE, reason="capture begins")
+        return Judgement(verdict=Continuity.NEW_TIMELINE, reason="capture begins")
     if stood.source != found.source:
-        return Judgement(verdict=Verdict.NEW_TIMELINE, reason="the database file was replaced, as by a restore")
+        return Judgement(verdict=Continuity.NEW_TIMELINE, reason="the database file was replaced, as by a restore")
     if stood.page_size != found.page_size:
         reason = f"the page size changed from {stood.page_size} to {found.page_size} bytes"
-        return Judgement(verdict=Verdict.NEW_TIMELINE, reason=reason)
+        return Judgement(verdict=Continuity.NEW_TIMELINE, reason=reason)
     if found.behind_seconds > MAX_BEHIND_SECONDS:
         reason = f"the clock was set back by {found.behind_seconds:.0f} s"
-        return Judgement(verdict=Verdict.NEW_TIMELINE, reason=reason)
+        return Judgement(verdict=Continuity.NEW_TIMELINE, reason=reason)
     if stood.mark.salts == NO_SALTS:
         return _after_none(stood, found)
     if stood.mark.salts != found.salts:
-        return Judgement(verdict=Verdict.HOLE, reason="the log was begun anew while nobody held it")
+        return Judgement(verdict=Continuity.HOLE, reason="the log was begun anew while nobody held it")
     if found.max_frame < stood.mark.frame or (stood.mark.frame and found.said != stood.mark.checksum):
         reason = f"the log lost its end: frame {stood.mark.frame} was captured, and is not there as it was"
-        return Judgement(verdict=Verdict.NEW_TIMELINE, reason=reason)
-    return Judgement(verdict=Verdict.GO_ON, reason="the log is the one that was captured")
+        return Judgement(verdict=Continuity.NEW_TIMELINE, reason=reason)
+    return Judgement(verdict=Continuity.GO_ON, reason="the log is the one that was captured")
 
 
-def _after_none(stood: Stood, found: Found) -> Judgement:
+def _after_none(stood: LastPosition, found: Found) -> Judgement:
     """Judge a log after one that was never written: it is the next one when nothing was copied back into the file since."""
     if stood.stamp == found.stamp:
-        return Judgement(verdict=Verdict.GO_ON, reason="the log is the first since capture stopped")
-    return Judgement(verdict=Verdict.HOLE, reason="the database file was written while nobody held its log")
+        return Judgement(verdict=Continuity.GO_ON, reason="the log is the first since capture stopped")
+    return Judgement(verdict=Continuity.HOLE, reason="the database file was written while nobody held its log")

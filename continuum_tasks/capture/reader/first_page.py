@@ -23,12 +23,12 @@ class FirstPage:
     page: bytes
 
 
-def write(directory: Path, first: FirstPage) -> None:
+def write_first_page(directory: Path, first: FirstPage) -> None:
     """Keep it in the capture directory of its database. Raises NoSpace, ConfigError."""
     write_file(directory / _FILE, first.commit.to_bytes(_NUMBER_BYTES, "big") + first.page, durable=False)
 
 
-def read(directory: Path) -> FirstPage | None:
+def read_first_page(directory: Path) -> FirstPage | None:
     """Return it, None when there is none."""
     try:
         data = (directory / _FILE).read_bytes()

@@ -14,17 +14,23 @@ from pathlib import Path
 
 from continuum_tasks.capture.pins.base_copy import Base, BaseCopy
 from continuum_tasks.capture.pins.client import WAL, Pins
-from continuum_tasks.capture.plan.continuity import MAX_BEHIND_SECONDS, Found, Judgement, Stood, Verdict, judge
+from continuum_tasks.capture.plan.continuity import (
+    MAX_BEHIND_SECONDS,
+    Continuity,
+    Found,
+    Judgement,
+    LastPosition,
+    judge_continuity,
+)
 from continuum_tasks.capture.reader import first_page, wal_files
 from continuum_tasks.capture.reader.pending import Pending
 from continuum_tasks.capture.reader.sealing import Beginning, data_key, new_standing, seal
 from continuum_tasks.capture.shipping import ended_timelines
 from continuum_tasks.capture.shipping.spool import Spool
 from continuum_tasks.capture.state import holes
-from continuum_tasks.capture.state import progress as standings
-from continuum_tasks.capture.state.environment import Place
-from continuum_tasks.capture.state.files import make_directory
-from continuum_tasks.capture.state.progress import Standing
+from continuum_tasks.capture.state.environment import CaptureContext
+from continuum_tasks.capture.state.files import make_private_directory
+from continuum_tasks.capture.state.progress import CaptureProgress, forget_progress, load, save
 from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy
 from continuum_tasks.history.holes import Hole
 from continuum_tasks.model import Commit, Mark
@@ -42,7 +48,7 @@ class Lost(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class WaitingSegment:
     """A segment that waits to be shipped: its last commit and when that was seen; when some were, in monotonic seconds."""
 
     last_commit: int
@@ -50,21 +56,21 @@ class Sealed:
     seen_at: tuple[float, ...]
 
 
-class Follower:
+class CommitFollower:
     """The capture of one database, from one thread. `begin` holds it, `look` reads, `rotate` makes durable, `let_go` ends."""
 
-    def __init__(self, database: str, storage: str, path: Path, *, pins: Pins, place: Place) -> None:
+    def __init__(self, database: str, storage: str, path: Path, *, pins: Pins, place: CaptureContext) -> None:
         self.database = database
         self.storage = storage
-        self.source = wal_files.Source(path=path)
-        self.directory = make_directory(place.directory / database)
-        self.standing: Standing | None = standings.load(self.directory)
+        self.source = wal_files.CaptureFiles(path=path)
+        self.directory = make_private_directory(place.directory / database)
+        self.standing: CaptureProgress | None = load(self.directory)
         self.holds = False
         self.journal_mode = ""
         self.looked_us = 0
         self.log_bytes = 0
         self.n_holes = 0
-        self.sealed: dict[int, Sealed] = {}
+        self.sealed: dict[int, WaitingSegment] = {}
         self._helped_at_bytes = CHECKPOINT_BYTES
         self._looked = 0.0
         self._seen_at: list[float] = []
@@ -187,21 +193,21 @@ class Follower:
         spool = Spool(self.directory, then.timeline.id)
         spool.put(then.seq, sealed.data)
         if self._pending.first_page is not None:  # before the standing: a page 1 that is older than that would be wrong
-            first_page.write(self.directory, self._pending.first_page)
-        standings.save(self.directory, then)
+            first_page.write_first_page(self.directory, self._pending.first_page)
+        save(self.directory, then)
         seen_at = tuple(self._seen_at[:: max(1, len(self._seen_at) // N_SAMPLES)])
-        self.sealed[then.seq] = Sealed(last_commit=then.commit, observed_us=then.observed_us, seen_at=seen_at)
+        self.sealed[then.seq] = WaitingSegment(last_commit=then.commit, observed_us=then.observed_us, seen_at=seen_at)
         self.standing, self._pending, self._seen_at = then, Pending(), []
 
     def change(self, **fields: object) -> None:
         """Note something else about the standing, durably."""
         assert self.standing is not None
         self.standing = replace(self.standing, **fields)  # type: ignore[arg-type]
-        standings.save(self.directory, self.standing)
+        save(self.directory, self.standing)
 
     def forget(self) -> None:
         """Forget the timeline: the next `begin` starts another one."""
-        standings.forget(self.directory)
+        forget_progress(self.directory)
         self.standing = None
 
     def let_go(self) -> None:
@@ -212,15 +218,15 @@ class Follower:
     def _begin(self, watched_until_us: int) -> Judgement:
         index = self._index()
         found = self._found(index)
-        judgement = judge(self._stood(), found)
+        judgement = judge_continuity(self._stood(), found)
         stopped, since_us = self.standing, watched_until_us
         self._looked, self.looked_us = self._place.clock.monotonic(), self._place.now_us()
-        if self.standing is not None and judgement.verdict is not Verdict.NEW_TIMELINE:
+        if self.standing is not None and judgement.verdict is not Continuity.NEW_TIMELINE:
             self.looked_us = max(self.looked_us, self.standing.observed_us)
-        if judgement.verdict is Verdict.NEW_TIMELINE or self.standing is None:
+        if judgement.verdict is Continuity.NEW_TIMELINE or self.standing is None:
             previous = None if self.standing is None else self.standing.timeline.id
             if self.standing is not None:
-                ended_timelines.leave(self.directory, self.standing)
+                ended_timelines.note_ended(self.directory, self.standing)
             beginning = Beginning(
                 database=self.database,
                 storage=self.storage,
@@ -234,7 +240,7 @@ class Follower:
             watched_until_us = self.looked_us
         self._key = data_key(self.standing, place=self._place)
         self._mark = self.standing.mark
-        if judgement.verdict is not Verdict.GO_ON:
+        if judgement.verdict is not Continuity.GO_ON:
             self._resume(watched_until_us, reason=judgement.reason)
             if stopped is not None and stopped.commit:
                 self._note(max(since_us, stopped.observed_us), reason=judgement.reason)
@@ -244,7 +250,7 @@ class Follower:
             self._read(index, self.looked_us, max(0, self.looked_us - max(watched_until_us, self.standing.observed_us)))
         return judgement
 
-    def _stood(self) -> Stood | None:
+    def _stood(self) -> LastPosition | None:
         """Return where capture stopped; None where it never was, or went to another storage: that begins a timeline there."""
         if self.standing is None or self.standing.storage != self.storage:
             return None
@@ -314,10 +320,10 @@ class Follower:
             reason=reason,
         )
         with contextlib.suppress(ContinuumError):
-            holes.note(self.directory, hole)
+            holes.note_hole(self.directory, hole)
 
     def _index(self) -> IndexHeader:
-        return wal_files.read_index(self.source, pause=self._place.pause)
+        return wal_files.read_wal_index(self.source, pause=self._place.pause)
 
     def _first_page(self, page_size: int, held: IndexHeader | None) -> tuple[IndexHeader, bytes]:
         """Return the state to begin with, the one that is held for a copy if there is, and its page 1."""

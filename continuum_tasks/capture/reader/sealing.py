@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from continuum_tasks.capture.plan.continuity import Found
 from continuum_tasks.capture.reader.pending import Pending
-from continuum_tasks.capture.state.environment import Place
-from continuum_tasks.capture.state.progress import Standing
+from continuum_tasks.capture.state.environment import CaptureContext
+from continuum_tasks.capture.state.progress import CaptureProgress
 from continuum_tasks.layer.draft import ChunkOptions
 from continuum_tasks.model import Cipher, Mark, Timeline, TimelineId, WrappedKey
 from continuum_tasks.repository.repository import Identity, Repository
@@ -36,7 +36,7 @@ class Beginning:
     is_known: bool
 
 
-def new_standing(beginning: Beginning, *, place: Place) -> Standing:
+def new_standing(beginning: Beginning, *, place: CaptureContext) -> CaptureProgress:
     """Begin a timeline under a key of its own; nothing is stored yet but the repository's identity, if it had none.
 
     Raises StorageError when the storage cannot be asked who it is, KeyMissing when the configured key is not there.
@@ -59,7 +59,7 @@ def new_standing(beginning: Beginning, *, place: Place) -> Standing:
         reason=beginning.reason,
         followed_until_us=beginning.followed_until_us,
     )
-    return Standing(
+    return CaptureProgress(
         storage=beginning.storage,
         timeline=timeline,
         seq=0,
@@ -74,7 +74,7 @@ def new_standing(beginning: Beginning, *, place: Place) -> Standing:
     )
 
 
-def data_key(standing: Standing, *, place: Place) -> bytes | None:
+def data_key(standing: CaptureProgress, *, place: CaptureContext) -> bytes | None:
     """Return the timeline's data key, None where it is not encrypted. Raises KeyMissing, KeyWrong."""
     timeline = standing.timeline
     context = timeline_key_context(timeline.repository_id, timeline.id)
@@ -82,8 +82,8 @@ def data_key(standing: Standing, *, place: Place) -> bytes | None:
 
 
 def seal(
-    standing: Standing, pending: Pending, mark: Mark, *, key: bytes | None, place: Place
-) -> tuple[Standing, SealedSegment]:
+    standing: CaptureProgress, pending: Pending, mark: Mark, *, key: bytes | None, place: CaptureContext
+) -> tuple[CaptureProgress, SealedSegment]:
     """Seal what is pending as the next segment; returns the standing with it."""
     timeline, seq = standing.timeline, standing.seq + 1
     draft = SegmentDraft(
@@ -121,7 +121,7 @@ def seal(
     return then, sealed
 
 
-def _wrapped(repository: Repository, repository_id: str, timeline_id: TimelineId, *, place: Place) -> WrappedKey:
+def _wrapped(repository: Repository, repository_id: str, timeline_id: TimelineId, *, place: CaptureContext) -> WrappedKey:
     return repository.wrap(
         place.backup.encryption_key_id,
         place.random_bytes(32),

@@ -19,8 +19,8 @@ from continuum_tasks.wal.format import (
     Checksum,
     IndexHeader,
     WalHeader,
-    decode_header,
-    decode_index,
+    decode_shm_header,
+    decode_wal_header,
 )
 from continuum_tasks.wal.frames import Frames, read_frames
 
@@ -37,7 +37,7 @@ class TransactionTooLarge(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class CaptureFiles:
     """The files of one database: `path` is resolved."""
 
     path: Path
@@ -80,13 +80,13 @@ class Source:
             return 0
 
 
-def read_index(source: Source, *, pause: Callable[[], None]) -> IndexHeader:
+def read_wal_index(source: CaptureFiles, *, pause: Callable[[], None]) -> IndexHeader:
     """Return what SQLite holds to be committed now. Raises SourceBusy when there is no sound index header to be read."""
     problem = "it is not there"
     for _ in range(N_LOOKS):
         try:
             with _opened(source.shm) as descriptor:
-                return decode_index(os.pread(descriptor, INDEX_BYTES, 0))
+                return decode_shm_header(os.pread(descriptor, INDEX_BYTES, 0))
         except FileNotFoundError:
             break
         except ValueError as err:
@@ -95,18 +95,18 @@ def read_index(source: Source, *, pause: Callable[[], None]) -> IndexHeader:
     raise SourceBusy(f"{source.shm}: {problem}", hint="the database may be recovering; capture tries again by itself")
 
 
-def read_page_size(source: Source) -> int:
+def read_page_size(source: CaptureFiles) -> int:
     """Return the page size (bytes) the database file itself says, 0 when it says none."""
     with _opened(source.path) as descriptor:
         stored = int.from_bytes(os.pread(descriptor, 2, 16), "big")
     return 65536 if stored == 1 else stored
 
 
-def read_header(source: Source) -> WalHeader | None:
+def read_header(source: CaptureFiles) -> WalHeader | None:
     """Return the header of the log, None when there is none or it is not whole."""
     try:
         with _opened(source.wal) as descriptor:
-            return decode_header(os.pread(descriptor, HEADER_BYTES, 0))
+            return decode_wal_header(os.pread(descriptor, HEADER_BYTES, 0))
     except (FileNotFoundError, ValueError):
         return None
 
@@ -120,7 +120,7 @@ class Stretch:
     until: int
 
 
-def read_committed(source: Source, header: WalHeader, stretch: Stretch, *, limit_bytes: int) -> Iterator[Frames]:
+def read_committed(source: CaptureFiles, header: WalHeader, stretch: Stretch, *, limit_bytes: int) -> Iterator[Frames]:
     """Yield the frames of a stretch in pieces that end with a commit, each proven to follow the one before it.
 
     A piece has about `limit_bytes`, more when one
@@ -157,7 +157,7 @@ def _piece(descriptor: int, header: WalHeader, *, after: int, until: int, step: 
             raise TransactionTooLarge(after + 1)
 
 
-def frame_checksum(source: Source, header: WalHeader, frame: int) -> Checksum | None:
+def frame_checksum(source: CaptureFiles, header: WalHeader, frame: int) -> Checksum | None:
     """Return the checksum that a frame says it has, None when the log is shorter. Frame 0 is the header."""
     if not frame:
         return header.checksum
@@ -169,7 +169,7 @@ def frame_checksum(source: Source, header: WalHeader, frame: int) -> Checksum | 
     return (int.from_bytes(said[:4], "big"), int.from_bytes(said[4:], "big")) if len(said) == 8 else None
 
 
-def first_page(source: Source, header: WalHeader | None, *, until: int, page_size: int) -> bytes:
+def first_page(source: CaptureFiles, header: WalHeader | None, *, until: int, page_size: int) -> bytes:
     """Return page 1 as the newest of the frames up to `until` has it, or the database file when none does.
 
     Sound while a pin keeps frames beyond it from being copied back. Raises ValueError for a file shorter than a page.
@@ -186,7 +186,7 @@ def first_page(source: Source, header: WalHeader | None, *, until: int, page_siz
     return page
 
 
-def _newest_of_page_1(source: Source, header: WalHeader, *, until: int) -> int | None:
+def _newest_of_page_1(source: CaptureFiles, header: WalHeader, *, until: int) -> int | None:
     with _opened(source.wal) as descriptor:
         for frame in range(until, 0, -1):
             if os.pread(descriptor, 4, HEADER_BYTES + (frame - 1) * header.frame_bytes) == b"\0\0\0\1":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from continuum_tasks.capture.shipping.spool import Spool
 from continuum_tasks.capture.state.files import write_file
-from continuum_tasks.capture.state.progress import Standing
+from continuum_tasks.capture.state.progress import CaptureProgress
 from continuum_tasks.model import Timeline
 from continuum_tasks.repository.documents import from_json, to_json
 
@@ -22,7 +22,7 @@ _GIVEN_UP = "timeline.fenced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leftover:
+class EndedTimeline:
     """An ended timeline, the storage its segments go to, and whether its document is there."""
 
     storage: str
@@ -30,26 +30,26 @@ class Leftover:
     published: bool
 
 
-def leave(directory: Path, ended: Standing) -> None:
+def note_ended(directory: Path, ended: CaptureProgress) -> None:
     """Note that a capture has ended, for whoever ships what it leaves in the spool. Raises NoSpace, ConfigError."""
-    left = Leftover(storage=ended.storage, timeline=ended.timeline, published=ended.published)
+    left = EndedTimeline(storage=ended.storage, timeline=ended.timeline, published=ended.published)
     write_file(Spool(directory, ended.timeline.id).directory / _FILE, json.dumps(to_json(left)).encode(), durable=True)
 
 
-def leftovers(directory: Path) -> list[Leftover]:
+def leftovers(directory: Path) -> list[EndedTimeline]:
     """Return what ended timelines have left, oldest first."""
-    found: list[Leftover] = []
+    found: list[EndedTimeline] = []
     for path in sorted((directory / "spool").glob(f"*/{_FILE}")):
-        found.append(from_json(Leftover, json.loads(path.read_text(encoding="utf-8"))))
+        found.append(from_json(EndedTimeline, json.loads(path.read_text(encoding="utf-8"))))
     return found
 
 
-def give_up(directory: Path, left: Leftover) -> None:
+def give_up(directory: Path, left: EndedTimeline) -> None:
     """Ship what an ended timeline left no more: another host has written there. Its spool stays, for whoever wants it."""
     spool = Spool(directory, left.timeline.id).directory
     (spool / _FILE).rename(spool / _GIVEN_UP)
 
 
-def remove(directory: Path, left: Leftover) -> None:
+def remove_spool(directory: Path, left: EndedTimeline) -> None:
     """Remove the spool of a timeline that is shipped."""
     shutil.rmtree(Spool(directory, left.timeline.id).directory)

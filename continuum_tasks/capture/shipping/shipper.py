@@ -7,11 +7,11 @@ from collections import deque
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
-from continuum_tasks.capture.reader.follower import Follower
+from continuum_tasks.capture.reader.follower import CommitFollower
 from continuum_tasks.capture.shipping import ended_timelines
 from continuum_tasks.capture.shipping.spool import Spool
-from continuum_tasks.capture.state.environment import Place
-from continuum_tasks.capture.state.progress import Standing
+from continuum_tasks.capture.state.environment import CaptureContext
+from continuum_tasks.capture.state.progress import CaptureProgress
 from continuum_tasks.errors import ContinuumError, Fenced
 from continuum_tasks.model import TimelineId
 from continuum_tasks.repository.repository import Repository
@@ -40,10 +40,10 @@ class Shipped:
         return round(known[min(len(known) - 1, int(share * len(known)))], 3) if known else 0.0
 
 
-class Courier:
+class SegmentShipper:
     """The shipping of one database's segments; one thread at a time is at it."""
 
-    def __init__(self, follower: Follower, *, place: Place) -> None:
+    def __init__(self, follower: CommitFollower, *, place: CaptureContext) -> None:
         self.shipped = Shipped()
         self.trouble = ""
         self._checked = ""
@@ -136,9 +136,9 @@ class Courier:
                 _log.warning("%s; what was captured here at its end is not shipped", err.message)
                 ended_timelines.give_up(self._follower.directory, left)
             else:
-                ended_timelines.remove(self._follower.directory, left)
+                ended_timelines.remove_spool(self._follower.directory, left)
 
-    def _ship_leftover(self, left: ended_timelines.Leftover) -> None:
+    def _ship_leftover(self, left: ended_timelines.EndedTimeline) -> None:
         repository, spool = self._place.repository(left.storage), Spool(self._follower.directory, left.timeline.id)
         if left.published:
             check_timeline(repository, left.timeline)
@@ -148,7 +148,7 @@ class Courier:
             put_spooled(repository, left.timeline, waiting.seq, waiting.path.read_bytes())
             spool.remove(waiting.seq)
 
-    def _check_alone(self, found: Standing, repository: Repository) -> None:
+    def _check_alone(self, found: CaptureProgress, repository: Repository) -> None:
         """Refuse to go on behind another writer: what it wrote may be merged by now, so that no name would be taken."""
         there = list_segments(repository, found.timeline) if found.published else ()
         self.shipped.n_requests += found.published
@@ -160,19 +160,19 @@ class Courier:
             )
         self._checked = found.timeline.id
 
-    def _is_of(self, found: Standing | None) -> bool:
+    def _is_of(self, found: CaptureProgress | None) -> bool:
         """Tell whether what was shipped last was of this timeline."""
         return found is None or found.timeline.id == self._done[0]
 
-    def _waits(self, found: Standing) -> bool:
+    def _waits(self, found: CaptureProgress) -> bool:
         return found.seq > self._shipped_of(found) or not found.published
 
-    def _shipped_of(self, found: Standing) -> int:
+    def _shipped_of(self, found: CaptureProgress) -> int:
         """Return the last segment of this timeline that is in the storage, as far as this process knows."""
         timeline, seq = self._done
         return seq if timeline == found.timeline.id else 0
 
-    def _note(self, found: Standing, seq: int, n_bytes: int) -> None:
+    def _note(self, found: CaptureProgress, seq: int, n_bytes: int) -> None:
         sealed = self._follower.sealed.pop(seq, None)
         if sealed is not None:
             now = self._place.clock.monotonic()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuum_tasks.capture.state.files import make_directory, write_file
+from continuum_tasks.capture.state.files import make_private_directory, write_file
 from continuum_tasks.model import TimelineId
 
 SPOOL = "spool"
@@ -28,7 +28,7 @@ class Spool:
     """The spool of one timeline, in `directory`."""
 
     def __init__(self, directory: Path, timeline: TimelineId) -> None:
-        self.directory = make_directory(directory / SPOOL / timeline)
+        self.directory = make_private_directory(directory / SPOOL / timeline)
 
     def put(self, seq: int, data: bytes | bytearray) -> None:
         """Keep a segment, durable on return. Raises NoSpace, ConfigError."""

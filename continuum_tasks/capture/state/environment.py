@@ -16,7 +16,7 @@ EPOCH_MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class CaptureContext:
     """This host as capture sees it. `directory` is `capture` below the state directory; `pause` waits a moment."""
 
     host: str

@@ -18,7 +18,7 @@ def is_up(directory: Path) -> bool:
     return (directory / FENCE).exists()
 
 
-def reason(directory: Path) -> str:
+def fence_reason(directory: Path) -> str:
     """Return why it was put up, empty when it is not."""
     try:
         return (directory / FENCE).read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ def write_file(path: Path, data: bytes | bytearray, *, durable: bool) -> None:
                 os.fsync(descriptor)
         part.rename(path)
         if durable:
-            directory.sync(path.parent)
+            directory.sync_directory(path.parent)
     except OSError as err:
         part.unlink(missing_ok=True)
         if err.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -33,7 +33,7 @@ def write_file(path: Path, data: bytes | bytearray, *, durable: bool) -> None:
         raise ConfigError(f"{path}: cannot be written ({err.strerror})", hint="check state_dir and its owner") from err
 
 
-def make_directory(path: Path) -> Path:
+def make_private_directory(path: Path) -> Path:
     """Make a 0700 directory, and what is missing above it. Raises ConfigError."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

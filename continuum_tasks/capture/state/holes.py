@@ -17,7 +17,7 @@ HOLES = "holes.json"
 N_KEPT = 500
 
 
-def note(directory: Path, hole: Hole) -> None:
+def note_hole(directory: Path, hole: Hole) -> None:
     """Add a hole to those in a database's capture directory; the oldest beyond `N_KEPT` go. Raises NoSpace, ConfigError."""
     kept = (*_read(directory / HOLES), hole)[-N_KEPT:]
     write_file(directory / HOLES, json.dumps(to_json(kept)).encode(), durable=False)

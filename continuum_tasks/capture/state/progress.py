@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuum_tasks.capture.plan.continuity import Stood
+from continuum_tasks.capture.plan.continuity import LastPosition
 from continuum_tasks.capture.state.files import write_file
 from continuum_tasks.errors import ConfigError
 from continuum_tasks.model import Mark, Timeline
@@ -20,7 +20,7 @@ STANDING = "standing.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class CaptureProgress:
     """The newest spooled segment (`seq`), its last commit, when that was seen (microseconds since 1970), what follows from it.
 
     `chain` is the chain digest (hex) after it. `base_after` is the number of the last resumed commit that no backup stands
@@ -41,11 +41,11 @@ class Standing:
     published: bool
 
     @property
-    def stood(self) -> Stood:
-        return Stood(mark=self.mark, page_size=self.timeline.page_size, source=self.source, stamp=self.stamp)
+    def stood(self) -> LastPosition:
+        return LastPosition(mark=self.mark, page_size=self.timeline.page_size, source=self.source, stamp=self.stamp)
 
 
-def load(directory: Path) -> Standing | None:
+def load(directory: Path) -> CaptureProgress | None:
     """Read the standing, None when there is none. Raises ConfigError when it is damaged."""
     path = directory / STANDING
     try:
@@ -53,7 +53,7 @@ def load(directory: Path) -> Standing | None:
     except FileNotFoundError:
         return None
     try:
-        found: Standing = from_json(Standing, json.loads(text))
+        found: CaptureProgress = from_json(CaptureProgress, json.loads(text))
     except (ValueError, TypeError, KeyError) as err:
         raise ConfigError(
             f"{path}: is not a capture's standing ({err})", hint="move it away: capture then begins a new timeline"
@@ -61,11 +61,11 @@ def load(directory: Path) -> Standing | None:
     return found
 
 
-def save(directory: Path, standing: Standing) -> None:
+def save(directory: Path, standing: CaptureProgress) -> None:
     """Make the standing durable. Raises NoSpace, ConfigError."""
     write_file(directory / STANDING, json.dumps(to_json(standing)).encode(), durable=True)
 
 
-def forget(directory: Path) -> None:
+def forget_progress(directory: Path) -> None:
     """Forget the standing: the next capture begins a new timeline."""
     (directory / STANDING).unlink(missing_ok=True)

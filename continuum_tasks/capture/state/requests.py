@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from continuum_tasks.capture.state.environment import CAPTURE
-from continuum_tasks.capture.state.files import make_directory, write_file
-from continuum_tasks.capture.state.status import State, Status, read_status
+from continuum_tasks.capture.state.files import make_private_directory, write_file
+from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_status
 from continuum_tasks.errors import TargetBusy
 from continuum_tasks.process import holder_died, worker_id
 
@@ -22,7 +22,7 @@ PATIENCE = 200  # looks at whether it was done; with pauses of 50 ms that is ten
 
 def requests(state_dir: Path) -> Path:
     """Return the directory of the requests of one host."""
-    return make_directory(state_dir / CAPTURE / REQUESTS)
+    return make_private_directory(state_dir / CAPTURE / REQUESTS)
 
 
 def ask_to_look(state_dir: Path, database: str) -> None:
@@ -44,13 +44,13 @@ def is_asked_to_let_go(directory: Path, database: str) -> bool:
 
 
 @contextmanager
-def released(state_dir: Path, database: str, *, host: str, pause: Callable[[], None]) -> Iterator[None]:
+def capture_released(state_dir: Path, database: str, *, host: str, pause: Callable[[], None]) -> Iterator[None]:
     """Have the capture of a database hold nothing of it meanwhile; nothing is to be done where none runs.
 
     Afterwards it begins again, on a new timeline when the file is another one. Raises TargetBusy when it does not let go.
     """
     status = read_status(state_dir, database)
-    if status is None or status.state is State.STOPPED:
+    if status is None or status.state is CaptureState.STOPPED:
         yield
         return
     path = requests(state_dir) / f"{database}.release"
@@ -64,10 +64,10 @@ def released(state_dir: Path, database: str, *, host: str, pause: Callable[[], N
 
 
 def _await_release(state_dir: Path, database: str, pause: Callable[[], None]) -> None:
-    found: Status | None = None
+    found: CaptureStatus | None = None
     for _ in range(PATIENCE):
         found = read_status(state_dir, database)
-        if found is None or found.state in (State.RELEASED, State.STOPPED) or not found.n_pins:
+        if found is None or found.state in (CaptureState.RELEASED, CaptureState.STOPPED) or not found.n_pins:
             return
         pause()
     raise TargetBusy(

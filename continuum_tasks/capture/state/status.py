@@ -19,7 +19,7 @@ HEARTBEAT = "agent.json"
 FOLLOWED_US = 20_000_000  # one that is followed is looked at each 10 s, and says so within 5
 
 
-class State(StrEnum):
+class CaptureState(StrEnum):
     """How a capture stands; what is not one of the first two protects nothing now."""
 
     RUNNING = "running"  # every commit is captured
@@ -31,7 +31,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class CaptureStatus:
     """The capture of one database. Times in microseconds since 1970, sizes in bytes, lags in seconds.
 
     `detail` says why it is in this state, `trouble` what fails although it runs, empty when nothing does.
@@ -43,7 +43,7 @@ class Status:
     """
 
     database: str
-    state: State
+    state: CaptureState
     detail: str
     trouble: str
     worker: str
@@ -73,48 +73,48 @@ class Status:
     @property
     def protects(self) -> bool:
         """True when changes are captured now."""
-        return self.state in (State.RUNNING, State.JOURNAL)
+        return self.state in (CaptureState.RUNNING, CaptureState.JOURNAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
+class CaptureHeartbeat:
     """The process that captures: who it is, and until when it was alive and following what it follows."""
 
     worker: str
     at_us: int
 
 
-def write_status(directory: Path, status: Status) -> None:
+def write_status(directory: Path, status: CaptureStatus) -> None:
     """Write the status of one database into its capture directory. Raises NoSpace, ConfigError."""
     write_file(directory / STATUS, json.dumps(to_json(status)).encode(), durable=False)
 
 
-def write_heartbeat(directory: Path, heartbeat: Heartbeat) -> None:
+def write_heartbeat(directory: Path, heartbeat: CaptureHeartbeat) -> None:
     """Say that this process is alive, in `directory`, the one of all captures. Raises NoSpace, ConfigError."""
     write_file(directory / HEARTBEAT, json.dumps(to_json(heartbeat)).encode(), durable=False)
 
 
-def read_status(state_dir: Path, database: str) -> Status | None:
+def read_status(state_dir: Path, database: str) -> CaptureStatus | None:
     """Return what the capture of a database last said, None when it never ran here.
 
     One whose process is gone is `stopped`; one that runs has watched until its process's last heartbeat, unless its looks fail.
     """
-    status: Status | None = _read(state_dir / CAPTURE / database / STATUS, Status)
+    status: CaptureStatus | None = _read(state_dir / CAPTURE / database / STATUS, CaptureStatus)
     if status is None:
         return None
-    if status.state is not State.STOPPED and holder_died(status.worker):
-        return replace(status, state=State.STOPPED, detail="its process is gone", n_pins=0)
+    if status.state is not CaptureState.STOPPED and holder_died(status.worker):
+        return replace(status, state=CaptureState.STOPPED, detail="its process is gone", n_pins=0)
     heartbeat = read_heartbeat(state_dir)
-    if heartbeat is None or heartbeat.worker != status.worker or status.state is not State.RUNNING:
+    if heartbeat is None or heartbeat.worker != status.worker or status.state is not CaptureState.RUNNING:
         return status
     if heartbeat.at_us - status.watched_until_us > FOLLOWED_US:
         return status
     return replace(status, watched_until_us=max(status.watched_until_us, heartbeat.at_us))
 
 
-def read_heartbeat(state_dir: Path) -> Heartbeat | None:
+def read_heartbeat(state_dir: Path) -> CaptureHeartbeat | None:
     """Return the process that captures on this host, None when none runs."""
-    found: Heartbeat | None = _read(state_dir / CAPTURE / HEARTBEAT, Heartbeat)
+    found: CaptureHeartbeat | None = _read(state_dir / CAPTURE / HEARTBEAT, CaptureHeartbeat)
     return None if found is None or holder_died(found.worker) else found
 
 

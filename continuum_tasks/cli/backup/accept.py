@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from continuum_tasks.backup import accept as action
+from continuum_tasks.backup.accept import accept_backup
 from continuum_tasks.cli.frame import output, parameters
 from continuum_tasks.cli.frame.backup_fields import backup_fields
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.table import facts
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.table import print_facts
 from continuum_tasks.cli.select import backups
 from continuum_tasks.host.audit_trail import user
 from continuum_tasks.model import BackupId
@@ -30,20 +30,20 @@ def _reason(text: str) -> str:
     "--reason", type=_reason, required=True, metavar="TEXT", help="Why it is good; kept beside it and in the audit log."
 )
 @parameters.name_option("--storage", "Where it is [default: as the catalog says].")
-@shared
+@shared_options
 def accept(backup_id: BackupId, reason: str, storage: str) -> None:
     """Say that a backup with anomalies is good: it counts as completed from now on.
 
     Look at the database first. `continuum backup accept backup-full-20251206-010000 --reason "old messages were archived"`
     """
-    with opened() as runtime:
+    with open_runtime_of_command() as runtime:
         for name in [storage] if storage else [settings.name for settings in runtime.config.storages]:
-            backups.index(runtime, runtime.config.storage(name).name)
+            backups.index_unseen(runtime, runtime.config.storage(name).name)
         found = runtime.catalog.find(backup_id, storage=storage or None)
         repository = runtime.repository(found.storage)
-        done = action.run(backup_id, reason, by=user(), repository=repository, site=runtime.site)
-    if asked().as_json:
-        output.document(
+        done = accept_backup(backup_id, reason, by=user(), repository=repository, site=runtime.site)
+    if cli_context().as_json:
+        output.print_document(
             {
                 **backup_fields(done.backup),
                 "acceptance": to_json(done.acceptance),
@@ -51,7 +51,7 @@ def accept(backup_id: BackupId, reason: str, storage: str) -> None:
             }
         )
         return
-    facts(
+    print_facts(
         [
             ("backup", done.backup.id),
             ("status", f"{done.backup.status}, accepted by {done.acceptance.by}"),

@@ -8,19 +8,19 @@ from typing import Any
 
 import click
 
-from continuum_tasks.backup import create as backup
-from continuum_tasks.backup.choose_parent import Request
+from continuum_tasks.backup.choose_parent import BackupRequest
+from continuum_tasks.backup.create import Finished, create_backup
 from continuum_tasks.backup.plan import admission
 from continuum_tasks.cli.frame import dispatch, output, parameters
 from continuum_tasks.cli.frame.backup_fields import backup_facts, backup_fields
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.enqueue import Row
-from continuum_tasks.cli.frame.table import Column, facts, table
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.enqueue import JobRow
+from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import Declined, UsageError
 from continuum_tasks.history.chain import made_on
 from continuum_tasks.host import routing
-from continuum_tasks.model import PhaseCost, Progress, Status, Strategy
+from continuum_tasks.model import BackupStatus, PhaseCost, Progress, Strategy
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.runtime import Runtime
 
@@ -30,7 +30,7 @@ PRIORITIES = {"high": routing.RESTORE_PRIORITY, NORMAL: routing.BACKUP_PRIORITY,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class CreateOptions:
     """The words of the command; empty names are the defaults of the configuration."""
 
     strategy: str
@@ -54,7 +54,7 @@ class Options:
 @click.option("--wait/--no-wait", default=True, help="Follow it to its end / only queue it, or switch it on [default: --wait].")
 @click.option("--priority", type=click.Choice([*PRIORITIES]), default=NORMAL, help="Among queued work [default: normal].")
 @dispatch.local_option
-@shared
+@shared_options
 def create(**words: Any) -> None:
     """Back up a database now.
 
@@ -62,20 +62,20 @@ def create(**words: Any) -> None:
     and the result says why. `continuous` makes none by itself: from now on every commit is captured, until `capture stop`.
     `continuum backup create --strategy full --profile`
     """
-    options = Options(**words)
+    options = CreateOptions(**words)
     if options.strategy == CONTINUOUS:
         _start_capture(options)
         return
-    how = replace(dispatch.manner(options.local, wait=options.wait), steps=options.debug)
-    with opened() as runtime:
-        done = dispatch.do(_work(runtime, options), runtime, how)
+    how = replace(dispatch.execution_mode(options.local, wait=options.wait), steps=options.debug)
+    with open_runtime_of_command() as runtime:
+        done = dispatch.execute(_work(runtime, options), runtime, how)
     if isinstance(done, dispatch.Queued):
         dispatch.say_queued(done)
     else:
         _show(done, options)
 
 
-def _start_capture(options: Options) -> None:
+def _start_capture(options: CreateOptions) -> None:
     from continuum_tasks.cli.capture import start
 
     beside = options.storage or options.debug or options.profile or options.force or options.priority != NORMAL
@@ -87,22 +87,22 @@ def _start_capture(options: Options) -> None:
     start.start(options.database, wait=options.wait)
 
 
-def _work(runtime: Runtime, options: Options) -> dispatch.Work:
+def _work(runtime: Runtime, options: CreateOptions) -> dispatch.Subject:
     strategy = Strategy(options.strategy)
     database = runtime.config.database(options.database)
     repository = runtime.config.storage(options.storage or database.storage).name
     if not options.force:
         _check(runtime, database, repository)
     is_default = database.name == runtime.config.default_database
-    request = Request(database=database, strategy=strategy, is_default=is_default)
+    request = BackupRequest(database=database, strategy=strategy, is_default=is_default)
 
-    def here(runtime: Runtime) -> Generator[Progress, None, backup.Finished]:
+    def here(runtime: Runtime) -> Generator[Progress, None, Finished]:
         stored_in = runtime.repository(repository)
-        return backup.run(request, repository=stored_in, site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
+        return create_backup(request, repository=stored_in, site=runtime.site, fan=runtime.fan(), check_lease=lambda: None)
 
-    return dispatch.Work(
+    return dispatch.Subject(
         title=f"{strategy} backup of {database.name}",
-        row=Row(
+        row=JobRow(
             kind="create_backup",
             task=routing.CREATE_BACKUP,
             args={"database": database.name, "strategy": strategy.value, "storage": repository, "debug": options.debug},
@@ -111,7 +111,7 @@ def _work(runtime: Runtime, options: Options) -> dispatch.Work:
             seen_by="`continuum backup list` shows the backup when it is there",
         ),
         here=here,
-        result=backup.Finished,
+        result=Finished,
     )
 
 
@@ -126,28 +126,28 @@ def _check(runtime: Runtime, database: DatabaseConfig, storage: str) -> None:
         raise Declined(f"database {database.name}, storage {storage}: no backup made: {refusal.text}", hint=refusal.hint)
 
 
-def _show(done: backup.Finished, options: Options) -> None:
+def _show(done: Finished, options: CreateOptions) -> None:
     made, asked_for = done.backup, Strategy(options.strategy)
-    if made.status is Status.SUSPECT:
+    if made.status is BackupStatus.SUSPECT:
         output.warn(f"backup {made.id} is suspect: {'; '.join(made.suspect_reasons)}")
     if done.held is not None:
         output.warn(f"backup {done.held} is the last clean one: it is on hold now, so that it does not expire")
     if made.strategy is not asked_for:
         output.warn(f"a {made.strategy} backup was made, not a {asked_for} one: {done.reason}")
-    if asked().as_json:
+    if cli_context().as_json:
         profile = {"profile": to_json(done.profile)} if options.profile else {}
-        output.document({**backup_fields(made), "reason": done.reason, "held": done.held, **profile})
+        output.print_document({**backup_fields(made), "reason": done.reason, "held": done.held, **profile})
         return
-    facts([*backup_facts(made), ("reason", done.reason)])
+    print_facts([*backup_facts(made), ("reason", done.reason)])
     if options.profile:
-        output.say("")
+        output.print_text("")
         _show_profile(done.profile)
 
 
 def _show_profile(profile: Sequence[PhaseCost]) -> None:
-    columns = [Column(title="phase"), *(Column(title=name, right=True) for name in ("took", "bytes", "rate"))]
-    table(columns, [_cost(cost) for cost in profile])
-    output.say("phases overlap: hash to upload are summed over threads, check and count run beside them")
+    columns = [TableColumn(title="phase"), *(TableColumn(title=name, right=True) for name in ("took", "bytes", "rate"))]
+    print_table(columns, [_cost(cost) for cost in profile])
+    output.print_text("phases overlap: hash to upload are summed over threads, check and count run beside them")
 
 
 def _cost(cost: PhaseCost) -> list[str]:

@@ -9,17 +9,17 @@ import click
 
 from continuum_tasks.cli.frame import output, parameters, times
 from continuum_tasks.cli.frame.backup_fields import backup_facts, backup_fields, verdict_fields, verified_word
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.table import Column, facts, table
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.cli.select import backups as shelf
 from continuum_tasks.cli.select import jobs
 from continuum_tasks.cli.select.backups import picked
 from continuum_tasks.cli.select.jobs import Filter
 from continuum_tasks.errors import BackupNotFound, UsageError
 from continuum_tasks.history import chain
-from continuum_tasks.model import Attestation, Backup, BackupId, Status, Strategy
+from continuum_tasks.model import Attestation, Backup, BackupId, BackupStatus, Strategy
 
-STATUSES = [Status.COMPLETED.value, *jobs.STATUSES, Status.SUSPECT.value]
+STATUSES = [BackupStatus.COMPLETED.value, *jobs.STATUSES, BackupStatus.SUSPECT.value]
 
 
 @click.command("list")
@@ -44,7 +44,7 @@ STATUSES = [Status.COMPLETED.value, *jobs.STATUSES, Status.SUSPECT.value]
     metavar="N",
     help="So many of them by chance, never drilled ones first; as a table bare ids, one a line.",
 )
-@shared
+@shared_options
 def list_backups(**words: Any) -> None:
     """List backups, newest first.
 
@@ -57,22 +57,22 @@ def list_backups(**words: Any) -> None:
     """
     wanted = Filter(**words)
     if wanted.status in jobs.STATUSES:
-        with opened() as runtime:
-            jobs.show(jobs.find(runtime, wanted))
+        with open_runtime_of_command() as runtime:
+            jobs.show_attempts(jobs.find_attempts(runtime, wanted))
         return
-    with opened() as runtime:
-        found = shelf.look(runtime, storage=wanted.storage)
+    with open_runtime_of_command() as runtime:
+        found = shelf.look_up(runtime, storage=wanted.storage)
         declared = {settings.name for settings in runtime.config.databases}
         _check_database(wanted.database, declared | {backup.database for backup in found.backups})
         chosen = [backup for backup in found.backups if _fits(backup, wanted)][: wanted.limit]
         if wanted.n_random is not None:
             chosen = picked(runtime, chosen, n=wanted.n_random, storage=wanted.storage)
-    if asked().as_json:
+    if cli_context().as_json:
         if not found.unread:
-            output.document([backup_fields(backup) for backup in chosen])
+            output.print_document([backup_fields(backup) for backup in chosen])
     elif wanted.n_random is not None:
         for backup in chosen:
-            output.say(backup.id)
+            output.print_text(backup.id)
     else:
         _show(chosen)
     if found.unread:
@@ -98,22 +98,24 @@ def _fits(backup: Backup, wanted: Filter) -> bool:
 @click.command("info")
 @click.argument("backup_id", metavar="ID", type=parameters.backup_id)
 @parameters.name_option("--storage", "Read this storage, not the catalog.")
-@shared
+@shared_options
 def info(backup_id: BackupId, storage: str) -> None:
     """Show one backup, the chain it needs and every verdict about it."""
-    with opened() as runtime:
-        found = shelf.look(runtime, storage=storage)
-        backup = shelf.find(runtime, found, backup_id, storage=storage)
+    with open_runtime_of_command() as runtime:
+        found = shelf.look_up(runtime, storage=storage)
+        backup = shelf.find_backup(runtime, found, backup_id, storage=storage)
         verdicts = shelf.verdicts(runtime, backup, stored=bool(storage))
     beside = found.backups
     same = [b for b in beside if (b.storage, b.database) == (backup.storage, backup.database)]
     links, problem = _links(backup, same)
     usable = backup.id in {b.id for b in chain.usable(same)}
-    if asked().as_json:
+    if cli_context().as_json:
         fields = {"usable": usable, "chain": [b.id for b in links], "attestations": [verdict_fields(v) for v in verdicts]}
-        output.document({**backup_fields(backup), **fields})
+        output.print_document({**backup_fields(backup), **fields})
         return
-    facts([*backup_facts(backup), ("usable", "yes" if usable else "no"), ("chain", problem or " > ".join(b.id for b in links))])
+    print_facts(
+        [*backup_facts(backup), ("usable", "yes" if usable else "no"), ("chain", problem or " > ".join(b.id for b in links))]
+    )
     _show_verdicts(verdicts)
 
 
@@ -126,19 +128,19 @@ def _links(backup: Backup, beside: Sequence[Backup]) -> tuple[tuple[Backup, ...]
 
 def _show(backups: Sequence[Backup]) -> None:
     if not backups:
-        output.say("no backups")
+        output.print_text("no backups")
         return
     extra = [name for name in ("database", "storage") if len({getattr(backup, name) for backup in backups}) > 1]
     columns = [
-        Column(title="backup"),
-        *(Column(title=name) for name in extra),
-        Column(title="created (utc)"),
-        Column(title="status"),
-        Column(title="verified"),
-        Column(title="size", right=True),
-        Column(title="stored", right=True),
+        TableColumn(title="backup"),
+        *(TableColumn(title=name) for name in extra),
+        TableColumn(title="created (utc)"),
+        TableColumn(title="status"),
+        TableColumn(title="verified"),
+        TableColumn(title="size", right=True),
+        TableColumn(title="stored", right=True),
     ]
-    table(columns, [_row(backup, extra) for backup in backups])
+    print_table(columns, [_row(backup, extra) for backup in backups])
 
 
 def _row(backup: Backup, extra: Sequence[str]) -> list[str]:
@@ -155,14 +157,14 @@ def _row(backup: Backup, extra: Sequence[str]) -> list[str]:
 
 def _show_verdicts(verdicts: Sequence[Attestation]) -> None:
     if not verdicts:
-        output.say("\nno verdicts: `continuum backup verify` makes one")
+        output.print_text("\nno verdicts: `continuum backup verify` makes one")
         return
     columns = [
-        *(Column(title=name) for name in ("level", "verdict", "at (utc)", "took", "host")),
-        Column(title="found", folds=True),
+        *(TableColumn(title=name) for name in ("level", "verdict", "at (utc)", "took", "host")),
+        TableColumn(title="found", folds=True),
     ]
-    output.say("")
-    table(
+    output.print_text("")
+    print_table(
         columns,
         [
             [

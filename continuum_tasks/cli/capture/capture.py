@@ -10,13 +10,19 @@ from datetime import UTC, datetime
 import click
 
 from continuum_tasks.capture import overview
-from continuum_tasks.capture import switch as continuous
-from continuum_tasks.capture.overview import Captured
+from continuum_tasks.capture.overview import CaptureOverview
 from continuum_tasks.capture.state.environment import EPOCH_MICROSECONDS, microseconds
-from continuum_tasks.capture.state.status import State, Status
+from continuum_tasks.capture.state.status import CaptureState, CaptureStatus
+from continuum_tasks.capture.switch import Switch, Wait, await_stop, switch_off
 from continuum_tasks.cli.frame import dispatch, output, parameters
-from continuum_tasks.cli.frame.context import asked, config, config_directory, opened, shared
-from continuum_tasks.cli.frame.table import Column, facts, table
+from continuum_tasks.cli.frame.context import (
+    cli_context,
+    config_directory,
+    configuration,
+    open_runtime_of_command,
+    shared_options,
+)
+from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.cli.registry import LazyGroup
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.host.audit_trail import user
@@ -24,11 +30,15 @@ from continuum_tasks.host.audit_trail import user
 TROUBLE = 1
 POLL_SECONDS = 0.2
 _RIGHT = ("commit", "behind", "lag", "wal", "spool", "pins", "holes", "watched")
-_COLUMNS = (Column(title="database", folds=True), Column(title="state"), *(Column(title=title, right=True) for title in _RIGHT))
+_COLUMNS = (
+    TableColumn(title="database", folds=True),
+    TableColumn(title="state"),
+    *(TableColumn(title=title, right=True) for title in _RIGHT),
+)
 
 
 @click.group("capture", cls=LazyGroup, table={})
-@shared
+@shared_options
 def capture() -> None:
     """Show, stop and run the capture of every commit; `create --strategy continuous` starts it for a database.
 
@@ -40,9 +50,9 @@ def capture() -> None:
 
 @capture.command("status")
 @click.argument(
-    "databases", metavar="[DATABASE]...", type=parameters.name, nargs=-1, shell_complete=parameters.complete_database
+    "databases", metavar="[DATABASE]...", type=parameters.declared_name, nargs=-1, shell_complete=parameters.complete_database
 )
-@shared
+@shared_options
 def status(databases: tuple[str, ...]) -> int:
     """Show how the capture of databases stands: lag, size of the -wal, what waits to be shipped, pins and holes.
 
@@ -53,11 +63,11 @@ def status(databases: tuple[str, ...]) -> int:
       continuum backup capture status memory
     """
     now_us = microseconds(datetime.now(UTC))
-    found = overview.look(config(), databases, now_us=now_us)
-    if asked().as_json:
-        output.document([fields(one) for one in found])
+    found = overview.capture_overview(configuration(), databases, now_us=now_us)
+    if cli_context().as_json:
+        output.print_document([capture_fields(one) for one in found])
     elif len(found) == 1:
-        facts(_facts(found[0]))
+        print_facts(_facts(found[0]))
     else:
         _table(found)
     for one in found:
@@ -71,7 +81,7 @@ def status(databases: tuple[str, ...]) -> int:
 @capture.command("stop")
 @parameters.name_option("--database", "A database of backup.conf [default: its default one].")
 @click.option("--wait/--no-wait", default=True, help="Wait until nothing of it is held any more [default: --wait].")
-@shared
+@shared_options
 def stop(database: str, wait: bool) -> None:
     """Stop capturing a database: `continuous = no` in backup.conf. Its commits are then in backups only, as these are made.
 
@@ -79,53 +89,53 @@ def stop(database: str, wait: bool) -> None:
     Example:
       continuum backup capture stop --database memory
     """
-    with opened() as runtime:
+    with open_runtime_of_command() as runtime:
         found = runtime.config.database(database)
-        changed = continuous.switch_off(switch(found), site=runtime.site)
+        changed = switch_off(switch(found), site=runtime.site)
         for text in changed.warnings:
             output.warn(text)
-        waiting = continuous.await_stop(found.name, patience(), site=runtime.site)
-        last = dispatch.run_here(waiting, title=f"capture of {found.name}") if wait else None
-        (one,) = overview.look(config(), [found.name], now_us=microseconds(runtime.site.clock.now()))
-    if asked().as_json:
-        output.document({**fields(one), "changed": changed.written})
+        waiting = await_stop(found.name, lock_wait(), site=runtime.site)
+        last = dispatch.run_locally(waiting, title=f"capture of {found.name}") if wait else None
+        (one,) = overview.capture_overview(configuration(), [found.name], now_us=microseconds(runtime.site.clock.now()))
+    if cli_context().as_json:
+        output.print_document({**capture_fields(one), "changed": changed.written})
         return
-    output.say(
+    output.print_text(
         f"database {found.name}: its commits are {'no longer captured' if changed.written else 'not captured, as before'}"
     )
     if last is not None and last.commit:
-        output.say(f"the last one captured is {last.commit} on {last.timeline}, seen {_moment(last.observed_us)} UTC")
+        output.print_text(f"the last one captured is {last.commit} on {last.timeline}, seen {_moment(last.observed_us)} UTC")
     if last is not None and last.spool_segments:
         output.warn(f"{last.spool_segments} segments with {output.size(last.spool_bytes)} wait here until it is captured again")
 
 
 @capture.command("run")
-@shared
-def run() -> None:
+@shared_options
+def run_capture() -> None:
     """Capture in the foreground until Ctrl-C, where no `continuum up` runs. One process captures on a host.
 
     \b
     Example:
       continuum backup capture run --config-dir /etc/continuum
     """
-    directory = config().directory
+    directory = configuration().directory
     environment = {**os.environ, "CONTINUUM_CONFIG_DIR": str(directory)}
     sys.stdout.flush()
     # -P: a `workers` package in the directory this is started from is not ours.
     os.execve(sys.executable, [sys.executable, "-P", "-m", "workers.capture"], environment)  # noqa: S606
 
 
-def switch(database: DatabaseConfig) -> continuous.Switch:
+def switch(database: DatabaseConfig) -> Switch:
     """Return whose capture is to be switched, as this command was asked to."""
-    return continuous.Switch(database=database, directory=config_directory(), environment=os.environ, by=user())
+    return Switch(database=database, directory=config_directory(), environment=os.environ, by=user())
 
 
-def patience() -> continuous.Wait:
+def lock_wait() -> Wait:
     """Return how a command waits."""
-    return continuous.Wait(pause=lambda: time.sleep(POLL_SECONDS))
+    return Wait(pause=lambda: time.sleep(POLL_SECONDS))
 
 
-def fields(one: Captured) -> dict[str, object]:
+def capture_fields(one: CaptureOverview) -> dict[str, object]:
     """Return a capture as it stands in JSON output; of one that never ran here everything is null."""
     status = one.status
     plain = (
@@ -140,7 +150,7 @@ def fields(one: Captured) -> dict[str, object]:
     return {
         "database": one.database,
         "wanted": one.wanted,
-        "state": State.STOPPED.value if status is None else status.state.value,
+        "state": CaptureState.STOPPED.value if status is None else status.state.value,
         "troubles": list(one.troubles),
         "rpo_seconds": one.rpo_seconds,
         **{name: None if status is None else getattr(status, name) for name in plain},
@@ -148,7 +158,7 @@ def fields(one: Captured) -> dict[str, object]:
     }
 
 
-def lines(status: Status) -> list[tuple[str, str]]:
+def capture_facts(status: CaptureStatus) -> list[tuple[str, str]]:
     """Return what people want to know of a capture, as names and values."""
     behind = "" if not status.base_after else f" (restores begin at {status.base_after}, once a backup stands behind it)"
     return [
@@ -159,7 +169,7 @@ def lines(status: Status) -> list[tuple[str, str]]:
     ]
 
 
-def _facts(one: Captured) -> list[tuple[str, str]]:
+def _facts(one: CaptureOverview) -> list[tuple[str, str]]:
     status = one.status
     head = [("database", one.database), ("wanted", "yes" if one.wanted else "no")]
     if status is None:
@@ -167,7 +177,7 @@ def _facts(one: Captured) -> list[tuple[str, str]]:
     return [
         *head,
         ("state", f"{status.state}: {status.detail}" if status.detail else status.state.value),
-        *lines(status),
+        *capture_facts(status),
         ("watched until", f"{_moment(status.watched_until_us)} UTC" if status.watched_until_us else "never"),
         ("-wal", f"{output.size(status.wal_bytes)}{', alarm' if status.wal_alarm else ''}"),
         ("spool", f"{status.spool_segments} segments, {output.size(status.spool_bytes)}"),
@@ -177,16 +187,18 @@ def _facts(one: Captured) -> list[tuple[str, str]]:
     ]
 
 
-def _table(found: tuple[Captured, ...]) -> None:
+def _table(found: tuple[CaptureOverview, ...]) -> None:
     if found:
-        table(_COLUMNS, [_row(one) for one in found])
-        output.say("behind: commits not in the storage yet; lag: of half and 95 % of the last; watched: until then (UTC)")
+        print_table(_COLUMNS, [_row(one) for one in found])
+        output.print_text(
+            "behind: commits not in the storage yet; lag: of half and 95 % of the last; watched: until then (UTC)"
+        )
 
 
-def _row(one: Captured) -> list[str]:
+def _row(one: CaptureOverview) -> list[str]:
     status = one.status
     if status is None:
-        return [one.database, State.STOPPED.value, *[""] * len(_RIGHT)]
+        return [one.database, CaptureState.STOPPED.value, *[""] * len(_RIGHT)]
     return [
         one.database,
         status.state.value,
@@ -201,7 +213,7 @@ def _row(one: Captured) -> list[str]:
     ]
 
 
-def _lag(status: Status) -> str:
+def _lag(status: CaptureStatus) -> str:
     return f"{status.lag_p50_seconds:.1f}/{status.lag_p95_seconds:.1f} s"
 
 

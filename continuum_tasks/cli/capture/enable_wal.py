@@ -6,33 +6,33 @@ import sys
 
 import click
 
-from continuum_tasks.capture import enable_wal as action
+from continuum_tasks.capture.enable_wal import enable_wal_mode, is_enabled
 from continuum_tasks.cli.frame import output, parameters
-from continuum_tasks.cli.frame.context import asked, opened, shared
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host.audit_trail import user
 
 
 @click.command("enable-wal")
-@click.argument("database", metavar="DATABASE-NAME", type=parameters.name, shell_complete=parameters.complete_database)
+@click.argument("database", metavar="DATABASE-NAME", type=parameters.declared_name, shell_complete=parameters.complete_database)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@shared
+@shared_options
 def enable_wal(database: str, yes: bool) -> None:
     """Switch a database of backup.conf from rollback-journal to WAL mode, so that every commit of it can be captured.
 
     It is a property of the file and stays until somebody takes it back. Writers then no longer wait for readers.
     """
-    with opened() as runtime:
+    with open_runtime_of_command() as runtime:
         found = runtime.config.database(database)
-        changed = not action.is_enabled(found)
+        changed = not is_enabled(found)
         if changed:
             _agree(found, yes=yes)
-            changed = action.run(found, by=user(), site=runtime.site)
-    if asked().as_json:
-        output.document({"database": found.name, "path": str(found.path), "journal_mode": "wal", "changed": changed})
+            changed = enable_wal_mode(found, by=user(), site=runtime.site)
+    if cli_context().as_json:
+        output.print_document({"database": found.name, "path": str(found.path), "journal_mode": "wal", "changed": changed})
         return
-    output.say(f"database {found.name}: {'in WAL mode now' if changed else 'in WAL mode already; nothing was changed'}")
+    output.print_text(f"database {found.name}: {'in WAL mode now' if changed else 'in WAL mode already; nothing was changed'}")
     if changed:
         output.remark(
             f"to go back: `continuum backup capture stop --database {found.name}`, end every process that has it open,"

@@ -10,11 +10,10 @@ from typing import Any
 
 import click
 
-from continuum_tasks.capture import list_commits as action
-from continuum_tasks.capture.list_commits import Entry
+from continuum_tasks.capture.list_commits import CommitEntry, CommitQuery, list_commits
 from continuum_tasks.cli.frame import output, parameters, times
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.cli.select import commits
 from continuum_tasks.errors import UsageError
 from continuum_tasks.model import TimelineId
@@ -25,7 +24,7 @@ FREE = "(free)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class HistoryOptions:
     """The words of the command; empty names are the defaults of the configuration."""
 
     around: datetime | None
@@ -45,88 +44,88 @@ class Options:
 @click.option("--tables", is_flag=True, help="Say which tables the written pages belong to now; for 256 MiB at most.")
 @parameters.name_option("--database", "Of this database [default: the default one].")
 @parameters.name_option("--storage", "Read this storage [default: the one the database's backups go to].")
-@shared
+@shared_options
 def history(**words: Any) -> None:
     """List captured commits, newest first.
 
     Each can be restored by its number. A commit was made at most so long before it was observed; a hole is where nobody looked.
     `continuum backup history --around "2025-12-06 14:30" --tables`
     """
-    options = Options(**words)
+    options = HistoryOptions(**words)
     if options.around is not None and options.since is not None:
         raise UsageError("--around and --since exclude each other", hint="leave one of them out")
-    with opened() as runtime:
+    with open_runtime_of_command() as runtime:
         of = _asked(runtime, options)
         entries = _entries(of, options)
         others = [] if entries else of.others()
         tables = _tables(runtime, entries, options) if options.tables else None
-    if asked().as_json:
-        output.document({"commits": [_fields(entry, tables) for entry in entries]})
+    if cli_context().as_json:
+        output.print_document({"commits": [_fields(entry, tables) for entry in entries]})
         return
     if not entries:
-        output.say("no commits: none was captured, or none since then")
+        output.print_text("no commits: none was captured, or none since then")
         if others:
             output.remark(f"this is database {of.database}; commits of others are there: --database {' or '.join(others)}")
         return
     _show(entries, tables)
 
 
-def _asked(runtime: Runtime, options: Options) -> commits.Asked:
+def _asked(runtime: Runtime, options: HistoryOptions) -> commits.CommitSelection:
     database = options.database or runtime.config.default_database
-    return commits.Asked(runtime=runtime, database=database, storage=options.storage, timeline=options.timeline)
+    return commits.CommitSelection(runtime=runtime, database=database, storage=options.storage, timeline=options.timeline)
 
 
-def _entries(of: commits.Asked, options: Options) -> list[Entry]:
-    wanted = action.Wanted(
+def _entries(of: commits.CommitSelection, options: HistoryOptions) -> list[CommitEntry]:
+    wanted = CommitQuery(
         limit=options.limit,
         around_us=None if options.around is None else microseconds(options.around),
         since_us=None if options.since is None else microseconds(options.since),
     )
-    return action.listed(of.logs(), wanted)
+    return list_commits(of.logs(), wanted)
 
 
-def _tables(runtime: Runtime, entries: Sequence[Entry], options: Options) -> dict[int, str]:
+def _tables(runtime: Runtime, entries: Sequence[CommitEntry], options: HistoryOptions) -> dict[int, str]:
     from continuum_tasks.sqlite.live import tables_of
 
     path = runtime.config.database(options.database).path
     return tables_of(path, {pgno for entry in entries for pgno in entry.pgnos})
 
 
-def _touched(entry: Entry, tables: dict[int, str]) -> Counter[str]:
+def _touched(entry: CommitEntry, tables: dict[int, str]) -> Counter[str]:
     """Return how many of a commit's pages each table has now."""
     return Counter(tables.get(pgno, FREE) for pgno in entry.pgnos)
 
 
-def _fields(entry: Entry, tables: dict[int, str] | None) -> dict[str, Any]:
-    found = commits.fields(entry.seen)
+def _fields(entry: CommitEntry, tables: dict[int, str] | None) -> dict[str, Any]:
+    found = commits.commit_fields(entry.seen)
     return found if tables is None else {**found, "tables_now": dict(_touched(entry, tables).most_common())}
 
 
-def _show(entries: Sequence[Entry], tables: dict[int, str] | None) -> None:
+def _show(entries: Sequence[CommitEntry], tables: dict[int, str] | None) -> None:
     columns = [
-        Column(title="commit", right=True),
-        Column(title="observed (utc)"),
-        Column(title="made within", right=True),
-        Column(title="pages", right=True),
-        Column(title="size", right=True),
-        *([Column(title="tables now", folds=True)] if tables is not None else []),
+        TableColumn(title="commit", right=True),
+        TableColumn(title="observed (utc)"),
+        TableColumn(title="made within", right=True),
+        TableColumn(title="pages", right=True),
+        TableColumn(title="size", right=True),
+        *([TableColumn(title="tables now", folds=True)] if tables is not None else []),
     ]
     timelines = list(dict.fromkeys(entry.seen.timeline for entry in entries))
     for number, timeline in enumerate(timelines):
-        output.say(f"{'' if number == 0 else chr(10)}{timeline}")
+        output.print_text(f"{'' if number == 0 else chr(10)}{timeline}")
         mine = [entry for entry in entries if entry.seen.timeline == timeline]
-        table(columns, [row for entry in mine for row in _rows(entry, tables)])
+        print_table(columns, [row for entry in mine for row in _rows(entry, tables)])
 
 
-def _rows(entry: Entry, tables: dict[int, str] | None) -> list[list[str]]:
+def _rows(entry: CommitEntry, tables: dict[int, str] | None) -> list[list[str]]:
     """Return the row of a commit, and below it that of the hole before it."""
     seen = entry.seen
     touched = [] if tables is None else [", ".join(f"{name} {n}" for name, n in _touched(entry, tables).most_common())]
     if not seen.resumed:
         within, pages = output.duration(seen.uncertainty_seconds), str(seen.pages)
-        return [[str(seen.number), commits.moment(seen), within, pages, output.size(seen.size_bytes), *touched]]
+        return [[str(seen.number), commits.commit_moment(seen), within, pages, output.size(seen.size_bytes), *touched]]
     extra = [""] * len(touched)
-    row = [str(seen.number), commits.moment(seen), "state found", "", output.size(seen.size_bytes), *extra]
+    row = [str(seen.number), commits.commit_moment(seen), "state found", "", output.size(seen.size_bytes), *extra]
     if seen.number == 1:
         return [row]
     return [row, ["", f"hole of {output.duration(seen.uncertainty_seconds)}: {seen.reason}", "", "", "", *extra]]

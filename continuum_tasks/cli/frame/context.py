@@ -27,7 +27,7 @@ class Format(StrEnum):
 
 
 @dataclass(slots=True)
-class Asked:
+class CliContext:
     """The shared options of one run; click fills it in, the innermost command's word counts."""
 
     config_dir: str | None = None
@@ -38,7 +38,7 @@ class Asked:
         return self.format is Format.JSON
 
 
-def shared(command: Command) -> Command:
+def shared_options(command: Command) -> Command:
     """Give a command `--config-dir` and `--format`; they may also stand before the subcommand. Read them with `asked()`."""
     directory = click.option(
         "--config-dir",
@@ -57,9 +57,9 @@ def shared(command: Command) -> Command:
     return directory(output(command))
 
 
-def asked() -> Asked:
+def cli_context() -> CliContext:
     """Return the shared options of the command that runs now."""
-    found = click.get_current_context().find_object(Asked)
+    found = click.get_current_context().find_object(CliContext)
     if found is None:
         raise RuntimeError("no command runs")
     return found
@@ -69,10 +69,10 @@ def config_directory() -> Path:
     """Return the absolute configuration directory that is meant. Raises ConfigError."""
     from continuum_tasks.config import find_config_directory
 
-    return find_config_directory(asked().config_dir, os.environ)
+    return find_config_directory(cli_context().config_dir, os.environ)
 
 
-def config() -> Config:
+def configuration() -> Config:
     """Read the configuration that is meant. Raises ConfigError."""
     from continuum_tasks.config import load_config
 
@@ -80,11 +80,11 @@ def config() -> Config:
 
 
 @contextmanager
-def opened() -> Iterator[Runtime]:
+def open_runtime_of_command() -> Iterator[Runtime]:
     """Open what actions need. Raises ConfigError, KeyringError."""
     from continuum_tasks.runtime import open_runtime
 
-    with open_runtime(config()) as runtime:
+    with open_runtime(configuration()) as runtime:
         if runtime.state_trouble:
             from continuum_tasks.cli.frame.output import warn
 
@@ -108,9 +108,9 @@ def local_forced(option: bool | None) -> bool | None:
 
 def _keep_directory(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     if value is not None:
-        ctx.ensure_object(Asked).config_dir = value
+        ctx.ensure_object(CliContext).config_dir = value
 
 
 def _keep_format(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     if value is not None:
-        ctx.ensure_object(Asked).format = Format(value)
+        ctx.ensure_object(CliContext).format = Format(value)

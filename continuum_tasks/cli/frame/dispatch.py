@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from continuum_tasks.cli.frame import enqueue, local_failures
-from continuum_tasks.cli.frame.context import asked, local_forced
-from continuum_tasks.cli.frame.output import document, remark, say, warn
+from continuum_tasks.cli.frame.context import cli_context, local_forced
+from continuum_tasks.cli.frame.output import print_document, print_text, remark, warn
 from continuum_tasks.cli.frame.progress import display
 from continuum_tasks.errors import BrokerError, BrokerUnreachable, ContinuumError, NoWorker, UsageError
-from continuum_tasks.host.audit_trail import Deed, user
+from continuum_tasks.host.audit_trail import AuditEntry, user
 from continuum_tasks.model import Progress
 from continuum_tasks.repository.documents import from_json
 from continuum_tasks.runtime import Runtime
@@ -24,11 +24,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Subject:
     """One piece of work: as the row a worker claims, and as the action that does it here; both give a `result`."""
 
     title: str
-    row: enqueue.Row
+    row: enqueue.JobRow
     here: Callable[[Runtime], Generator[Progress, None, Any]]
     result: type
 
@@ -41,7 +41,7 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class ExecutionMode:
     """`local`: True = here, False = by a worker or not at all, None = by a worker if there is one; `steps`: show each."""
 
     local: bool | None
@@ -55,14 +55,14 @@ def local_option(command: Command) -> Command:
     return click.option("--local/--no-local", "local", default=None, help=text)(command)
 
 
-def manner(local: bool | None, *, wait: bool = True) -> Manner:
+def execution_mode(local: bool | None, *, wait: bool = True) -> ExecutionMode:
     """Read how work is to be done from the options and the environment. Raises ConfigError, UsageError."""
     if local and not wait:
         raise UsageError("--local and --no-wait exclude each other", hint="leave one of them out")
-    return Manner(local=local_forced(local), wait=wait)
+    return ExecutionMode(local=local_forced(local), wait=wait)
 
 
-def do(work: Work, runtime: Runtime, how: Manner) -> Any:
+def execute(work: Subject, runtime: Runtime, how: ExecutionMode) -> Any:
     """Do the work and return its result, or `Queued`.
 
     Raises what the action raises, BrokerUnsafe, and NoWorker where only a worker was wanted and none can be reached.
@@ -70,21 +70,21 @@ def do(work: Work, runtime: Runtime, how: Manner) -> Any:
     if how.local:
         return _here(work, runtime, how)
     try:
-        bell = enqueue.find(work.row, runtime)
+        bell = enqueue.find_queue(work.row, runtime)
     except (NoWorker, BrokerUnreachable) as err:
         return _without(work, runtime, how, err)
     with closing(bell.app):
         try:
-            job = enqueue.add(work.row, runtime, bell)
+            job = enqueue.enqueue_job(work.row, runtime, bell)
         except BrokerUnreachable as err:
             return _without(work, runtime, how, err)
         if not how.wait:
             return Queued(job_id=job.id)
         with display(work.title, steps=how.steps) as shown:
-            return from_json(work.result, enqueue.follow(job, runtime, row=work.row, bell=bell, shown=shown))
+            return from_json(work.result, enqueue.follow_job(job, runtime, row=work.row, bell=bell, shown=shown))
 
 
-def _without(work: Work, runtime: Runtime, how: Manner, err: BrokerError) -> Any:
+def _without(work: Subject, runtime: Runtime, how: ExecutionMode, err: BrokerError) -> Any:
     """Do without a worker. Raises NoWorker where only a worker was wanted."""
     if how.local is False:
         raise NoWorker(err.message, hint="start workers with `continuum up`, or leave out --no-local") from err
@@ -92,21 +92,23 @@ def _without(work: Work, runtime: Runtime, how: Manner, err: BrokerError) -> Any
     return _here(work, runtime, how)
 
 
-def _here(work: Work, runtime: Runtime, how: Manner) -> Any:
+def _here(work: Subject, runtime: Runtime, how: ExecutionMode) -> Any:
     deed = audited_run.of_row(work.row.kind, work.row.args, by=user())
     try:
-        return run_here(witnessed(work.here(runtime), deed, runtime), title=work.title, steps=how.steps)
+        return run_locally(with_command_audit(work.here(runtime), deed, runtime), title=work.title, steps=how.steps)
     except ContinuumError as err:
-        local_failures.keep(work.row, runtime, err)
+        local_failures.keep_local_failure(work.row, runtime, err)
         raise
 
 
-def witnessed(action: Generator[Progress, None, Any], deed: Deed | None, runtime: Runtime) -> Generator[Progress, None, Any]:
+def with_command_audit(
+    action: Generator[Progress, None, Any], deed: AuditEntry | None, runtime: Runtime
+) -> Generator[Progress, None, Any]:
     """Have the audit log say when an action begins in this process, and how it ends."""
-    return audited_run.witnessed(action, deed, site=runtime.site, tell=warn)
+    return audited_run.with_audit(action, deed, site=runtime.site, tell=warn)
 
 
-def run_here(action: Generator[Progress, None, Any], *, title: str, steps: bool = False) -> Any:
+def run_locally(action: Generator[Progress, None, Any], *, title: str, steps: bool = False) -> Any:
     """Run an action in this process, showing its progress (with `steps` its notes too), and return its result."""
     with display(title, steps=steps) as shown:
         try:
@@ -120,7 +122,7 @@ def run_here(action: Generator[Progress, None, Any], *, title: str, steps: bool 
 
 def say_queued(done: Queued) -> None:
     """Say that work was handed over."""
-    if asked().as_json:
-        document({"job_id": done.job_id, "state": "queued"})
+    if cli_context().as_json:
+        print_document({"job_id": done.job_id, "state": "queued"})
     else:
-        say(f"queued: {done.job_id}")
+        print_text(f"queued: {done.job_id}")

@@ -30,7 +30,7 @@ STOPPED = 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class JobRow:
     """A job row to be, the task that claims it, and where its outcome can be seen without waiting for it."""
 
     kind: str
@@ -42,7 +42,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doorbell:
+class QueueNotifier:
     """The queue that serves a row, and the app that can ring it."""
 
     app: Celery
@@ -57,7 +57,7 @@ class Doorbell:
         runtime.jobs.mark_rung([job.id], now=runtime.site.clock.now())
 
 
-def find(row: Row, runtime: Runtime) -> Doorbell:
+def find_queue(row: JobRow, runtime: Runtime) -> QueueNotifier:
     """Find the queue that serves a row on this host.
 
     Raises NoWorker when no pool reports from it, BrokerUnreachable, or BrokerUnsafe when the broker may drop what is queued.
@@ -71,10 +71,10 @@ def find(row: Row, runtime: Runtime) -> Doorbell:
         raise NoWorker(f"no pool serves queue {queue} on this host")
     from continuum_tasks.tasks.client import client_app
 
-    return Doorbell(app=client_app(config), task=row.task, queue=queue)
+    return QueueNotifier(app=client_app(config), task=row.task, queue=queue)
 
 
-def add(row: Row, runtime: Runtime, bell: Doorbell) -> Job:
+def enqueue_job(row: JobRow, runtime: Runtime, bell: QueueNotifier) -> Job:
     """Queue the row and ring. Raises BrokerUnreachable; the row is then taken back."""
     jobs, now = runtime.jobs, runtime.site.clock.now
     attempts = runtime.config.backup.max_attempts
@@ -88,7 +88,7 @@ def add(row: Row, runtime: Runtime, bell: Doorbell) -> Job:
     return job
 
 
-def follow(job: Job, runtime: Runtime, *, row: Row, bell: Doorbell, shown: Display) -> JsonValue:
+def follow_job(job: Job, runtime: Runtime, *, row: JobRow, bell: QueueNotifier, shown: Display) -> JsonValue:
     """Wait for the end of a job and return its result. Raises the error it ended in; Ctrl-C ends the waiting, not the job."""
     follower = _Follower(runtime=runtime, bell=bell, shown=shown)
     try:
@@ -113,7 +113,7 @@ class _Follower:
     """What was said already, and when the row was last looked after."""
 
     runtime: Runtime
-    bell: Doorbell
+    bell: QueueNotifier
     shown: Display
     queued_since: float | None = None
     looked_at: float = 0.0
@@ -174,12 +174,12 @@ def _is_served(queue: str, runtime: Runtime) -> bool:
 
 
 def _check_broker(runtime: Runtime, *, patience_seconds: float) -> None:
-    from continuum_tasks.tasks.client import broker_url, check_broker
+    from continuum_tasks.tasks.client import broker_url_of, check_broker
 
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
-            return check_broker(broker_url(runtime.config))
+            return check_broker(broker_url_of(runtime.config))
         except BrokerUnsafe as err:
             raise BrokerUnsafe(err.message, hint=f"{err.hint}; --local works without it") from err
         except BrokerUnreachable:

@@ -11,12 +11,12 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from continuum_tasks.cli.frame.enqueue import Row
+from continuum_tasks.cli.frame.enqueue import JobRow
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.runtime import Runtime
 
 
-def keep(row: Row, runtime: Runtime, error: ContinuumError) -> None:
+def keep_local_failure(row: JobRow, runtime: Runtime, error: ContinuumError) -> None:
     """Keep one failure. What cannot be kept is left: the error itself is about to be said."""
     now = datetime.now(UTC)
     with contextlib.suppress(ContinuumError):

@@ -17,12 +17,12 @@ MAX_MESSAGE = 2000
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
-def document(value: Any) -> None:
+def print_document(value: Any) -> None:
     """Print one JSON document on standard output."""
     out(json.dumps(value, indent=2, allow_nan=False))
 
 
-def say(text: str) -> None:
+def print_text(text: str) -> None:
     """Print text for people on standard output, made printable."""
     out(printable(text))
 

@@ -21,7 +21,7 @@ _REGION = re.compile(r"[a-z0-9-]{1,64}")
 _PATH_BYTES, _PART_BYTES = 4095, 255
 
 
-def path(text: str | Path) -> Path:
+def path_value(text: str | Path) -> Path:
     """Return a path this system could have, made absolute from here. Raises BadParameter."""
     text = os.fspath(text)
     if not text or "\0" in text:
@@ -29,28 +29,30 @@ def path(text: str | Path) -> Path:
     try:
         parts = [len(part) for part in os.fsencode(text).split(b"/")]
     except UnicodeEncodeError as err:
-        raise click.BadParameter(f"{quoted(text)} cannot be written in this system's encoding") from err
+        raise click.BadParameter(f"{quoted_word(text)} cannot be written in this system's encoding") from err
     if sum(parts) + len(parts) > _PATH_BYTES or max(parts) > _PART_BYTES:
-        raise click.BadParameter(f"{quoted(text)} is longer than a path may be")
+        raise click.BadParameter(f"{quoted_word(text)} is longer than a path may be")
     return Path(text).absolute()
 
 
 def file(text: str | Path) -> Path:
     """Return a path that can name a database file, as `path`. Raises BadParameter."""
-    found = path(text)
+    found = path_value(text)
     try:
         str(found).encode()
     except UnicodeEncodeError as err:
-        raise click.BadParameter(f"{quoted(str(found))} is not UTF-8: SQLite opens UTF-8 names only") from err
+        raise click.BadParameter(f"{quoted_word(str(found))} is not UTF-8: SQLite opens UTF-8 names only") from err
     if not found.name:
-        raise click.BadParameter(f"{quoted(str(found))} is a directory: name a file in it")
+        raise click.BadParameter(f"{quoted_word(str(found))} is a directory: name a file in it")
     return found
 
 
-def name(text: str) -> str:
+def declared_name(text: str) -> str:
     """Return the name of a database or a storage, as the .conf files may declare it. Raises BadParameter."""
     if not _NAME.fullmatch(text):
-        raise click.BadParameter(f"{quoted(text)} is not a name: 1 to 64 of a-z, 0-9, '_' and '-', beginning with a letter")
+        raise click.BadParameter(
+            f"{quoted_word(text)} is not a name: 1 to 64 of a-z, 0-9, '_' and '-', beginning with a letter"
+        )
     return text
 
 
@@ -61,15 +63,15 @@ def is_name(text: str) -> bool:
 
 def name_option(flag: str, text: str) -> Callable[[Command], Command]:
     """Make an option that takes a declared name; the command gets an empty one when it was not given."""
-    return click.option(flag, metavar="NAME", type=name, default=None, callback=_or_empty, help=text)
+    return click.option(flag, metavar="NAME", type=declared_name, default=None, callback=_or_empty, help=text)
 
 
 def complete_database(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the databases of backup.conf whose names begin so, none when the configuration cannot be read."""
-    from continuum_tasks.cli.frame.context import Asked
+    from continuum_tasks.cli.frame.context import CliContext
     from continuum_tasks.config import find_config_directory, load_config
 
-    asked = ctx.find_object(Asked)
+    asked = ctx.find_object(CliContext)
     try:
         found = load_config(find_config_directory(asked.config_dir if asked else None, os.environ)).databases
     except ContinuumError:
@@ -80,7 +82,7 @@ def complete_database(ctx: click.Context, _param: click.Parameter, incomplete: s
 def region(text: str) -> str:
     """Return the name of an S3 region. Raises BadParameter."""
     if not _REGION.fullmatch(text):
-        raise click.BadParameter(f"{quoted(text)} is not a region: use one such as us-west-2")
+        raise click.BadParameter(f"{quoted_word(text)} is not a region: use one such as us-west-2")
     return text
 
 
@@ -95,7 +97,9 @@ def backup_id(text: str) -> BackupId:
     try:
         return BackupId(text)
     except ValueError as err:
-        raise click.BadParameter(f"{quoted(text)} is not a backup id; `continuum backup list` shows those there are") from err
+        raise click.BadParameter(
+            f"{quoted_word(text)} is not a backup id; `continuum backup list` shows those there are"
+        ) from err
 
 
 def timeline_id(text: str) -> TimelineId:
@@ -103,7 +107,7 @@ def timeline_id(text: str) -> TimelineId:
     try:
         return TimelineId(text)
     except ValueError as err:
-        raise click.BadParameter(f"{quoted(text)} is not a timeline's id; `continuum backup history` shows them") from err
+        raise click.BadParameter(f"{quoted_word(text)} is not a timeline's id; `continuum backup history` shows them") from err
 
 
 def commit_options(command: Command) -> Command:
@@ -123,7 +127,7 @@ def timeline_option(text: str) -> Callable[[Command], Command]:
     return click.option("--timeline", type=timeline_id, default=None, metavar="TIMELINE", help=text)
 
 
-def quoted(text: str) -> str:
+def quoted_word(text: str) -> str:
     """Quote a word of the command line for a message: at most 80 characters, all of them printable ASCII."""
     return ascii(text if len(text) <= 80 else f"{text[:77]}...")
 

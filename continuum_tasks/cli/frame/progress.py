@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from continuum_tasks.cli.frame.context import asked, config
+from continuum_tasks.cli.frame.context import cli_context, configuration
 from continuum_tasks.cli.frame.output import remark, size
 from continuum_tasks.model import Progress
 
@@ -34,8 +34,8 @@ def display(title: str, *, steps: bool = False) -> Iterator[Display]:
     """
     if steps:
         lines = Lines(title=title, say=remark, monotonic=time.monotonic)
-        yield Steps(lines=lines, begun=time.monotonic(), log=Log(path=config().log_file, title=title))
-    elif asked().as_json:
+        yield Steps(lines=lines, begun=time.monotonic(), log=CommandLog(path=configuration().log_file, title=title))
+    elif cli_context().as_json:
         yield Silent()
     elif sys.stderr.isatty():
         from continuum_tasks.cli.frame.progress_bar import bar
@@ -59,7 +59,7 @@ class Steps:
 
     lines: Lines
     begun: float
-    log: Log
+    log: CommandLog
 
     def show(self, progress: Progress) -> None:
         self.lines.show(progress)
@@ -69,7 +69,7 @@ class Steps:
 
 
 @dataclass(slots=True, kw_only=True)
-class Log:
+class CommandLog:
     """The log file of the configuration, in the form workers write it. That it cannot be written is said once."""
 
     path: Path

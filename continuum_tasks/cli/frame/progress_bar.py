@@ -13,7 +13,7 @@ from continuum_tasks.model import Progress
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Bar]:
+def bar(title: str) -> Iterator[ProgressBar]:
     """Draw a bar on standard error until the context ends; it leaves nothing behind."""
     columns = (
         rich.TextColumn("{task.description}", markup=False),
@@ -24,11 +24,11 @@ def bar(title: str) -> Iterator[Bar]:
     )
     console = Console(stderr=True, markup=False, highlight=False)
     with rich.Progress(*columns, console=console, transient=True) as found:
-        yield Bar(bars=found, title=title, task=found.add_task(title, total=None))
+        yield ProgressBar(bars=found, title=title, task=found.add_task(title, total=None))
 
 
 @dataclass(slots=True, kw_only=True)
-class Bar:
+class ProgressBar:
     """One line that begins again with every phase."""
 
     bars: rich.Progress

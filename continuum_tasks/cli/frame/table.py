@@ -22,7 +22,7 @@ _STYLES = {"no": "yellow", "failed": "bold red", "suspect": "bold red", "yes": "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class TableColumn:
     """`right`: numbers, aligned right. `folds`: may wrap when the line is too long; others never do, the line grows."""
 
     title: str
@@ -30,7 +30,7 @@ class Column:
     folds: bool = False
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+def print_table(columns: Sequence[TableColumn], rows: Iterable[Sequence[str]]) -> None:
     """Print a table on standard output."""
     found = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in columns:
@@ -42,7 +42,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     _print(found, least=_least_width(columns, cells))
 
 
-def facts(rows: Iterable[tuple[str, str]]) -> None:
+def print_facts(rows: Iterable[tuple[str, str]]) -> None:
     """Print names and values, one pair a line."""
     found = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, show_header=False)
     found.add_column(no_wrap=True)
@@ -56,7 +56,7 @@ def _cell(text: str) -> Text:
     return Text(printable(text), style=_STYLES.get(text, ""))
 
 
-def _least_width(columns: Sequence[Column], cells: Sequence[Sequence[Text]]) -> int:
+def _least_width(columns: Sequence[TableColumn], cells: Sequence[Sequence[Text]]) -> int:
     """Return the width below which something would be cut that may not be."""
     widest = [max((row[n].cell_len for row in cells), default=0) for n in range(len(columns))]
     wanted = (max(cell_len(column.title), most) for column, most in zip(columns, widest, strict=True))

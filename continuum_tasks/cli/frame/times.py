@@ -16,7 +16,7 @@ _AGO = re.compile(r"([0-9]{1,9})(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
-def parse(text: str, *, now: datetime) -> datetime:
+def parse_time(text: str, *, now: datetime) -> datetime:
     """Return the instant meant, aware and in UTC; a duration counts back from `now`, a date is its midnight.
 
     Raises ValueError with what is allowed.
@@ -37,7 +37,7 @@ def time(text: str | datetime) -> datetime:
     if isinstance(text, datetime):
         return text
     try:
-        return parse(text, now=datetime.now(UTC))
+        return parse_time(text, now=datetime.now(UTC))
     except ValueError as err:
         shown = ascii(text if len(text) <= 80 else f"{text[:77]}...")
         raise click.BadParameter(f"{shown} is not a time; allowed: {ALLOWED}") from err

@@ -8,11 +8,11 @@ from datetime import datetime
 import click
 
 from continuum_tasks.cli.frame import output, times
-from continuum_tasks.cli.frame.context import asked, config, shared
-from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.context import cli_context, configuration, shared_options
+from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.errors import IntegrityError
 from continuum_tasks.host import audit
-from continuum_tasks.host.audit import Line
+from continuum_tasks.host.audit import AuditLine
 from continuum_tasks.repository.documents import to_json
 
 SHOWN = 10  # of the lines that are not intact: one change may break two
@@ -20,7 +20,7 @@ SHOWN = 10  # of the lines that are not intact: one change may break two
 
 @click.command("audit")
 @times.time_option("--since", "Only what was done from then on; the whole log is checked all the same.")
-@shared
+@shared_options
 def audit_log(since: datetime | None) -> None:
     """Show who did what on this host, oldest first, and check that no line of the log was changed.
 
@@ -28,15 +28,15 @@ def audit_log(since: datetime | None) -> None:
     Example:
       continuum backup audit --since 30d
     """
-    path = config().state_dir / audit.FILE
-    n_lines, shown, broken = 0, list[Line](), list[Line]()
-    for line in audit.read(path):
+    path = configuration().state_dir / audit.FILE
+    n_lines, shown, broken = 0, list[AuditLine](), list[AuditLine]()
+    for line in audit.read_events(path):
         n_lines += 1
         if line.trouble:
             broken.append(line)
         if since is None or line.event is None or line.event.at >= since:
             shown.append(line)
-    if asked().as_json:
+    if cli_context().as_json:
         _document(shown, broken, n_lines=n_lines)
     elif n_lines == 0:
         output.remark(f"{path}: nothing was done here yet")
@@ -51,8 +51,8 @@ def audit_log(since: datetime | None) -> None:
         raise click.exceptions.Exit(IntegrityError.exit_code)
 
 
-def _document(shown: Sequence[Line], broken: Sequence[Line], *, n_lines: int) -> None:
-    output.document(
+def _document(shown: Sequence[AuditLine], broken: Sequence[AuditLine], *, n_lines: int) -> None:
+    output.print_document(
         {
             "events": [{**to_json(line.event), "line": line.number} for line in shown if line.event is not None],
             "n_lines": n_lines,
@@ -62,13 +62,13 @@ def _document(shown: Sequence[Line], broken: Sequence[Line], *, n_lines: int) ->
     )
 
 
-def _table(lines: Sequence[Line]) -> None:
+def _table(lines: Sequence[AuditLine]) -> None:
     # one folding column: with two an id would be cut
-    columns = [Column(title=title) for title in ("when", "who", "what", "outcome")]
-    table([*columns, Column(title="on", folds=True)], [_row(line) for line in lines])
+    columns = [TableColumn(title=title) for title in ("when", "who", "what", "outcome")]
+    print_table([*columns, TableColumn(title="on", folds=True)], [_row(line) for line in lines])
 
 
-def _row(line: Line) -> list[str]:
+def _row(line: AuditLine) -> list[str]:
     event = line.event
     if event is None:
         return ["?", "?", "?", "?", f"line {line.number}: {line.trouble}"]

@@ -7,15 +7,15 @@ from datetime import datetime
 import click
 
 from continuum_tasks.cli.frame import output
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.findings import Finding, rank
 from continuum_tasks.health import health
 from continuum_tasks.health.plan.protection import LastBackup
-from continuum_tasks.tasks.health import document, surroundings
+from continuum_tasks.tasks.health import health_document, surroundings
 from continuum_tasks.units import show_seconds
 
-_COLUMNS = (Column(title="status"), Column(title="what", folds=True), Column(title="found", folds=True))
+_COLUMNS = (TableColumn(title="status"), TableColumn(title="what", folds=True), TableColumn(title="found", folds=True))
 _CODES = """\b
 Exit codes:
     0  everything is ok
@@ -25,7 +25,7 @@ Exit codes:
 
 
 @click.command("health-check", epilog=_CODES)
-@shared
+@shared_options
 def health_check() -> int:
     """Look at the databases as the service sees them.
 
@@ -36,13 +36,13 @@ def health_check() -> int:
     Example:
       continuum health-check --format json
     """
-    with opened() as runtime:
+    with open_runtime_of_command() as runtime:
         report = health.run_service(surroundings(runtime))
     return _show(report)
 
 
 @click.command("health", epilog=_CODES)
-@shared
+@shared_options
 def backup_health() -> int:
     """Say how old the last usable backup of each database is, and what stands between it and a restore.
 
@@ -53,20 +53,20 @@ def backup_health() -> int:
     Example:
       continuum backup health | grep "Last backup"
     """
-    with opened() as runtime:
-        report = health.run(surroundings(runtime))
-    if not asked().as_json:
+    with open_runtime_of_command() as runtime:
+        report = health.check_health(surroundings(runtime))
+    if not cli_context().as_json:
         for last in report.last_backups:
-            output.say(_line(last, now=report.at))
+            output.print_text(_line(last, now=report.at))
     return _show(report)
 
 
-def _show(report: health.Report) -> int:
-    if asked().as_json:
-        output.document(document(report))
+def _show(report: health.HealthReport) -> int:
+    if cli_context().as_json:
+        output.print_document(health_document(report))
     else:
         worst_first = sorted(report.findings, key=lambda finding: -rank(finding.severity))
-        table(_COLUMNS, [_row(finding) for finding in worst_first])
+        print_table(_COLUMNS, [_row(finding) for finding in worst_first])
     return rank(report.severity)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from continuum_tasks.cli.frame import output, times
-from continuum_tasks.cli.frame.context import asked, config, shared
+from continuum_tasks.cli.frame.context import cli_context, configuration, shared_options
 from continuum_tasks.setup import log_tail
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -25,7 +25,7 @@ SLACK = timedelta(minutes=1)  # processes append whole lines, each when it gets 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class LogLine:
     """One line of the log: `fields` as logged, None for one that cannot be read; `at` and `level` where it has them."""
 
     text: str
@@ -46,7 +46,7 @@ class Line:
 @click.option("--level", type=click.Choice(LEVELS), default=None, help="Only lines of this level and graver ones.")
 @times.time_option("--since", "Only lines from then on: an instant, or how long ago (1h, 7d).")
 @click.option("--follow", is_flag=True, help="Go on showing what is logged, until Ctrl-C.")
-@shared
+@shared_options
 def logs(n: int | None, level: str | None, since: datetime | None, follow: bool) -> None:
     """Show what workers and commands logged, newest last; rotated files are read too.
 
@@ -56,8 +56,8 @@ def logs(n: int | None, level: str | None, since: datetime | None, follow: bool)
     Example:
       continuum backup logs --level error --since 1h
     """
-    path = config().log_file
-    window = log_tail.Window(
+    path = configuration().log_file
+    window = log_tail.LogWindow(
         wanted=partial(_is_wanted, level=level, since=since),
         over=partial(_is_over, since=since),
         n=TAIL if n is None and since is None else n,
@@ -69,31 +69,31 @@ def logs(n: int | None, level: str | None, since: datetime | None, follow: bool)
         current = next((s for s in sources if s.path == path and s.size is not None), None)
         end = _whole(current) if follow and current is not None else 0
         if follow and current is not None:
-            sources = [log_tail.Source(path=path, file=current.file, size=end), *sources[1:]]
-        _show(log_tail.lines(sources, window, tell=output.warn), follow=follow)
+            sources = [log_tail.LogFile(path=path, file=current.file, size=end), *sources[1:]]
+        _show(log_tail.log_lines(sources, window, tell=output.warn), follow=follow)
         if not follow:
             return
         descriptor = None if current is None else current.file.fileno()
-        with closing(log_tail.Follower(path, descriptor=descriptor, offset=end)) as follower:
+        with closing(log_tail.LogFollower(path, descriptor=descriptor, offset=end)) as follower:
             while True:
                 _show((line for line in follower.poll() if window.wanted(line)), follow=True)
                 time.sleep(POLL_SECONDS)
 
 
-def parse(raw: bytes) -> Line:
+def parse_line(raw: bytes) -> LogLine:
     """Read one line of the log."""
     text = raw.decode("utf-8", "backslashreplace").rstrip("\r")
     try:
         fields = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
-        return Line(text=text, fields=None, at=None, level="")
+        return LogLine(text=text, fields=None, at=None, level="")
     if not isinstance(fields, dict):
-        return Line(text=text, fields=None, at=None, level="")
+        return LogLine(text=text, fields=None, at=None, level="")
     level = str(fields.get("level", "")).lower() or ("error" if "traceback" in fields else "info")
-    return Line(text=text, fields=fields, at=_time(fields.get("at")), level=level)
+    return LogLine(text=text, fields=fields, at=_time(fields.get("at")), level=level)
 
 
-def _whole(source: log_tail.Source) -> int:
+def _whole(source: log_tail.LogFile) -> int:
     """Return where the last whole line ends: the beginning of one that is being written waits for its rest."""
     size = source.size or 0
     if size == 0 or os.pread(source.file.fileno(), 1, size - 1) == b"\n":
@@ -106,7 +106,7 @@ def _is_wanted(raw: bytes, *, level: str | None, since: datetime | None) -> bool
         return False
     if level is None and since is None:
         return True
-    line = parse(raw)
+    line = parse_line(raw)
     if since is not None and line.at is not None and line.at < since:
         return False
     return level is None or line.level not in LEVELS or LEVELS.index(line.level) >= LEVELS.index(level)
@@ -115,7 +115,7 @@ def _is_wanted(raw: bytes, *, level: str | None, since: datetime | None) -> bool
 def _is_over(raw: bytes, *, since: datetime | None) -> bool:
     if since is None:
         return False
-    at = parse(raw).at
+    at = parse_line(raw).at
     return at is not None and at < _before(since)
 
 
@@ -124,21 +124,21 @@ def _before(since: datetime) -> datetime:
 
 
 def _show(lines: Iterable[bytes], *, follow: bool) -> None:
-    if not asked().as_json:
+    if not cli_context().as_json:
         for raw in lines:
-            output.say(_text(parse(raw)))
+            output.print_text(_text(parse_line(raw)))
     elif follow:
         for raw in lines:
-            output.out(json.dumps(_fields(parse(raw))))
+            output.out(json.dumps(_fields(parse_line(raw))))
     else:
-        output.document([_fields(parse(raw)) for raw in lines])
+        output.print_document([_fields(parse_line(raw)) for raw in lines])
 
 
-def _fields(line: Line) -> dict[str, Any]:
+def _fields(line: LogLine) -> dict[str, Any]:
     return {"unreadable": line.text} if line.fields is None else line.fields
 
 
-def _text(line: Line) -> str:
+def _text(line: LogLine) -> str:
     if line.fields is None:
         return line.text
     at = output.moment(line.at) if line.at is not None else "?"

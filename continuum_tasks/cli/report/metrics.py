@@ -10,12 +10,11 @@ from itertools import groupby
 import click
 
 from continuum_tasks.cli.frame import output, parameters
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.cli.frame.times import time_option
 from continuum_tasks.errors import UsageError
-from continuum_tasks.host import metrics as store
-from continuum_tasks.host.metrics import Sample
+from continuum_tasks.host.metrics import NAMES, Sample
 from continuum_tasks.report.plan.trend import Summary, sparkline, summarise
 
 DEFAULT_DAYS = 30
@@ -28,7 +27,7 @@ Series = dict[tuple[str, str], list[Sample]]
 @click.argument("name", metavar="[NAME]", required=False)
 @time_option("--since", f"Only measurements since then [default: {DEFAULT_DAYS}d].")
 @click.option("--prometheus", is_flag=True, help="The newest value of each series, as Prometheus reads it.")
-@shared
+@shared_options
 def metrics(name: str | None, since: datetime | None, prometheus: bool) -> None:
     """Show what runs on this host took and moved: last, least, median and greatest value, and the trend, oldest first.
 
@@ -38,22 +37,22 @@ def metrics(name: str | None, since: datetime | None, prometheus: bool) -> None:
     Example:
       continuum backup metrics backup_duration_seconds --since 7d
     """
-    if name is not None and name not in store.NAMES:
-        close = get_close_matches(name[:200], store.NAMES, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(store.NAMES)}"
-        raise UsageError(f"metric {parameters.quoted(name)} is not measured", hint=hint)
-    if prometheus and asked().as_json:
+    if name is not None and name not in NAMES:
+        close = get_close_matches(name[:200], NAMES, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(NAMES)}"
+        raise UsageError(f"metric {parameters.quoted_word(name)} is not measured", hint=hint)
+    if prometheus and cli_context().as_json:
         raise UsageError("--prometheus and --format json exclude each other", hint="leave one of them out")
-    names = [name] if name is not None else list(store.NAMES)
-    with opened() as runtime:
+    names = [name] if name is not None else list(NAMES)
+    with open_runtime_of_command() as runtime:
         begin = since or runtime.site.clock.now() - timedelta(days=DEFAULT_DAYS)
         found = _series([sample for each in names for sample in runtime.site.metrics.series(each, since=begin)])
     if prometheus:
         output.out(exposition(found))
-    elif asked().as_json:
-        output.document([_fields(samples) for samples in found.values()])
+    elif cli_context().as_json:
+        output.print_document([_fields(samples) for samples in found.values()])
     elif not found:
-        output.say(f"nothing measured since {output.moment(begin)} UTC")
+        output.print_text(f"nothing measured since {output.moment(begin)} UTC")
     else:
         _show(found)
 
@@ -64,14 +63,14 @@ def exposition(found: Series) -> str:
     for (name, _), samples in found.items():
         if name != named:
             named = name
-            lines += [f"# HELP {name} {store.NAMES[name]}", f"# TYPE {name} gauge"]
+            lines += [f"# HELP {name} {NAMES[name]}", f"# TYPE {name} gauge"]
         lines.append(f"{name}{_braced(samples[-1].labels)} {samples[-1].value!r}")
     return "\n".join(lines)
 
 
 def _series(samples: Sequence[Sample]) -> Series:
     """Sort samples by name and labels; names keep the order in which they are declared."""
-    order = list(store.NAMES)
+    order = list(NAMES)
     found: Series = {}
     for sample in sorted(samples, key=lambda s: (order.index(s.name), _labels(s.labels), s.at)):
         found.setdefault((sample.name, _labels(sample.labels)), []).append(sample)
@@ -108,11 +107,14 @@ def _fields(samples: Sequence[Sample]) -> dict[str, object]:
 
 def _show(found: Series) -> None:
     """Print one table per metric; a row is named by the values of its labels."""
-    columns = [Column(title="of", folds=True)]
-    columns += [*(Column(title=title, right=True) for title in ("n", "last", "min", "median", "max")), Column(title="trend")]
+    columns = [TableColumn(title="of", folds=True)]
+    columns += [
+        *(TableColumn(title=title, right=True) for title in ("n", "last", "min", "median", "max")),
+        TableColumn(title="trend"),
+    ]
     for number, (name, group) in enumerate(groupby(found.items(), key=lambda item: item[0][0])):
-        output.say(f"{chr(10) if number else ''}{name}: {store.NAMES[name]}")
-        table(columns, [_row(name, samples) for _, samples in group])
+        output.print_text(f"{chr(10) if number else ''}{name}: {NAMES[name]}")
+        print_table(columns, [_row(name, samples) for _, samples in group])
 
 
 def _row(name: str, samples: Sequence[Sample]) -> list[str]:

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import click
 
 from continuum_tasks.cli.frame import output, parameters
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.cli.select import backups
 from continuum_tasks.errors import StorageError
-from continuum_tasks.report import usage as action
 from continuum_tasks.report.plan.usage import Share, StorageUsage
+from continuum_tasks.report.usage import measure_usage
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.runtime import Runtime
 
 
 @click.command("storage-usage")
 @parameters.name_option("--storage", "Only this storage [default: all of storage.conf].")
-@shared
+@shared_options
 def storage_usage(storage: str) -> None:
     """Say what each storage holds, by database and strategy, how fast that grows, and when the storage is full.
 
@@ -30,34 +30,34 @@ def storage_usage(storage: str) -> None:
     Example:
       continuum backup storage-usage --storage s3
     """
-    with opened() as runtime:
+    with open_runtime_of_command() as runtime:
         settings = (runtime.config.storage(storage),) if storage else runtime.config.storages
-        unread = index(runtime, [each.name for each in settings])
-        found = action.run(settings, runtime.catalog.backups(), site=runtime.site)
+        unread = index_storages(runtime, [each.name for each in settings])
+        found = measure_usage(settings, runtime.catalog.backups(), site=runtime.site)
     for usage in found:
         if usage.trouble is not None:
             output.warn(usage.trouble.message)
-    if asked().as_json:
+    if cli_context().as_json:
         if not unread:
-            output.document([fields(usage) for usage in found])
+            output.print_document([usage_fields(usage) for usage in found])
     else:
-        show(found)
+        show_usage(found)
     if unread:
         raise unread[0]
 
 
-def index(runtime: Runtime, storages: Sequence[str]) -> list[StorageError]:
+def index_storages(runtime: Runtime, storages: Sequence[str]) -> list[StorageError]:
     """Fill the catalog from those of the storages it never saw; returns why some could not be read."""
     unread: list[StorageError] = []
     for name in storages:
         try:
-            backups.index(runtime, name)
+            backups.index_unseen(runtime, name)
         except StorageError as err:
             unread.append(err)
     return unread
 
 
-def fields(usage: StorageUsage) -> dict[str, object]:
+def usage_fields(usage: StorageUsage) -> dict[str, object]:
     """Return one storage's usage as JSON fields."""
     values = to_json(usage)
     del values["points"], values["measured"], values["trouble"]
@@ -67,17 +67,23 @@ def fields(usage: StorageUsage) -> dict[str, object]:
     return {**values, "growth_from": basis, "trouble": trouble, "shares": shares}
 
 
-def show(found: tuple[StorageUsage, ...]) -> None:
+def show_usage(found: tuple[StorageUsage, ...]) -> None:
     """Print a table of storages, and one of what is in them."""
-    columns = [Column(title="storage", folds=True), *(Column(title=t, right=True) for t in ("backups", "stored", "growth/day"))]
-    columns += [Column(title="free", right=True), Column(title="full")]
-    table(columns, [_row(usage) for usage in found])
+    columns = [
+        TableColumn(title="storage", folds=True),
+        *(TableColumn(title=t, right=True) for t in ("backups", "stored", "growth/day")),
+    ]
+    columns += [TableColumn(title="free", right=True), TableColumn(title="full")]
+    print_table(columns, [_row(usage) for usage in found])
     shares = [share for usage in found for share in usage.shares]
     if shares:
-        output.say("")
-        titles = [Column(title=title, folds=True) for title in ("storage", "database")]
-        titles += [Column(title="strategy"), *(Column(title=t, right=True) for t in ("backups", "stored", "growth/day"))]
-        table(titles, [_share(share) for share in shares])
+        output.print_text("")
+        titles = [TableColumn(title=title, folds=True) for title in ("storage", "database")]
+        titles += [
+            TableColumn(title="strategy"),
+            *(TableColumn(title=t, right=True) for t in ("backups", "stored", "growth/day")),
+        ]
+        print_table(titles, [_share(share) for share in shares])
 
 
 def growth(n_bytes: float | None) -> str:

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from continuum_tasks.cli.frame import dispatch, output, parameters
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.cli.select import backups
 from continuum_tasks.model import BackupId
-from continuum_tasks.restore import compare_counts as counts
+from continuum_tasks.restore.compare_counts import TableCount, compare_counts_of
 
 DIFFERENT = 1
 
@@ -20,27 +20,27 @@ DIFFERENT = 1
 @click.argument("backup_id", metavar="ID", type=parameters.backup_id)
 @click.argument("database", metavar="database", type=parameters.file)
 @parameters.name_option("--storage", "Take the backup from this storage.")
-@shared
+@shared_options
 def compare_counts(backup_id: BackupId, database: Path, storage: str) -> None:
     """Compare the rows of a backup with those of the database file DATABASE, table by table; exit 1 when they differ.
 
     A backup that was never test-restored is verified first.
     """
-    with opened() as runtime:
+    with open_runtime_of_command() as runtime:
         backup = backups.locate(runtime, backup_id, storage=storage)
         repository = runtime.repository(backup.storage)
-        action = counts.run(backup.id, database, repository=repository, site=runtime.site, fan=runtime.fan())
-        found: tuple[counts.TableCount, ...] = dispatch.run_here(action, title=f"rows of {backup.id}")
+        action = compare_counts_of(backup.id, database, repository=repository, site=runtime.site, fan=runtime.fan())
+        found: tuple[TableCount, ...] = dispatch.run_locally(action, title=f"rows of {backup.id}")
     differing = [count for count in found if not count.same]
-    if asked().as_json:
+    if cli_context().as_json:
         tables = [_fields(count) for count in found]
-        output.document({"backup_id": backup.id, "database": str(database), "same": not differing, "tables": tables})
+        output.print_document({"backup_id": backup.id, "database": str(database), "same": not differing, "tables": tables})
     else:
         _show(differing, n_tables=len(found), n_rows=sum(count.backup or 0 for count in found))
     raise click.exceptions.Exit(DIFFERENT if differing else 0)
 
 
-def _fields(count: counts.TableCount) -> dict[str, object]:
+def _fields(count: TableCount) -> dict[str, object]:
     return {
         "table": count.table,
         "backup": count.backup,
@@ -50,13 +50,16 @@ def _fields(count: counts.TableCount) -> dict[str, object]:
     }
 
 
-def _show(differing: list[counts.TableCount], *, n_tables: int, n_rows: int) -> None:
+def _show(differing: list[TableCount], *, n_tables: int, n_rows: int) -> None:
     if not differing:
-        output.say(f"the same: {n_tables} tables, {n_rows} rows")
+        output.print_text(f"the same: {n_tables} tables, {n_rows} rows")
         return
-    columns = [Column(title="table", folds=True), *(Column(title=t, right=True) for t in ("backup", "database", "difference"))]
-    table(columns, [[c.table, _number(c.backup), _number(c.database), f"{c.difference:+}"] for c in differing])
-    output.say(f"\n{len(differing)} of {n_tables} tables differ")
+    columns = [
+        TableColumn(title="table", folds=True),
+        *(TableColumn(title=t, right=True) for t in ("backup", "database", "difference")),
+    ]
+    print_table(columns, [[c.table, _number(c.backup), _number(c.database), f"{c.difference:+}"] for c in differing])
+    output.print_text(f"\n{len(differing)} of {n_tables} tables differ")
 
 
 def _number(n_rows: int | None) -> str:

@@ -14,16 +14,26 @@ from typing import Any
 import click
 
 from continuum_tasks.cli.frame import dispatch, parameters, times
-from continuum_tasks.cli.frame import output as emit
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.table import Column, facts, table
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.output import (
+    PIPE_CLOSED,
+    duration,
+    error_fields,
+    hush,
+    moment,
+    print_document,
+    print_text,
+    remark,
+    warn,
+)
+from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.cli.select import commits
-from continuum_tasks.cli.select import state as chosen
+from continuum_tasks.cli.select.state import StateQuery, check_state_query, choose_state
 from continuum_tasks.errors import TargetError, TargetExists, UsageError
-from continuum_tasks.host.audit_trail import Deed, user
+from continuum_tasks.host.audit_trail import AuditEntry, user
 from continuum_tasks.model import BackupId, TimelineId
 from continuum_tasks.repository.documents import to_json
-from continuum_tasks.restore import extract as action
+from continuum_tasks.restore.extract import Extracted, ExtractRequest, Out, extract_rows
 from continuum_tasks.restore.rows.match import Match, OnConflict
 from continuum_tasks.restore.rows.render import Form
 
@@ -31,7 +41,7 @@ SHOWN_COLUMNS, SHOWN_CHARACTERS = 6, 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class ExtractOptions:
     """The words of the command; empty names are the defaults of the configuration."""
 
     backup_id: BackupId | None
@@ -49,8 +59,8 @@ class Options:
     region: str
 
     @property
-    def wanted(self) -> chosen.Wanted:
-        return chosen.Wanted(
+    def wanted(self) -> StateQuery:
+        return StateQuery(
             backup_id=self.backup_id,
             pitr=self.pitr,
             commit=self.commit,
@@ -80,19 +90,19 @@ class Options:
 @parameters.name_option("--database", "With --pitr or --commit: of this database [default: the default one].")
 @parameters.name_option("--storage", "Take the backup from this storage.")
 @parameters.region_option
-@shared
+@shared_options
 def extract(**words: Any) -> None:
     """Bring rows of one table back from a backup, also while the service runs.
 
     With --into they are inserted in one transaction, foreign keys respected; rows that are there already are left alone.
     Otherwise they are printed. `continuum backup extract --pitr 24h --table messages --into memory.db --dry-run`
     """
-    options = Options(**words)
+    options = ExtractOptions(**words)
     _check(options)
-    with opened() as runtime:
+    with open_runtime_of_command() as runtime:
         runtime = runtime.in_region(options.region, storage=options.storage)
-        state = chosen.choose(runtime, options.wanted)
-        request = action.Request(
+        state = choose_state(runtime, options.wanted)
+        request = ExtractRequest(
             backup_id=state.backup.id,
             commit=state.commit,
             table=options.table,
@@ -104,45 +114,45 @@ def extract(**words: Any) -> None:
         )
         with _out(options) as out:
             repository = runtime.repository(state.backup.storage)
-            steps = action.run(request, repository=repository, site=runtime.site, fan=runtime.fan(), out=out)
-            steps = dispatch.witnessed(steps, _deed(request, options), runtime)
-            done: action.Extracted = dispatch.run_here(steps, title=f"extract from {state.name}")
+            steps = extract_rows(request, repository=repository, site=runtime.site, fan=runtime.fan(), out=out)
+            steps = dispatch.with_command_audit(steps, _deed(request, options), runtime)
+            done: Extracted = dispatch.run_locally(steps, title=f"extract from {state.name}")
     _show(done, options)
 
 
-def _deed(request: action.Request, options: Options) -> Deed | None:
+def _deed(request: ExtractRequest, options: ExtractOptions) -> AuditEntry | None:
     if request.dry_run:
         return None
     to = options.into or options.output
     rows = f"{request.table}{f' where {request.where}' if request.where else ''}"
     source = f"commit {request.commit.number} of {request.commit.timeline}" if request.commit else request.backup_id
-    return Deed(action="extract", subject=str(to or "standard output"), by=user(), detail=f"{source}, {rows}")
+    return AuditEntry(action="extract", subject=str(to or "standard output"), by=user(), detail=f"{source}, {rows}")
 
 
-def _check(options: Options) -> None:
-    chosen.check(options.wanted)
+def _check(options: ExtractOptions) -> None:
+    check_state_query(options.wanted)
     if options.into is None and (options.on_conflict or options.dry_run):
         raise UsageError("--on-conflict and --dry-run only mean something with --into", hint="name the live database")
     if options.into is not None and options.output is not None:
         raise UsageError("--into and --output exclude each other", hint="leave one of them out")
     if options.output is not None and options.output.suffix not in (".sql", ".jsonl"):
         raise UsageError(
-            f"--output {parameters.quoted(options.output.name)}: neither .sql nor .jsonl",
+            f"--output {parameters.quoted_word(options.output.name)}: neither .sql nor .jsonl",
             hint="the suffix says which form is meant",
         )
 
 
 @contextmanager
-def _out(options: Options) -> Iterator[action.Out | None]:
+def _out(options: ExtractOptions) -> Iterator[Out | None]:
     """Open what rows are written to: a new file (gone again on any error), or standard output with JSON."""
     if options.output is None:
-        to_stdout = asked().as_json and options.into is None
+        to_stdout = cli_context().as_json and options.into is None
         try:
-            yield action.Out(stream=sys.stdout.buffer, form=Form.LINES) if to_stdout else None
+            yield Out(stream=sys.stdout.buffer, form=Form.LINES) if to_stdout else None
             sys.stdout.buffer.flush()
         except BrokenPipeError as err:
-            emit.hush()
-            raise click.exceptions.Exit(emit.PIPE_CLOSED) from err
+            hush()
+            raise click.exceptions.Exit(PIPE_CLOSED) from err
         return
     form = Form.SQL if options.output.suffix == ".sql" else Form.LINES
     try:
@@ -154,7 +164,7 @@ def _out(options: Options) -> Iterator[action.Out | None]:
     whole = False
     try:
         with os.fdopen(descriptor, "wb") as file:
-            yield action.Out(stream=file, form=form)
+            yield Out(stream=file, form=form)
             file.flush()
             os.fsync(file.fileno())
         whole = True
@@ -163,33 +173,33 @@ def _out(options: Options) -> Iterator[action.Out | None]:
             options.output.unlink(missing_ok=True)
 
 
-def _show(done: action.Extracted, options: Options) -> None:
+def _show(done: Extracted, options: ExtractOptions) -> None:
     for text in (*done.warnings, *(done.match.differences if done.match else ())):
-        emit.warn(text)
+        warn(text)
     if done.refused is not None:
-        emit.warn(f"it would be refused: {done.refused.message}")
-        emit.remark(f"hint: {done.refused.hint}")
-    if asked().as_json:
+        warn(f"it would be refused: {done.refused.message}")
+        remark(f"hint: {done.refused.hint}")
+    if cli_context().as_json:
         if options.into is not None or options.output is not None:
-            emit.document(_fields(done, options))
+            print_document(_fields(done, options))
         return
     if done.match is not None:
         _show_brought(done, done.match)
         return
     if options.output is not None:
-        emit.say(f"{done.n_rows} rows of {done.table} written to {options.output}")
+        print_text(f"{done.n_rows} rows of {done.table} written to {options.output}")
         return
     _show_rows(done)
     more = "" if done.n_rows <= len(done.shown) else f", the first {len(done.shown)} shown; --format json or --output has all"
-    emit.say(f"\n{done.n_rows} rows of {done.table}{more}")
+    print_text(f"\n{done.n_rows} rows of {done.table}{more}")
 
 
-def _show_brought(done: action.Extracted, found: Match) -> None:
+def _show_brought(done: Extracted, found: Match) -> None:
     brought = done.brought
     counts = [
-        ("backup", f"{done.backup.id}, state of {emit.moment(done.backup.created_at)} UTC")
+        ("backup", f"{done.backup.id}, state of {moment(done.backup.created_at)} UTC")
         if done.commit is None
-        else ("state", commits.text(done.commit)),
+        else ("state", commits.commit_text(done.commit)),
         ("table", f"{done.table}{' (not there: made as in the backup)' if found.creates else ''}"),
         ("picked", f"{done.n_rows} rows"),
         ("there already", str(found.n_same)),
@@ -201,22 +211,22 @@ def _show_brought(done: action.Extracted, found: Match) -> None:
         counts += [
             ("inserted", str(brought.n_inserted)),
             ("replaced", str(brought.n_replaced)),
-            ("writers waited", f"at most {emit.duration(brought.locked_seconds)}"),
+            ("writers waited", f"at most {duration(brought.locked_seconds)}"),
         ]
-    facts(counts)
+    print_facts(counts)
     if brought is None and done.shown:
-        emit.say("\nsuch as:")
+        print_text("\nsuch as:")
         _show_rows(done)
 
 
-def _show_rows(done: action.Extracted) -> None:
+def _show_rows(done: Extracted) -> None:
     if not done.shown:
         return
     names = done.columns[:SHOWN_COLUMNS]
     rows = [[_cell(row[name]) for name in names] for row in done.shown]
-    table([Column(title=name, folds=True) for name in names], rows)
+    print_table([TableColumn(title=name, folds=True) for name in names], rows)
     if len(done.columns) > len(names):
-        emit.say(f"and the columns {', '.join(done.columns[len(names) :])}")
+        print_text(f"and the columns {', '.join(done.columns[len(names) :])}")
 
 
 def _cell(value: Any) -> str:
@@ -227,11 +237,11 @@ def _cell(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 
 
-def _fields(done: action.Extracted, options: Options) -> dict[str, Any]:
+def _fields(done: Extracted, options: ExtractOptions) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "backup_id": done.backup.id,
         "created_at": done.backup.created_at.isoformat(),
-        "commit": commits.fields(done.commit) if done.commit else None,
+        "commit": commits.commit_fields(done.commit) if done.commit else None,
         "table": done.table,
         "n_rows": done.n_rows,
         "warnings": list(done.warnings),
@@ -248,6 +258,6 @@ def _fields(done: action.Extracted, options: Options) -> dict[str, Any]:
         "dry_run": options.dry_run,
         **match,
         "sample": list(done.shown),
-        "refused": None if done.refused is None else emit.error_fields(done.refused),
+        "refused": None if done.refused is None else error_fields(done.refused),
         "written": brought,
     }

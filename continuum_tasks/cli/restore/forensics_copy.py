@@ -8,37 +8,39 @@ from pathlib import Path
 import click
 
 from continuum_tasks.cli.frame import dispatch, output, parameters
-from continuum_tasks.cli.frame.context import asked, config, shared
-from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.context import cli_context, configuration, shared_options
+from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.config import Config
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host import audit
-from continuum_tasks.host.audit_trail import Deed, record, user
-from continuum_tasks.restore import forensics_copy as forensics
+from continuum_tasks.host.audit_trail import AuditEntry, record_entry, user
+from continuum_tasks.restore.forensics_copy import ForensicsCopy, ForensicsRequest, copy_for_forensics
 
 
 @click.command("forensics-copy")
 @click.option("--database", metavar="NAME|PATH", default="", help="A declared one, or any file [default: the default one].")
-@click.option("--to", type=parameters.path, metavar="DIR", default=None, help="Where to [default: forensics in state_dir].")
-@shared
+@click.option(
+    "--to", type=parameters.path_value, metavar="DIR", default=None, help="Where to [default: forensics in state_dir]."
+)
+@shared_options
 def forensics_copy(database: str, to: Path | None) -> None:
     """Copy a database with its -wal, -shm and -journal, byte by byte, and never change it.
 
     Anything is copied, also what is no database any more. `continuum backup forensics-copy --database /srv/memory.db`
     """
-    settings = config()
+    settings = configuration()
     now = datetime.now(UTC)
-    request = forensics.Request(
+    request = ForensicsRequest(
         source=_source(settings, database),
         to=to or settings.state_dir / "forensics",
         now=now,
         host=settings.host,
         user=user(),
     )
-    done: forensics.Evidence = dispatch.run_here(forensics.run(request), title=f"copy of {request.source.name}")
-    deed = Deed(action="forensics-copy", subject=done.source, by=request.user, detail=done.directory)
+    done: ForensicsCopy = dispatch.run_locally(copy_for_forensics(request), title=f"copy of {request.source.name}")
+    deed = AuditEntry(action="forensics-copy", subject=done.source, by=request.user, detail=done.directory)
     try:
-        record(deed, state_dir=settings.state_dir, host=request.host, at=now)
+        record_entry(deed, state_dir=settings.state_dir, host=request.host, at=now)
     except OSError as err:  # the copy is made: that counts
         output.warn(f"{settings.state_dir / audit.FILE}: not written ({err.strerror})")
     _show(done)
@@ -56,11 +58,11 @@ def _source(settings: Config, text: str) -> Path:
     return parameters.file(text)
 
 
-def _show(done: forensics.Evidence) -> None:
+def _show(done: ForensicsCopy) -> None:
     for text in done.remarks:
         output.warn(text)
-    if asked().as_json:
-        output.document(
+    if cli_context().as_json:
+        output.print_document(
             {
                 "directory": done.directory,
                 "source": done.source,
@@ -73,6 +75,10 @@ def _show(done: forensics.Evidence) -> None:
             }
         )
         return
-    columns = [Column(title="file", folds=True), Column(title="size", right=True), Column(title="sha-256", folds=True)]
-    table(columns, [[one.name, output.size(one.size_bytes), one.sha256] for one in done.files])
-    output.say(f"\ncopied to {done.directory}")
+    columns = [
+        TableColumn(title="file", folds=True),
+        TableColumn(title="size", right=True),
+        TableColumn(title="sha-256", folds=True),
+    ]
+    print_table(columns, [[one.name, output.size(one.size_bytes), one.sha256] for one in done.files])
+    output.print_text(f"\ncopied to {done.directory}")

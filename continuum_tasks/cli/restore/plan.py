@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from continuum_tasks.cli.frame import output
-from continuum_tasks.cli.frame.context import asked
-from continuum_tasks.cli.frame.table import Column, facts, table
+from continuum_tasks.cli.frame.context import cli_context
+from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.cli.select import commits
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.restore.install.quarantine import quarantines
@@ -16,18 +16,18 @@ from continuum_tasks.restore.rows.losses import Loss
 SHOWN_LAYERS = 20
 
 
-def show(preview: Preview) -> None:
+def show_plan(preview: Preview) -> None:
     """Show a plan; what would stop it is warned of, and is no failure of the dry run."""
     for text in preview.refused:
         output.warn(f"the restore would be refused now: {text}")
-    if asked().as_json:
-        output.document(_fields(preview))
+    if cli_context().as_json:
+        output.print_document(_fields(preview))
         return
     estimate = preview.estimate
     rate = f"{output.size(estimate.bytes_per_second)}/s"
     from_where = f"measured in {estimate.n_measured} restores" if estimate.n_measured else "assumed: none was measured here"
     free = "no such directory" if preview.free_bytes is None else f"{output.size(preview.free_bytes)} free"
-    facts(
+    print_facts(
         [
             *_what(preview),
             ("target", f"{preview.target} ({'replaces a file' if preview.replaces else 'new'})"),
@@ -36,29 +36,33 @@ def show(preview: Preview) -> None:
             ("space", f"{output.size(preview.space_bytes)} needed, {free}"),
         ]
     )
-    output.say("")
-    columns = [Column(title="layer"), Column(title="objects", right=True), Column(title="stored", right=True)]
+    output.print_text("")
+    columns = [TableColumn(title="layer"), TableColumn(title="objects", right=True), TableColumn(title="stored", right=True)]
     shown = preview.layers[-SHOWN_LAYERS:]
     if len(preview.layers) > len(shown):
-        output.say(f"{len(preview.layers)} layers, the last {len(shown)}:")
-    table(columns, [[layer.backup_id, str(layer.n_objects), output.size(layer.stored_bytes)] for layer in shown])
-    output.say("")
+        output.print_text(f"{len(preview.layers)} layers, the last {len(shown)}:")
+    print_table(columns, [[layer.backup_id, str(layer.n_objects), output.size(layer.stored_bytes)] for layer in shown])
+    output.print_text("")
     _show_losses(preview)
 
 
 def show_quarantines(target: Path) -> None:
     """List the replaced files kept beside a target, newest first; the first is what `--undo` puts back."""
     found = quarantines(target)
-    if asked().as_json:
+    if cli_context().as_json:
         fields = [{"path": str(q.path), "at": q.at.isoformat(), "size_bytes": q.size_bytes} for q in found]
-        output.document({"target": str(target), "quarantines": fields})
+        output.print_document({"target": str(target), "quarantines": fields})
         return
     if not found:
-        output.say(f"{target}: no replaced file is kept beside it")
+        output.print_text(f"{target}: no replaced file is kept beside it")
         return
-    columns = [Column(title="kept since (utc)"), Column(title="size", right=True), Column(title="where", folds=True)]
-    table(columns, [[output.moment(q.at), output.size(q.size_bytes), str(q.path)] for q in found])
-    output.say(f"\n--undo puts back the first; delete those you need no more: rm -r {found[-1].path}")
+    columns = [
+        TableColumn(title="kept since (utc)"),
+        TableColumn(title="size", right=True),
+        TableColumn(title="where", folds=True),
+    ]
+    print_table(columns, [[output.moment(q.at), output.size(q.size_bytes), str(q.path)] for q in found])
+    output.print_text(f"\n--undo puts back the first; delete those you need no more: rm -r {found[-1].path}")
 
 
 def _fields(preview: Preview) -> dict[str, object]:
@@ -76,7 +80,7 @@ def _fields(preview: Preview) -> dict[str, object]:
 def _what(preview: Preview) -> list[tuple[str, str]]:
     backup = preview.backup
     if preview.commit is not None:
-        return commits.facts(preview.commit, backup, what="would restore")
+        return commits.commit_facts(preview.commit, backup, what="would restore")
     when = f"{output.moment(backup.created_at)} UTC"
     return [("would restore", f"{backup.id}, from storage {backup.storage}"), ("state of", when)]
 
@@ -92,9 +96,9 @@ def _n_objects(preview: Preview) -> int:
 def _show_losses(preview: Preview) -> None:
     losses = preview.losses
     if not preview.replaces:
-        output.say("nothing would be lost: there is no file at the target")
+        output.print_text("nothing would be lost: there is no file at the target")
     elif losses.unknown:
-        output.say(f"what would be lost is not known: {losses.unknown}")
+        output.print_text(f"what would be lost is not known: {losses.unknown}")
     else:
         _show_tables(losses)
 
@@ -103,15 +107,18 @@ def _show_tables(losses: Losses) -> None:
     differing = [loss for loss in losses.tables if loss.lost or loss.changed or loss.now != loss.restored]
     least = "" if losses.exact else "at least "
     if differing:
-        columns = [Column(title="table", folds=True), *(Column(title=t, right=True) for t in ("now", "restored", "lost"))]
+        columns = [
+            TableColumn(title="table", folds=True),
+            *(TableColumn(title=t, right=True) for t in ("now", "restored", "lost")),
+        ]
         if losses.exact:
-            columns.append(Column(title="set back", right=True))
-        table(columns, [_row(loss, exact=losses.exact) for loss in differing])
-        output.say("")
+            columns.append(TableColumn(title="set back", right=True))
+        print_table(columns, [_row(loss, exact=losses.exact) for loss in differing])
+        output.print_text("")
     n_lost = sum(loss.lost for loss in losses.tables)
     set_back = sum(loss.changed or 0 for loss in losses.tables)
     also = f", {set_back} set back to older content" if losses.exact else " (counts only; --exact compares the rows)"
-    output.say(f"{least}{n_lost} rows would be lost{also}")
+    output.print_text(f"{least}{n_lost} rows would be lost{also}")
 
 
 def _row(loss: Loss, *, exact: bool) -> list[str]:

@@ -11,22 +11,22 @@ from typing import Any
 import click
 
 from continuum_tasks.cli.frame import dispatch, output, parameters, times
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.enqueue import Row
-from continuum_tasks.cli.frame.table import facts
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.enqueue import JobRow
+from continuum_tasks.cli.frame.table import print_facts
 from continuum_tasks.cli.select import commits
-from continuum_tasks.cli.select import state as chosen
+from continuum_tasks.cli.select.state import ChosenState, StateQuery, check_state_query, choose_state
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host import routing
-from continuum_tasks.host.audit_trail import Deed, user
+from continuum_tasks.host.audit_trail import AuditEntry, user
 from continuum_tasks.model import BackupId, Progress, TimelineId
-from continuum_tasks.restore import restore as action
 from continuum_tasks.restore import undo
+from continuum_tasks.restore.restore import Restored, RestoreRequest, restore_backup
 from continuum_tasks.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class RestoreOptions:
     """The words of the command; empty names are the defaults of the configuration."""
 
     backup_id: BackupId | None
@@ -46,8 +46,8 @@ class Options:
     local: bool | None
 
     @property
-    def wanted(self) -> chosen.Wanted:
-        return chosen.Wanted(
+    def wanted(self) -> StateQuery:
+        return StateQuery(
             backup_id=self.backup_id,
             latest=self.latest,
             pitr=self.pitr,
@@ -73,7 +73,7 @@ class Options:
 @parameters.name_option("--storage", "Take it from this storage.")
 @parameters.region_option
 @dispatch.local_option
-@shared
+@shared_options
 def restore(**words: Any) -> None:
     """Restore a backup, or the state at a time or after a commit, to a path.
 
@@ -81,27 +81,27 @@ def restore(**words: Any) -> None:
     assembled beside the target, proven page by page and installed by one rename: until then the target is what it was.
     `continuum backup restore --latest --target /var/lib/continuum/memory.db --overwrite --verify`
     """
-    options = Options(**words)
+    options = RestoreOptions(**words)
     _check(options)
-    how = dispatch.manner(options.local)
-    with opened() as runtime:
+    how = dispatch.execution_mode(options.local)
+    with open_runtime_of_command() as runtime:
         if options.undo:
             _undo(runtime, options)
             return
         runtime = runtime.in_region(options.region, storage=options.storage)
-        state = chosen.choose(runtime, options.wanted)
+        state = choose_state(runtime, options.wanted)
         if options.dry_run:
             _preview(runtime, state, options)
             return
-        done = dispatch.do(_work(state, options), runtime, how)
+        done = dispatch.execute(_work(state, options), runtime, how)
     _show(done)
 
 
-def _check(options: Options) -> None:
+def _check(options: RestoreOptions) -> None:
     if options.exact and not options.dry_run:
         raise UsageError("--exact only means something with --dry-run", hint="add --dry-run, or leave it out")
     if not options.undo:
-        chosen.check(options.wanted)
+        check_state_query(options.wanted)
         return
     beside = options.backup_id or options.latest or options.pitr or options.commit or options.timeline
     where = options.database or options.storage or options.region
@@ -112,8 +112,8 @@ def _check(options: Options) -> None:
         )
 
 
-def _request(state: chosen.Chosen, options: Options) -> action.Request:
-    return action.Request(
+def _request(state: ChosenState, options: RestoreOptions) -> RestoreRequest:
+    return RestoreRequest(
         backup_id=state.backup.id,
         commit=state.commit,
         target=options.target,
@@ -123,16 +123,16 @@ def _request(state: chosen.Chosen, options: Options) -> action.Request:
     )
 
 
-def _work(state: chosen.Chosen, options: Options) -> dispatch.Work:
+def _work(state: ChosenState, options: RestoreOptions) -> dispatch.Subject:
     backup, request = state.backup, _request(state, options)
 
-    def here(runtime: Runtime) -> Generator[Progress, None, action.Restored]:
+    def here(runtime: Runtime) -> Generator[Progress, None, Restored]:
         repository = runtime.repository(backup.storage)
-        return action.run(request, repository=repository, site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
+        return restore_backup(request, repository=repository, site=runtime.site, fan=runtime.fan(), check_lease=lambda: None)
 
-    return dispatch.Work(
+    return dispatch.Subject(
         title=f"restore of {state.name}",
-        row=Row(
+        row=JobRow(
             kind="restore_backup",
             task=routing.RESTORE_BACKUP,
             args={
@@ -150,37 +150,37 @@ def _work(state: chosen.Chosen, options: Options) -> dispatch.Work:
             seen_by=f"{request.target} is replaced when it is done",
         ),
         here=here,
-        result=action.Restored,
+        result=Restored,
     )
 
 
-def _preview(runtime: Runtime, state: chosen.Chosen, options: Options) -> None:
+def _preview(runtime: Runtime, state: ChosenState, options: RestoreOptions) -> None:
     from continuum_tasks.cli.restore import plan
     from continuum_tasks.restore import preview
 
-    steps = preview.run(
+    steps = preview.preview_restore(
         _request(state, options),
         exact=options.exact,
         repository=runtime.repository(state.backup.storage),
         site=runtime.site,
         fan=runtime.fan(),
     )
-    plan.show(dispatch.run_here(steps, title=f"plan of {state.name}"))
+    plan.show_plan(dispatch.run_locally(steps, title=f"plan of {state.name}"))
 
 
-def _undo(runtime: Runtime, options: Options) -> None:
+def _undo(runtime: Runtime, options: RestoreOptions) -> None:
     from continuum_tasks.cli.restore import plan
 
     if options.dry_run:
         plan.show_quarantines(options.target)
         return
-    deed = Deed(action="undo", subject=str(options.target), by=user())
-    steps = dispatch.witnessed(undo.run(options.target, site=runtime.site), deed, runtime)
-    done: undo.Undone = dispatch.run_here(steps, title=f"undo of {options.target.name}")
+    deed = AuditEntry(action="undo", subject=str(options.target), by=user())
+    steps = dispatch.with_command_audit(undo.undo_restore(options.target, site=runtime.site), deed, runtime)
+    done: undo.Undone = dispatch.run_locally(steps, title=f"undo of {options.target.name}")
     for text in done.warnings:
         output.warn(text)
-    if asked().as_json:
-        output.document(
+    if cli_context().as_json:
+        output.print_document(
             {
                 "target": done.target,
                 "put_back": done.put_back,
@@ -191,7 +191,7 @@ def _undo(runtime: Runtime, options: Options) -> None:
             }
         )
         return
-    facts(
+    print_facts(
         [
             ("target", f"{done.target} ({output.size(done.size_bytes)})"),
             ("put back from", done.put_back),
@@ -201,11 +201,11 @@ def _undo(runtime: Runtime, options: Options) -> None:
     )
 
 
-def _show(done: action.Restored) -> None:
+def _show(done: Restored) -> None:
     for text in done.warnings:
         output.warn(text)
-    if asked().as_json:
-        output.document(
+    if cli_context().as_json:
+        output.print_document(
             {
                 "backup_id": done.backup.id,
                 "database": done.backup.database,
@@ -213,7 +213,7 @@ def _show(done: action.Restored) -> None:
                 "created_at": done.backup.created_at.isoformat(),
                 "target": done.target,
                 "size_bytes": done.size_bytes,
-                "commit": commits.fields(done.commit) if done.commit else None,
+                "commit": commits.commit_fields(done.commit) if done.commit else None,
                 "quarantine": done.quarantine or None,
                 "fetched_bytes": done.fetched_bytes,
                 "seconds": done.seconds,
@@ -221,7 +221,7 @@ def _show(done: action.Restored) -> None:
             }
         )
         return
-    facts(
+    print_facts(
         [
             *_what(done),
             ("target", f"{done.target} ({output.size(done.size_bytes)}, every page proven)"),
@@ -231,7 +231,7 @@ def _show(done: action.Restored) -> None:
     )
 
 
-def _what(done: action.Restored) -> list[tuple[str, str]]:
+def _what(done: Restored) -> list[tuple[str, str]]:
     if done.commit is None:
         return [("restored", done.backup.id), ("state of", f"{output.moment(done.backup.created_at)} UTC")]
-    return commits.facts(done.commit, done.backup)
+    return commits.commit_facts(done.commit, done.backup)

@@ -8,23 +8,23 @@ from typing import Any
 import click
 
 from continuum_tasks.cli.frame import dispatch, output, parameters
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.enqueue import Row
-from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.enqueue import JobRow
+from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.cli.select import backups
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.host import routing
 from continuum_tasks.host.audit_trail import user
 from continuum_tasks.model import Progress
 from continuum_tasks.repository.documents import to_json
-from continuum_tasks.retention import expire as action
+from continuum_tasks.retention.expire import Applied, KeepDecision, RetentionRequest, apply_policy, policy_of, preview_retention
 from continuum_tasks.retention.plan.keep_reasons import LEAST
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks.retention import KIND, pairs
 
 STOPPED = 1
 Pair = tuple[str, str]
-Outcome = action.Applied | ContinuumError
+Outcome = Applied | ContinuumError
 _LEAST = ", ".join(f"{n} {name}" for name, n in LEAST.items())
 
 
@@ -38,22 +38,22 @@ _LEAST = ", ".join(f"{n} {name}" for name, n in LEAST.items())
 @parameters.name_option("--database", "Only backups of this database.")
 @parameters.name_option("--storage", "Only backups in this storage.")
 @dispatch.local_option
-@shared
+@shared_options
 def apply_retention(dry_run: bool, aggressive: bool, database: str, storage: str, local: bool | None) -> None:
     """Expire backups that retention.conf does not keep, roll chains forward, sweep what killed runs left.
 
     \b
     Example: continuum backup apply-retention --dry-run
     """
-    how = dispatch.manner(local)
+    how = dispatch.execution_mode(local)
     outcomes: dict[Pair, Outcome] = {}
-    with opened() as runtime:
+    with open_runtime_of_command() as runtime:
         for name in _wanted(runtime, database, storage):
             outcomes[name] = _try(runtime, name, aggressive=aggressive, dry_run=dry_run, how=how)
             _say_trouble(name, outcomes[name])
     _show(outcomes)
     failures = [outcome.exit_code for outcome in outcomes.values() if isinstance(outcome, ContinuumError)]
-    stopped = any(isinstance(outcome, action.Applied) and outcome.stopped for outcome in outcomes.values())
+    stopped = any(isinstance(outcome, Applied) and outcome.stopped for outcome in outcomes.values())
     raise click.exceptions.Exit(failures[0] if failures else STOPPED if stopped else 0)
 
 
@@ -70,37 +70,39 @@ def _wanted(runtime: Runtime, database: str, storage: str) -> list[Pair]:
         runtime.config.database(database)
     storages = [runtime.config.storage(storage)] if storage else list(runtime.config.storages)
     for settings in storages:
-        backups.index(runtime, settings.name)
+        backups.index_unseen(runtime, settings.name)
     return pairs(runtime, database=database, storage=storage)
 
 
-def _try(runtime: Runtime, name: Pair, *, aggressive: bool, dry_run: bool, how: dispatch.Manner) -> Outcome:
+def _try(runtime: Runtime, name: Pair, *, aggressive: bool, dry_run: bool, how: dispatch.ExecutionMode) -> Outcome:
     planned = _work(runtime, name, aggressive=aggressive, dry_run=dry_run)
     try:
-        found: action.Applied = (
-            dispatch.run_here(planned.here(runtime), title=planned.title) if dry_run else dispatch.do(planned, runtime, how)
+        found: Applied = (
+            dispatch.run_locally(planned.here(runtime), title=planned.title)
+            if dry_run
+            else dispatch.execute(planned, runtime, how)
         )
     except ContinuumError as err:
         return err
     return found
 
 
-def _work(runtime: Runtime, name: Pair, *, aggressive: bool, dry_run: bool) -> dispatch.Work:
+def _work(runtime: Runtime, name: Pair, *, aggressive: bool, dry_run: bool) -> dispatch.Subject:
     database, storage = name
     by = user()
-    policy = action.policy_of(runtime.config.retention, aggressive=aggressive)
+    policy = policy_of(runtime.config.retention, aggressive=aggressive)
     window = runtime.config.retention.pitr_window_seconds
-    request = action.Request(database=database, policy=policy, by=by, pitr_window_seconds=window)
+    request = RetentionRequest(database=database, policy=policy, by=by, pitr_window_seconds=window)
 
-    def here(runtime: Runtime) -> Generator[Progress, None, action.Applied]:
+    def here(runtime: Runtime) -> Generator[Progress, None, Applied]:
         repository = runtime.repository(storage)
         if dry_run:
-            return action.preview(request, repository=repository, site=runtime.site)
-        return action.run(request, repository=repository, site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
+            return preview_retention(request, repository=repository, site=runtime.site)
+        return apply_policy(request, repository=repository, site=runtime.site, fan=runtime.fan(), check_lease=lambda: None)
 
-    return dispatch.Work(
+    return dispatch.Subject(
         title=f"retention of {database} in {storage}",
-        row=Row(
+        row=JobRow(
             kind=KIND,
             task=routing.APPLY_RETENTION,
             args={"database": database, "storage": storage, "aggressive": aggressive, "by": by},
@@ -109,31 +111,31 @@ def _work(runtime: Runtime, name: Pair, *, aggressive: bool, dry_run: bool) -> d
             seen_by="`continuum backup list` shows what is left when it is done",
         ),
         here=here,
-        result=action.Applied,
+        result=Applied,
     )
 
 
 def _show(outcomes: dict[Pair, Outcome]) -> None:
-    if asked().as_json:
-        output.document([_fields(name, outcome) for name, outcome in outcomes.items()])
+    if cli_context().as_json:
+        output.print_document([_fields(name, outcome) for name, outcome in outcomes.items()])
         return
     if not outcomes:
-        output.say("no backups")
+        output.print_text("no backups")
     for outcome in outcomes.values():
-        if isinstance(outcome, action.Applied):
+        if isinstance(outcome, Applied):
             _show_one(outcome)
 
 
 def _fields(name: Pair, outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, ContinuumError):
         return {"database": name[0], "storage": name[1], "error": output.error_fields(outcome)}
-    counts = {f"n_{verdict}": len(outcome.of(verdict)) for verdict in action.Verdict}
+    counts = {f"n_{verdict}": len(outcome.of(verdict)) for verdict in KeepDecision}
     values: dict[str, Any] = to_json(outcome)
     return {**values, **counts}
 
 
-def _show_one(done: action.Applied) -> None:
-    columns = [Column(title="backup"), Column(title="stored", right=True), Column(title="fate")]
+def _show_one(done: Applied) -> None:
+    columns = [TableColumn(title="backup"), TableColumn(title="stored", right=True), TableColumn(title="fate")]
     rolled = {r.backup_id: r for r in done.roll_forward}
     rows = []
     for decision in done.decisions:
@@ -145,14 +147,14 @@ def _show_one(done: action.Applied) -> None:
                 "; ".join((*decision.reasons, *([rolled[decision.backup_id].reason] if decision.backup_id in rolled else []))),
             ]
         )
-    output.say(f"{done.database} in {done.storage}")
-    table([*columns, Column(title="why", folds=True)], rows)
-    output.say(_summary(done))
+    output.print_text(f"{done.database} in {done.storage}")
+    print_table([*columns, TableColumn(title="why", folds=True)], rows)
+    output.print_text(_summary(done))
 
 
-def _summary(done: action.Applied) -> str:
+def _summary(done: Applied) -> str:
     would = "would be " if done.dry_run else ""
-    kept, expired, deferred = (len(done.of(verdict)) for verdict in action.Verdict)
+    kept, expired, deferred = (len(done.of(verdict)) for verdict in KeepDecision)
     parts = [f"{kept} kept", f"{expired} {would}expired"]
     if deferred:
         parts.append(f"{deferred} left for later runs")

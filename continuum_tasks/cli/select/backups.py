@@ -15,18 +15,18 @@ from continuum_tasks.host.catalog import fold
 from continuum_tasks.model import Acceptance, Attestation, Backup, BackupId, DrillRecord
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.verify.plan.sampling import pick
+from continuum_tasks.verify.plan.sampling import pick_backups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shelf:
+class BackupListing:
     """Backups, newest first, their verdicts folded in; `unread` says which storages could not be asked and why."""
 
     backups: tuple[Backup, ...]
     unread: tuple[StorageError, ...] = ()
 
 
-def look(runtime: Runtime, *, storage: str = "") -> Shelf:
+def look_up(runtime: Runtime, *, storage: str = "") -> BackupListing:
     """Return what the named storage holds, else what the catalog knows; says on standard error what is damaged.
 
     A storage the catalog never saw, as after `metadata.db` was lost, is read first. Raises StorageError for a named storage.
@@ -39,28 +39,28 @@ def look(runtime: Runtime, *, storage: str = "") -> Shelf:
                 f"storage {storage}: is empty, but {n_known} backups were made there",
                 hint="is its disk mounted, the bucket right? if they are gone: `continuum backup reindex --accept-empty`",
             )
-        return Shelf(backups=found)
+        return BackupListing(backups=found)
     unread: list[StorageError] = []
     for settings in runtime.config.storages:
         try:
-            index(runtime, settings.name)
+            index_unseen(runtime, settings.name)
         except StorageError as err:
             unread.append(err)
-    return Shelf(backups=tuple(runtime.catalog.backups()), unread=tuple(unread))
+    return BackupListing(backups=tuple(runtime.catalog.backups()), unread=tuple(unread))
 
 
-def index(runtime: Runtime, storage: str) -> None:
+def index_unseen(runtime: Runtime, storage: str) -> None:
     """Fill the catalog from a storage it never saw; nothing happens when it did. Raises StorageError."""
     if runtime.catalog.is_indexed(storage):
         return
-    found = reindex.run(runtime.repository(storage), site=runtime.site)
+    found = reindex.reindex_storage(runtime.repository(storage), site=runtime.site)
     if found.backups:
         remark(f"the catalog did not know storage {storage}: read {len(found.backups)} backups from it")
     for text in found.damaged:
         warn(text)
 
 
-def find(runtime: Runtime, shelf: Shelf, backup_id: BackupId, *, storage: str = "") -> Backup:
+def find_backup(runtime: Runtime, shelf: BackupListing, backup_id: BackupId, *, storage: str = "") -> Backup:
     """Find one backup: on the shelf, else (not when a storage was named) in the declared storages themselves.
 
     Raises BackupNotFound, or the StorageError of a storage that might hold it but could not be read.
@@ -71,7 +71,7 @@ def find(runtime: Runtime, shelf: Shelf, backup_id: BackupId, *, storage: str = 
     unread = list(shelf.unread)
     for settings in () if storage else runtime.config.storages:
         try:
-            return read(runtime, backup_id, storage=settings.name)
+            return read_backup(runtime, backup_id, storage=settings.name)
         except BackupNotFound:
             continue
         except StorageError as err:
@@ -82,7 +82,7 @@ def find(runtime: Runtime, shelf: Shelf, backup_id: BackupId, *, storage: str = 
     raise BackupNotFound(f"backup {backup_id}: not found{where}", hint="`continuum backup list` shows what there is")
 
 
-def read(runtime: Runtime, backup_id: BackupId, *, storage: str) -> Backup:
+def read_backup(runtime: Runtime, backup_id: BackupId, *, storage: str) -> Backup:
     """Read one backup from a storage, without its verdicts. Raises BackupNotFound, StorageError, ObjectDamaged."""
     repository = runtime.repository(storage)
     backup = repository.read_chain(backup_id, check_signature=False)[-1].backup
@@ -95,8 +95,8 @@ def read(runtime: Runtime, backup_id: BackupId, *, storage: str) -> Backup:
 def locate(runtime: Runtime, backup_id: BackupId, *, storage: str = "") -> Backup:
     """Find one backup to work on: in the named storage itself, else as `find`. Raises BackupNotFound, StorageError."""
     if storage:
-        return read(runtime, backup_id, storage=storage)
-    return find(runtime, look(runtime), backup_id)
+        return read_backup(runtime, backup_id, storage=storage)
+    return find_backup(runtime, look_up(runtime), backup_id)
 
 
 def latest(runtime: Runtime, *, database: str = "", storage: str = "") -> Backup:
@@ -105,7 +105,7 @@ def latest(runtime: Runtime, *, database: str = "", storage: str = "") -> Backup
     Raises BackupNotFound, or the StorageError of a storage that might hold one but could not be read.
     """
     wanted = database or runtime.config.default_database
-    shelf = look(runtime, storage=storage)
+    shelf = look_up(runtime, storage=storage)
     mine = _of_one_host([backup for backup in shelf.backups if backup.database == wanted], runtime, database=wanted)
     names = {backup.storage for backup in mine}
     candidates = [backup for name in sorted(names) for backup in usable([b for b in mine if b.storage == name])]
@@ -172,7 +172,7 @@ def _sound(found: Sequence[Attestation | IntegrityError]) -> tuple[Attestation, 
 def picked(runtime: Runtime, backups: Sequence[Backup], *, n: int, storage: str) -> list[Backup]:
     """Return `n` of the backups; the named storage itself is asked what was drilled, else the catalog."""
     chance = random.Random(runtime.site.random_bytes(8))  # noqa: S311 - chance, no secret
-    return pick(backups, _drills(runtime, storage=storage), n=n, chance=chance)
+    return pick_backups(backups, _drills(runtime, storage=storage), n=n, chance=chance)
 
 
 def one_usable(runtime: Runtime, backups: Sequence[Backup], *, storage: str) -> Backup:

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from continuum_tasks.assembly import commit_log
-from continuum_tasks.assembly.commit_log import Log, Seen, Watched
+from continuum_tasks.assembly.commit_log import CaptureHorizon, CommitView, TimelineLog
 from continuum_tasks.capture.state.status import read_status
 from continuum_tasks.cli.frame import output
 from continuum_tasks.errors import BackupNotFound, StorageError, UsageError
-from continuum_tasks.history.timeline import Missed, Where, show
+from continuum_tasks.history.timeline import NoCommit, Where, show_instant
 from continuum_tasks.model import Backup, TimelineId
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.repository.repository import Repository
@@ -28,16 +28,16 @@ def repository_of(runtime: Runtime, database: str, storage: str) -> Repository:
     return runtime.repository(storage or declared.get(database, ""))
 
 
-def watched(runtime: Runtime, database: str) -> Watched | None:
+def capture_horizon(runtime: Runtime, database: str) -> CaptureHorizon | None:
     """Return what the capture of a database on this host knows, None where none runs or ran."""
     status = read_status(runtime.config.state_dir, database)
     if status is None or not status.timeline:
         return None
-    return Watched(timeline=TimelineId(status.timeline), commit=status.commit, until_us=status.watched_until_us)
+    return CaptureHorizon(timeline=TimelineId(status.timeline), commit=status.commit, until_us=status.watched_until_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class CommitSelection:
     """Whose commits are wanted; an empty `storage` is the one the database's backups go to, `timeline` None means all."""
 
     runtime: Runtime
@@ -53,15 +53,15 @@ class Asked:
         """Return the other databases that have timelines in this storage."""
         return sorted({key.split("/")[1] for key in timeline_keys(self.repository)} - {self.database})
 
-    def logs(self) -> list[Log]:
+    def logs(self) -> list[TimelineLog]:
         """Return the timelines that were asked for, newest first.
 
         Without a name: this host's; a host that has none, as after a disaster, gets those of the only other one. Raises
         BackupNotFound for one that is not there, UsageError when several others share no more than the database's name.
         """
-        found = commit_log.logs(self.repository, self.database)
+        found = commit_log.timeline_logs(self.repository, self.database)
         if self.timeline is not None:
-            return [commit_log.newest(found, timeline=self.timeline, database=self.database)]
+            return [commit_log.newest_log(found, timeline=self.timeline, database=self.database)]
         here = self.runtime.config.host
         own = [log for log in found if log.timeline.host == here]
         hosts = sorted({log.timeline.host for log in found})
@@ -73,14 +73,14 @@ class Asked:
         )
 
 
-def numbered(asked: Asked, number: int) -> Seen:
+def commit_numbered(asked: CommitSelection, number: int) -> CommitView:
     """Find a commit by its number and say which it is. Raises BackupNotFound, StorageError, IntegrityError."""
     seen = commit_log.by_number(asked.logs(), number, timeline=asked.timeline, database=asked.database)
-    output.remark(f"--commit: {text(seen)}")
+    output.remark(f"--commit: {commit_text(seen)}")
     return seen
 
 
-def at(asked: Asked, when: datetime, backups: Sequence[Backup]) -> Seen | None:
+def commit_at(asked: CommitSelection, when: datetime, backups: Sequence[Backup]) -> CommitView | None:
     """Find the commit that stands for a time and say which it is; None where commits say nothing and a backup has to.
 
     That is: none was captured, the storage cannot be asked, the time is before the first, or after the last and a backup is
@@ -93,55 +93,59 @@ def at(asked: Asked, when: datetime, backups: Sequence[Backup]) -> Seen | None:
         return None
     if not any(log.refs for log in found):
         return None
-    seen = commit_log.by_time(found, microseconds(when), watched=watched(asked.runtime, asked.database))
-    if isinstance(seen, Seen):
-        output.remark(f"--pitr: {text(seen)}")
+    seen = commit_log.by_time(found, microseconds(when), watched=capture_horizon(asked.runtime, asked.database))
+    if isinstance(seen, CommitView):
+        output.remark(f"--pitr: {commit_text(seen)}")
         return seen
     if asked.timeline is None and _is_nearer(seen, when, backups):
         return None
     raise _error(seen, when, backups, database=asked.database)
 
 
-def text(seen: Seen) -> str:
+def commit_text(seen: CommitView) -> str:
     """Return in a few words which commit this is."""
     if seen.resumed:
-        return f"commit {seen.number} of {seen.timeline}, the state found {moment(seen)} UTC when capture began or went on"
+        return (
+            f"commit {seen.number} of {seen.timeline}, the state found {commit_moment(seen)} UTC when capture began or went on"
+        )
     within = output.duration(seen.uncertainty_seconds)
-    return f"commit {seen.number} of {seen.timeline}, observed {moment(seen)} UTC, made at most {within} before"
+    return f"commit {seen.number} of {seen.timeline}, observed {commit_moment(seen)} UTC, made at most {within} before"
 
 
-def moment(seen: Seen) -> str:
+def commit_moment(seen: CommitView) -> str:
     """Return when a commit was observed, to the millisecond."""
     return f"{output.moment(seen.observed_at)}.{seen.observed_at.microsecond // 1000:03d}"
 
 
-def facts(seen: Seen, base: Backup, *, what: str = "restored") -> list[tuple[str, str]]:
+def commit_facts(seen: CommitView, base: Backup, *, what: str = "restored") -> list[tuple[str, str]]:
     """Return what people want to know of a restored commit."""
     how = "found then, after a hole" if seen.resumed else f"made at most {output.duration(seen.uncertainty_seconds)} before"
     return [
         (what, f"commit {seen.number} of {seen.timeline}"),
-        ("observed", f"{moment(seen)} UTC, {how}"),
+        ("observed", f"{commit_moment(seen)} UTC, {how}"),
         ("from", f"{base.id} and the commits after it"),
     ]
 
 
-def fields(seen: Seen) -> dict[str, Any]:
+def commit_fields(seen: CommitView) -> dict[str, Any]:
     """Return a commit as it stands in JSON output."""
     found: dict[str, Any] = to_json(seen)
     return found
 
 
-def _is_nearer(missed: Missed, when: datetime, backups: Sequence[Backup]) -> bool:
+def _is_nearer(missed: NoCommit, when: datetime, backups: Sequence[Backup]) -> bool:
     """Tell whether a backup stands for a time that no commit stands for, and say why no commit does."""
     after = missed.where is Where.AFTER and _between(missed, when, backups) is not None
     if missed.where is not Where.BEFORE and not after:
         return False
-    known = f"up to {show(missed.from_us)}" if missed.from_us is not None else f"from {show(missed.to_us or 0)} on"
+    known = (
+        f"up to {show_instant(missed.from_us)}" if missed.from_us is not None else f"from {show_instant(missed.to_us or 0)} on"
+    )
     output.remark(f"--pitr: commits are known {known} only, so this is the state of a backup")
     return True
 
 
-def _error(missed: Missed, when: datetime, backups: Sequence[Backup], *, database: str) -> BackupNotFound:
+def _error(missed: NoCommit, when: datetime, backups: Sequence[Backup], *, database: str) -> BackupNotFound:
     err = missed.error(database)
     inside = _between(missed, when, backups)
     if inside is None:
@@ -151,7 +155,7 @@ def _error(missed: Missed, when: datetime, backups: Sequence[Backup], *, databas
     )
 
 
-def _between(missed: Missed, when: datetime, backups: Sequence[Backup]) -> Backup | None:
+def _between(missed: NoCommit, when: datetime, backups: Sequence[Backup]) -> Backup | None:
     """Return the last usable backup made after the last commit before a time, and not after that time."""
     from_us = missed.from_us or 0
     made = [b for b in point_in_time.candidates(backups) if b.created_at <= when and microseconds(b.created_at) > from_us]

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from continuum_tasks.cli.frame import output
-from continuum_tasks.cli.frame.context import asked
-from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.context import cli_context
+from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host.jobs import Job
 from continuum_tasks.runtime import Runtime
@@ -35,7 +35,7 @@ class Filter:
     n_random: int | None
 
 
-def find(runtime: Runtime, wanted: Filter) -> list[Job]:
+def find_attempts(runtime: Runtime, wanted: Filter) -> list[Job]:
     """Return the rows of backups that failed, or that are queued or running, the last first. Raises UsageError."""
     if wanted.verified_only or wanted.n_random is not None:
         raise UsageError(f"--status {wanted.status} lists attempts: leave out --verified-only and --random")
@@ -47,16 +47,16 @@ def find(runtime: Runtime, wanted: Filter) -> list[Job]:
     return sorted(found, key=lambda job: (job.updated_at, job.id), reverse=True)[: wanted.limit]
 
 
-def show(jobs: Sequence[Job]) -> None:
+def show_attempts(jobs: Sequence[Job]) -> None:
     """Print attempts."""
-    if asked().as_json:
-        output.document([_fields(job) for job in jobs])
+    if cli_context().as_json:
+        output.print_document([_fields(job) for job in jobs])
         return
     if not jobs:
-        output.say("no backups")
+        output.print_text("no backups")
         return
-    columns = [Column(title=title) for title in ("strategy", "database", "begun (utc)", "status", "tries")]
-    table([*columns, Column(title="job, and what happened", folds=True)], [_row(job) for job in jobs])
+    columns = [TableColumn(title=title) for title in ("strategy", "database", "begun (utc)", "status", "tries")]
+    print_table([*columns, TableColumn(title="job, and what happened", folds=True)], [_row(job) for job in jobs])
 
 
 def _fits(job: Job, wanted: Filter) -> bool:

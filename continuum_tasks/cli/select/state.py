@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from continuum_tasks.assembly.commit_log import Seen
+from continuum_tasks.assembly.commit_log import CommitView
 from continuum_tasks.cli.frame import output
 from continuum_tasks.cli.select import backups, commits
 from continuum_tasks.errors import StorageError, UsageError
 from continuum_tasks.history.timeline import choose_base
-from continuum_tasks.model import Backup, BackupId, CommitRef, Status, TimelineId
+from continuum_tasks.model import Backup, BackupId, BackupStatus, CommitRef, TimelineId
 from continuum_tasks.restore.plan import point_in_time
 from continuum_tasks.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class StateQuery:
     """The words that name a state: exactly one of `backup_id`, `latest`, `pitr` and `commit`; empty names are the defaults.
 
     `timeline`: of the commit, or of what stands for the time.
@@ -36,11 +36,11 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class ChosenState:
     """The backup, and where the state is that after a captured commit that one: the backup is then its base."""
 
     backup: Backup
-    seen: Seen | None = None
+    seen: CommitView | None = None
 
     @property
     def commit(self) -> CommitRef | None:
@@ -51,7 +51,7 @@ class Chosen:
         return self.backup.id if self.seen is None else f"commit {self.seen.number}"
 
 
-def check(wanted: Wanted) -> None:
+def check_state_query(wanted: StateQuery) -> None:
     """Refuse words that name no state, or two. Raises UsageError."""
     named = (wanted.backup_id is not None, wanted.latest, wanted.pitr is not None, wanted.commit is not None)
     if sum(named) != 1:
@@ -67,9 +67,9 @@ def check(wanted: Wanted) -> None:
         )
 
 
-def choose(runtime: Runtime, wanted: Wanted) -> Chosen:
+def choose_state(runtime: Runtime, wanted: StateQuery) -> ChosenState:
     """Find the state and say which it is. Raises BackupNotFound, or the StorageError of a storage that might hold it."""
-    seen: Seen | None = None
+    seen: CommitView | None = None
     if wanted.backup_id is not None:
         backup = backups.locate(runtime, wanted.backup_id, storage=wanted.storage)
     elif wanted.latest:
@@ -77,23 +77,23 @@ def choose(runtime: Runtime, wanted: Wanted) -> Chosen:
         output.remark(f"latest: {backup.id}, created {output.moment(backup.created_at)} UTC")
     else:
         backup, seen = _point(runtime, wanted)
-    if backup.status is Status.SUSPECT:
+    if backup.status is BackupStatus.SUSPECT:
         reasons = f": {'; '.join(backup.suspect_reasons)}" if backup.suspect_reasons else ""
         output.warn(f"backup {backup.id} is suspect{reasons}; an older one may be sound")
-    return Chosen(backup=backup, seen=seen)
+    return ChosenState(backup=backup, seen=seen)
 
 
-def _point(runtime: Runtime, wanted: Wanted) -> tuple[Backup, Seen | None]:
+def _point(runtime: Runtime, wanted: StateQuery) -> tuple[Backup, CommitView | None]:
     """Find what stands for a commit or a time: a backup as it is, or the base of a commit, and the commit."""
     database = wanted.database or runtime.config.default_database
-    found = backups.look(runtime, storage=wanted.storage)
+    found = backups.look_up(runtime, storage=wanted.storage)
     mine = [backup for backup in found.backups if backup.database == database]
-    asked = commits.Asked(runtime=runtime, database=database, storage=wanted.storage, timeline=wanted.timeline)
+    asked = commits.CommitSelection(runtime=runtime, database=database, storage=wanted.storage, timeline=wanted.timeline)
     if wanted.commit is not None:
-        seen: Seen | None = commits.numbered(asked, wanted.commit)
+        seen: CommitView | None = commits.commit_numbered(asked, wanted.commit)
     else:
         assert wanted.pitr is not None
-        seen = commits.at(asked, wanted.pitr, mine)
+        seen = commits.commit_at(asked, wanted.pitr, mine)
         if seen is None:
             return _at(runtime, wanted.pitr, found.unread, mine, database=database), None
     assert seen is not None
@@ -108,7 +108,7 @@ def _at(runtime: Runtime, when: datetime, unread: Sequence[StorageError], mine: 
         raise unread[0]
     for err in unread:
         output.warn(f"{err.message}: a backup nearer to that time may be there")
-    point = point_in_time.at(when, mine, database=database, storage=runtime.config.default_storage)
+    point = point_in_time.choose_point(when, mine, database=database, storage=runtime.config.default_storage)
     backup = point.backup
     if when > runtime.site.clock.now():
         output.warn(f"{output.moment(when)} UTC is in the future: this is the last backup there is")

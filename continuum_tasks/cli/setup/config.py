@@ -12,17 +12,17 @@ import click
 from click.shell_completion import CompletionItem
 
 from continuum_tasks.cli.frame import output
-from continuum_tasks.cli.frame.context import asked, config_directory, shared
-from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.context import cli_context, config_directory, shared_options
+from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.cli.registry import LazyGroup
 from continuum_tasks.config import Config
 from continuum_tasks.config.files import MAX_BYTES, read_text
 from continuum_tasks.config.load import read_config
-from continuum_tasks.config.named import Setting, effective, find, settings_of
+from continuum_tasks.config.named import Setting, effective, find_setting, settings_of
 from continuum_tasks.config.schema import FILES
 from continuum_tasks.errors import ContinuumError, UsageError
 from continuum_tasks.host.audit_trail import user
-from continuum_tasks.setup import configure as action
+from continuum_tasks.setup.configure import Changed, SettingChange, change_setting
 
 HOST = "CONTINUUM_HOST"
 
@@ -36,7 +36,7 @@ class _Loaded:
 
 
 @click.group("config", cls=LazyGroup, table={})
-@shared
+@shared_options
 def config() -> None:
     """Show and change the settings of the three .conf files.
 
@@ -56,7 +56,7 @@ def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
 
 @config.command("get")
 @click.argument("setting", metavar="SETTING", shell_complete=_complete)
-@shared
+@shared_options
 def get(setting: str) -> None:
     """Print the value of one setting; where it comes from is said on standard error.
 
@@ -65,18 +65,18 @@ def get(setting: str) -> None:
       continuum backup config get compression_level
     """
     loaded = _load()
-    found = find(setting, loaded.settings)
+    found = find_setting(setting, loaded.settings)
     if found not in loaded.settings:
         raise UsageError(f"setting {found.name}: is not there", hint="`continuum backup config list` shows all")
-    if asked().as_json:
-        output.document(_fields(found, loaded.config))
+    if cli_context().as_json:
+        output.print_document(_fields(found, loaded.config))
         return
-    output.say(found.shown(effective(found, loaded.config)))
+    output.print_text(found.shown(effective(found, loaded.config)))
     output.remark(f"{found.name}: {_origin(found, loaded.config)}")
 
 
 @config.command("list")
-@shared
+@shared_options
 def list_settings() -> None:
     """List every setting, its value, and where it comes from.
 
@@ -85,12 +85,12 @@ def list_settings() -> None:
       continuum backup config list
     """
     loaded = _load()
-    if asked().as_json:
-        output.document([_fields(setting, loaded.config) for setting in loaded.settings])
+    if cli_context().as_json:
+        output.print_document([_fields(setting, loaded.config) for setting in loaded.settings])
         return
-    columns = [Column(title="setting"), Column(title="value", folds=True), Column(title="from")]
-    output.say(f"{loaded.config.directory}\n")
-    table(columns, [_row(setting, loaded.config) for setting in loaded.settings])
+    columns = [TableColumn(title="setting"), TableColumn(title="value", folds=True), TableColumn(title="from")]
+    output.print_text(f"{loaded.config.directory}\n")
+    print_table(columns, [_row(setting, loaded.config) for setting in loaded.settings])
 
 
 @config.command("set")
@@ -98,7 +98,7 @@ def list_settings() -> None:
 @click.argument("value", metavar="[VALUE]", required=False)
 @click.option("--stdin", is_flag=True, help="Read the value from standard input: a password then stands in no shell history.")
 @click.option("--default", is_flag=True, help="Take its line out, so that the default counts.")
-@shared
+@shared_options
 def set_value(setting: str, value: str | None, stdin: bool, default: bool) -> None:
     """Change one setting: checked as a whole first, comments kept, written in one step, audited.
 
@@ -110,14 +110,14 @@ def set_value(setting: str, value: str | None, stdin: bool, default: bool) -> No
     """
     if [value is not None, stdin, default].count(True) != 1:
         raise UsageError("give one of VALUE, --stdin and --default", hint="an empty value is written ''")
-    request = action.Request(
+    request = SettingChange(
         setting=setting,
         value=_typed() if stdin else value,
         directory=config_directory(),
         environment=os.environ,
         by=user(),
     )
-    _show(action.run(request, now=datetime.now(UTC)))
+    _show(change_setting(request, now=datetime.now(UTC)))
 
 
 def _typed() -> str:
@@ -130,18 +130,18 @@ def _typed() -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _show(done: action.Changed) -> None:
+def _show(done: Changed) -> None:
     for text in done.warnings:
         output.warn(text)
     place = f"{done.file}:{done.line}" if done.line else "default"
-    if asked().as_json:
+    if cli_context().as_json:
         fields = {"setting": done.name, "old": done.old, "new": done.new, "from": place}
-        output.document({**fields, "changed": done.written, "restart": done.restart})
+        output.print_document({**fields, "changed": done.written, "restart": done.restart})
         return
     if done.written:
-        output.say(f"{done.name}: {done.old or '(empty)'} -> {done.new or '(empty)'} ({place})")
+        output.print_text(f"{done.name}: {done.old or '(empty)'} -> {done.new or '(empty)'} ({place})")
     else:
-        output.say(f"{done.name}: {done.new or '(empty)'} already ({place}); nothing was changed")
+        output.print_text(f"{done.name}: {done.new or '(empty)'} already ({place}); nothing was changed")
     if done.restart:
         output.remark("processes that run keep the old value: start `continuum up` again")
 

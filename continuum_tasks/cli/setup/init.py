@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from continuum_tasks.cli.frame import output, parameters
-from continuum_tasks.cli.frame.context import asked, config, config_directory, shared
+from continuum_tasks.cli.frame.context import cli_context, config_directory, configuration, shared_options
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host import audit
-from continuum_tasks.host.audit_trail import Deed, record, user
+from continuum_tasks.host.audit_trail import AuditEntry, record_entry, user
 from continuum_tasks.model import Cipher
-from continuum_tasks.setup import init as action
+from continuum_tasks.setup.init import DEFAULT_DATABASE, DEFAULT_STORAGE, Initialized, InitRequest, initialise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,54 +34,56 @@ class Wishes:
     type=parameters.file,
     default=None,
     metavar="PATH",
-    help=f"The live file [default: {action.DEFAULT_DATABASE}].",
+    help=f"The live file [default: {DEFAULT_DATABASE}].",
 )
 @click.option(
     "--storage",
     default=None,
     metavar="DIR|s3://BUCKET/PREFIX?endpoint=URL&region=R",
-    help=f"Where backups rest [default: {action.DEFAULT_STORAGE}].",
+    help=f"Where backups rest [default: {DEFAULT_STORAGE}].",
 )
-@click.option("--key-file", type=parameters.path, default=None, metavar="FILE", help="Take this copy of a key, make none.")
+@click.option(
+    "--key-file", type=parameters.path_value, default=None, metavar="FILE", help="Take this copy of a key, make none."
+)
 @click.option("--no-encryption", is_flag=True, help="Who reads the storage then reads every backup.")
 @click.option("--yes", is_flag=True, help="Ask nothing.")
-@shared
+@shared_options
 def init(database: Path | None, storage: str | None, key_file: Path | None, no_encryption: bool, yes: bool) -> None:
     """Make a working configuration: three .conf files, the directories they name, and a key.
 
     Losing the key loses the backups: without it nobody can open them. Keep a copy apart from this machine and from the storage.
     """
     wishes = Wishes(database=database, storage=storage, key_file=key_file, no_encryption=no_encryption)
-    done = action.run(_request(wishes if yes else _ask(wishes)), now=datetime.now(UTC), random_bytes=secrets.token_bytes)
+    done = initialise(_request(wishes if yes else _ask(wishes)), now=datetime.now(UTC), random_bytes=secrets.token_bytes)
     for text in (*done.warnings, *_audited(done)):
         output.warn(text)
-    if asked().as_json:
-        output.document(_fields(done))
+    if cli_context().as_json:
+        output.print_document(_fields(done))
         return
-    output.say(f"initialised {done.config.directory}")
+    output.print_text(f"initialised {done.config.directory}")
     for path in done.files:
-        output.say(f"  {path}")
+        output.print_text(f"  {path}")
     for line in done.advice:
-        output.say(line)
+        output.print_text(line)
 
 
-def _audited(done: action.Initialized) -> tuple[str, ...]:
+def _audited(done: Initialized) -> tuple[str, ...]:
     """Begin the audit log; what cannot be written comes back as a warning: the configuration is made."""
     key = f"key {done.key_path}, fingerprint {done.key_fingerprint[:8]}" if done.key_path else "no key: encryption is off"
-    deed = Deed(action="init", subject=str(done.config.directory), by=user(), detail=key)
+    deed = AuditEntry(action="init", subject=str(done.config.directory), by=user(), detail=key)
     state_dir = done.config.state_dir
     try:
-        record(deed, state_dir=state_dir, host=config().host, at=datetime.now(UTC))
+        record_entry(deed, state_dir=state_dir, host=configuration().host, at=datetime.now(UTC))
     except OSError as err:
         return (f"{state_dir / audit.FILE}: not written ({err.strerror})",)
     return ()
 
 
-def _request(wishes: Wishes) -> action.InitRequest:
-    return action.InitRequest(
+def _request(wishes: Wishes) -> InitRequest:
+    return InitRequest(
         config_dir=config_directory(),
-        database=wishes.database or action.DEFAULT_DATABASE,
-        storage=action.DEFAULT_STORAGE if wishes.storage is None else wishes.storage,
+        database=wishes.database or DEFAULT_DATABASE,
+        storage=DEFAULT_STORAGE if wishes.storage is None else wishes.storage,
         encryption=Cipher.NONE if wishes.no_encryption else Cipher.AES_256_GCM,
         key_file=wishes.key_file,
     )
@@ -92,10 +94,10 @@ def _ask(wishes: Wishes) -> Wishes:
     try:
         click.echo(f"A configuration will be made in {output.printable(str(config_directory()))}.", err=True)
         database = wishes.database or click.prompt(
-            "Database to back up", default=str(action.DEFAULT_DATABASE), value_proc=parameters.file, err=True
+            "Database to back up", default=str(DEFAULT_DATABASE), value_proc=parameters.file, err=True
         )
         storage = wishes.storage or click.prompt(
-            "Where backups rest (a directory or s3://bucket/prefix)", default=action.DEFAULT_STORAGE, err=True
+            "Where backups rest (a directory or s3://bucket/prefix)", default=DEFAULT_STORAGE, err=True
         )
         encrypted = not wishes.no_encryption
         if encrypted and wishes.key_file is None:
@@ -111,7 +113,7 @@ def _ask(wishes: Wishes) -> Wishes:
     return Wishes(database=database, storage=storage, key_file=wishes.key_file, no_encryption=not encrypted)
 
 
-def _fields(done: action.Initialized) -> dict[str, object]:
+def _fields(done: Initialized) -> dict[str, object]:
     database, storage = done.config.databases[0], done.config.storages[0]
     return {
         "config_dir": str(done.config.directory),

@@ -8,55 +8,55 @@ from dataclasses import asdict
 import click
 
 from continuum_tasks.cli.frame import output, parameters
-from continuum_tasks.cli.frame.context import asked, config, opened, shared
-from continuum_tasks.cli.frame.table import Column, facts, table
+from continuum_tasks.cli.frame.context import cli_context, configuration, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.errors import ContinuumError, IntegrityError
-from continuum_tasks.host import reindex as action
+from continuum_tasks.host.reindex import Reindexed, reindex_storage
 from continuum_tasks.storage.open import open_storage
 from continuum_tasks.storage.probe import ProbeReport, ProbeStep, probe
 
-Outcome = action.Reindexed | ContinuumError
+Outcome = Reindexed | ContinuumError
 
 
 @click.command("test-storage")
-@click.argument("name", metavar="[NAME]", type=parameters.name, required=False)
-@shared
+@click.argument("name", metavar="[NAME]", type=parameters.declared_name, required=False)
+@shared_options
 def test_storage(name: str | None) -> None:
     """Use a storage (NAME of storage.conf, else the default one) in every way a backup does, and measure it.
 
     Two objects are written under .probe/ and removed again.
     """
-    settings = config().storage(name or "")
+    settings = configuration().storage(name or "")
     report = probe(open_storage(settings), name=settings.name, monotonic=time.monotonic)
-    if asked().as_json:
-        output.document({**asdict(report), "type": settings.type.value})
+    if cli_context().as_json:
+        output.print_document({**asdict(report), "type": settings.type.value})
         return
-    columns = [Column(title="step"), Column(title="latency", right=True), Column(title="bytes", right=True)]
-    table([*columns, Column(title="throughput", right=True)], [_step(step) for step in report.steps])
-    output.say("")
-    facts(_abilities(report, settings.type.value))
+    columns = [TableColumn(title="step"), TableColumn(title="latency", right=True), TableColumn(title="bytes", right=True)]
+    print_table([*columns, TableColumn(title="throughput", right=True)], [_step(step) for step in report.steps])
+    output.print_text("")
+    print_facts(_abilities(report, settings.type.value))
 
 
 @click.command("reindex")
 @parameters.name_option("--storage", "Only this storage [default: all of storage.conf].")
 @click.option("--accept-empty", is_flag=True, help="Believe a storage that holds nothing although backups were made there.")
-@shared
+@shared_options
 def reindex(storage: str, accept_empty: bool) -> None:
     """Rebuild this host's catalog from the manifests and verdicts in the storages.
 
     Damaged documents are left out and named; the exit code is then 7.
     """
     outcomes: dict[str, Outcome] = {}
-    with opened() as runtime:
+    with open_runtime_of_command() as runtime:
         settings = (runtime.config.storage(storage),) if storage else runtime.config.storages
         for name in [each.name for each in settings]:
             try:
-                outcomes[name] = action.run(runtime.repository(name), site=runtime.site, accept_empty=accept_empty)
+                outcomes[name] = reindex_storage(runtime.repository(name), site=runtime.site, accept_empty=accept_empty)
             except ContinuumError as err:
                 outcomes[name] = err
                 output.error(err)
     for outcome in outcomes.values():
-        for text in outcome.damaged if isinstance(outcome, action.Reindexed) else ():
+        for text in outcome.damaged if isinstance(outcome, Reindexed) else ():
             output.warn(text)
     _show(outcomes)
     raise click.exceptions.Exit(next((code for code in map(_code, outcomes.values()) if code), 0))
@@ -69,11 +69,13 @@ def _code(outcome: Outcome) -> int:
 
 
 def _show(outcomes: dict[str, Outcome]) -> None:
-    if asked().as_json:
-        output.document([{"storage": name, **_fields(outcome)} for name, outcome in outcomes.items()])
+    if cli_context().as_json:
+        output.print_document([{"storage": name, **_fields(outcome)} for name, outcome in outcomes.items()])
         return
-    columns = [Column(title="storage"), Column(title="backups", right=True), Column(title="damaged", right=True)]
-    table([*columns, Column(title="error", folds=True)], [[name, *_row(outcome)] for name, outcome in outcomes.items()])
+    columns = [TableColumn(title="storage"), TableColumn(title="backups", right=True), TableColumn(title="damaged", right=True)]
+    print_table(
+        [*columns, TableColumn(title="error", folds=True)], [[name, *_row(outcome)] for name, outcome in outcomes.items()]
+    )
 
 
 def _fields(outcome: Outcome) -> dict[str, object]:

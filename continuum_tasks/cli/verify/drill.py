@@ -7,19 +7,19 @@ from collections.abc import Generator
 import click
 
 from continuum_tasks.cli.frame import dispatch, output, parameters
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.enqueue import Row
-from continuum_tasks.cli.frame.table import Column, facts, table
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.enqueue import JobRow
+from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.cli.select import backups
 from continuum_tasks.cli.select.backups import one_usable
-from continuum_tasks.cli.select.state import Wanted, check, choose
+from continuum_tasks.cli.select.state import StateQuery, check_state_query, choose_state
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host import routing
 from continuum_tasks.model import Backup, BackupId, Progress, Rehearsal
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.schedule.plan.schedule import Duty
-from continuum_tasks.verify import drill as action
+from continuum_tasks.verify.drill import Drilled, DrillRequest, rehearse
 
 _DUTIES = {
     Rehearsal.TEST_RESTORE: (Duty.TEST_RESTORE, routing.TEST_RESTORE),
@@ -33,7 +33,7 @@ _DUTIES = {
 @parameters.name_option("--database", "With --latest: of this database [default: the default one].")
 @parameters.name_option("--storage", "Take it from this storage.")
 @dispatch.local_option
-@shared
+@shared_options
 def test_restore(backup_id: BackupId | None, latest: bool, database: str, storage: str, local: bool | None) -> None:
     """Restore a backup to scratch, prove it and measure how long each phase takes.
 
@@ -43,11 +43,11 @@ def test_restore(backup_id: BackupId | None, latest: bool, database: str, storag
     Example:
       continuum backup test-restore --latest
     """
-    wanted = Wanted(backup_id=backup_id, latest=latest, database=database, storage=storage)
-    check(wanted)
-    how = dispatch.manner(local)
-    with opened() as runtime:
-        done = dispatch.do(_work(choose(runtime, wanted).backup, Rehearsal.TEST_RESTORE), runtime, how)
+    wanted = StateQuery(backup_id=backup_id, latest=latest, database=database, storage=storage)
+    check_state_query(wanted)
+    how = dispatch.execution_mode(local)
+    with open_runtime_of_command() as runtime:
+        done = dispatch.execute(_work(choose_state(runtime, wanted).backup, Rehearsal.TEST_RESTORE), runtime, how)
     _show(done)
 
 
@@ -57,7 +57,7 @@ def test_restore(backup_id: BackupId | None, latest: bool, database: str, storag
 @parameters.name_option("--database", "Without ID: of this database [default: the default one].")
 @parameters.name_option("--storage", "Take it from this storage.")
 @dispatch.local_option
-@shared
+@shared_options
 def drill(backup_id: BackupId | None, by_chance: bool, database: str, storage: str, local: bool | None) -> None:
     """Rehearse a disaster: restore a backup to scratch, prove it, and run the checks of [drill] in backup.conf.
 
@@ -69,19 +69,19 @@ def drill(backup_id: BackupId | None, by_chance: bool, database: str, storage: s
     """
     if backup_id is not None and (by_chance or database):
         raise UsageError("an ID says which backup: leave out --random and --database", hint="or leave out the ID")
-    how = dispatch.manner(local)
-    with opened() as runtime:
+    how = dispatch.execution_mode(local)
+    with open_runtime_of_command() as runtime:
         if backup_id is not None:
             backup = backups.locate(runtime, backup_id, storage=storage)
         else:
             backup = _by_chance(runtime, database or runtime.config.default_database, storage=storage)
-        done = dispatch.do(_work(backup, Rehearsal.DRILL), runtime, how)
+        done = dispatch.execute(_work(backup, Rehearsal.DRILL), runtime, how)
         log = str(runtime.config.drill_log)
     _show(done, log=log)
 
 
 def _by_chance(runtime: Runtime, database: str, *, storage: str) -> Backup:
-    found = backups.look(runtime, storage=storage)
+    found = backups.look_up(runtime, storage=storage)
     mine = [backup for backup in found.backups if backup.database == database]
     if found.unread and not mine:
         raise found.unread[0]
@@ -90,17 +90,17 @@ def _by_chance(runtime: Runtime, database: str, *, storage: str) -> Backup:
     return backup
 
 
-def _work(backup: Backup, kind: Rehearsal) -> dispatch.Work:
+def _work(backup: Backup, kind: Rehearsal) -> dispatch.Subject:
     duty, task = _DUTIES[kind]
 
-    def here(runtime: Runtime) -> Generator[Progress, None, action.Drilled]:
-        request = action.Request(backup=backup, kind=kind)
+    def here(runtime: Runtime) -> Generator[Progress, None, Drilled]:
+        request = DrillRequest(backup=backup, kind=kind)
         repository = runtime.repository(backup.storage)
-        return action.run(request, config=runtime.config, repository=repository, site=runtime.site, fan=runtime.fan())
+        return rehearse(request, config=runtime.config, repository=repository, site=runtime.site, fan=runtime.fan())
 
-    return dispatch.Work(
+    return dispatch.Subject(
         title=f"{kind.value} of {backup.id}",
-        row=Row(
+        row=JobRow(
             kind=duty.value,
             task=task,
             args={"backup_id": backup.id, "storage": backup.storage},
@@ -109,19 +109,19 @@ def _work(backup: Backup, kind: Rehearsal) -> dispatch.Work:
             seen_by=f"`continuum backup info {backup.id}` shows the verdict when it is there",
         ),
         here=here,
-        result=action.Drilled,
+        result=Drilled,
     )
 
 
-def _show(done: action.Drilled, *, log: str = "") -> None:
+def _show(done: Drilled, *, log: str = "") -> None:
     record = done.record
     for text in done.remarks:
         output.warn(text)
-    if asked().as_json:
+    if cli_context().as_json:
         extra = {"storage": done.backup.storage, "remarks": list(done.remarks), "output": done.output or None}
-        output.document({**to_json(record), **extra, "log": log or None})
+        output.print_document({**to_json(record), **extra, "log": log or None})
         return
-    facts(
+    print_facts(
         [
             ("drilled" if record.kind is Rehearsal.DRILL else "test restore of", record.backup_id),
             ("state of", f"{output.moment(done.backup.created_at)} UTC"),
@@ -131,7 +131,7 @@ def _show(done: action.Drilled, *, log: str = "") -> None:
             *([("log", log)] if log else []),
         ]
     )
-    output.say("")
-    columns = [Column(title="phase"), Column(title="took", right=True), Column(title="bytes", right=True)]
+    output.print_text("")
+    columns = [TableColumn(title="phase"), TableColumn(title="took", right=True), TableColumn(title="bytes", right=True)]
     rows = [[c.phase, output.duration(c.seconds), output.size(c.n_bytes) if c.n_bytes else ""] for c in record.phases]
-    table(columns, rows)
+    print_table(columns, rows)

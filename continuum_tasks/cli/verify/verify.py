@@ -10,16 +10,16 @@ import click
 
 from continuum_tasks.cli.frame import dispatch, output, parameters, times
 from continuum_tasks.cli.frame.backup_fields import verdict_fields
-from continuum_tasks.cli.frame.context import asked, opened, shared
-from continuum_tasks.cli.frame.enqueue import Row
-from continuum_tasks.cli.frame.table import Column, table
+from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.enqueue import JobRow
+from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.cli.select import backups
 from continuum_tasks.errors import BackupNotFound, ContinuumError, UsageError
 from continuum_tasks.host import routing
-from continuum_tasks.model import BackupId, Level, Progress, Status
+from continuum_tasks.model import BackupId, BackupStatus, Level, Progress
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.verify import verify as action
-from continuum_tasks.verify.plan.sampling import PER_CHAIN, Step, steps
+from continuum_tasks.verify.plan.sampling import PER_CHAIN, VerifyStep, steps
+from continuum_tasks.verify.verify import Verified, VerifyRequest, verify_backup_chain
 
 _LEVELS = [level.value for level in Level]
 _LEVEL_HELP = (
@@ -30,12 +30,12 @@ _PER_CHAIN_HELP = f"Restore so many of each chain, evenly spread; of the rest ev
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class VerifyOutcome:
     """How one verification ended: with a verdict, or the error that it raised. `covers` as in `Step`."""
 
     backup_id: BackupId
     covers: tuple[BackupId, ...]
-    end: action.Verified | ContinuumError
+    end: Verified | ContinuumError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Range:
 @click.option("--level", type=click.Choice(_LEVELS), default=Level.RESTORE.value, help=_LEVEL_HELP)
 @parameters.name_option("--storage", "Verify what this storage holds.")
 @dispatch.local_option
-@shared
+@shared_options
 def verify(backup_ids: tuple[BackupId, ...], since: datetime | None, level: str, storage: str, local: bool | None) -> None:
     """Prove backups from the storage alone and store the verdicts beside them.
 
@@ -66,8 +66,8 @@ def verify(backup_ids: tuple[BackupId, ...], since: datetime | None, level: str,
     """
     if bool(backup_ids) == (since is not None):
         raise UsageError("name backups by ID, or else a time with --since", hint="`continuum backup list` shows the ids")
-    how = dispatch.manner(local)
-    with opened() as runtime:
+    how = dispatch.execution_mode(local)
+    with open_runtime_of_command() as runtime:
         if since is not None:
             wanted = Range(since=since, database="", storage=storage, per_chain=PER_CHAIN)
             outcomes = _all(runtime, wanted, Level(level), how=how)
@@ -83,7 +83,7 @@ def verify(backup_ids: tuple[BackupId, ...], since: datetime | None, level: str,
 @parameters.name_option("--database", "Only backups of this database.")
 @parameters.name_option("--storage", "Verify what this storage holds, not what the catalog knows.")
 @dispatch.local_option
-@shared
+@shared_options
 def verify_all(  # noqa: PLR0913 - one for each word of the command
     since: datetime | None, level: str, per_chain: int, database: str, storage: str, local: bool | None
 ) -> None:
@@ -96,28 +96,28 @@ def verify_all(  # noqa: PLR0913 - one for each word of the command
     Example:
       continuum backup verify-all --since 7d
     """
-    how = dispatch.manner(local)
+    how = dispatch.execution_mode(local)
     start = since or datetime.fromisoformat("0001-01-02T00:00:00+00:00")
-    with opened() as runtime:
+    with open_runtime_of_command() as runtime:
         wanted = Range(since=start, database=database, storage=storage, per_chain=per_chain)
         outcomes = _all(runtime, wanted, Level(level), how=how)
     _end(outcomes)
 
 
-def _named(runtime: Runtime, backup_id: BackupId, level: Level, *, storage: str, how: dispatch.Manner) -> Outcome:
+def _named(runtime: Runtime, backup_id: BackupId, level: Level, *, storage: str, how: dispatch.ExecutionMode) -> VerifyOutcome:
     try:
-        step = Step(backup=backups.locate(runtime, backup_id, storage=storage))
+        step = VerifyStep(backup=backups.locate(runtime, backup_id, storage=storage))
     except ContinuumError as err:
         output.error(err)
-        return Outcome(backup_id=backup_id, covers=(), end=err)
+        return VerifyOutcome(backup_id=backup_id, covers=(), end=err)
     return _one(runtime, step, level, how=how)
 
 
-def _all(runtime: Runtime, wanted: Range, level: Level, *, how: dispatch.Manner) -> list[Outcome]:
+def _all(runtime: Runtime, wanted: Range, level: Level, *, how: dispatch.ExecutionMode) -> list[VerifyOutcome]:
     """Verify the backups of a period. Raises BackupNotFound when there are none, StorageError when one was not asked."""
-    found = backups.look(runtime, storage=wanted.storage)
+    found = backups.look_up(runtime, storage=wanted.storage)
     there = [b for b in found.backups if b.created_at >= wanted.since and wanted.database in ("", b.database)]
-    sound = [b for b in there if b.status is Status.COMPLETED]
+    sound = [b for b in there if b.status is BackupStatus.COMPLETED]
     if len(sound) < len(there):
         output.warn(f"{len(there) - len(sound)} suspect backups are left out: verify them by their ids")
     if found.unread:
@@ -130,25 +130,25 @@ def _all(runtime: Runtime, wanted: Range, level: Level, *, how: dispatch.Manner)
     return [_one(runtime, step, level, how=how) for step in steps(sound, per_chain=per_chain)]
 
 
-def _one(runtime: Runtime, step: Step, level: Level, *, how: dispatch.Manner) -> Outcome:
+def _one(runtime: Runtime, step: VerifyStep, level: Level, *, how: dispatch.ExecutionMode) -> VerifyOutcome:
     try:
-        end: action.Verified | ContinuumError = dispatch.do(_work(step, level), runtime, how)
+        end: Verified | ContinuumError = dispatch.execute(_work(step, level), runtime, how)
     except ContinuumError as err:
         output.error(err)
         end = err
-    return Outcome(backup_id=step.backup.id, covers=step.covers, end=end)
+    return VerifyOutcome(backup_id=step.backup.id, covers=step.covers, end=end)
 
 
-def _work(step: Step, level: Level) -> dispatch.Work:
+def _work(step: VerifyStep, level: Level) -> dispatch.Subject:
     backup = step.backup
-    request = action.Request(backup_id=backup.id, level=level, each_link=bool(step.covers))
+    request = VerifyRequest(backup_id=backup.id, level=level, each_link=bool(step.covers))
 
-    def here(runtime: Runtime) -> Generator[Progress, None, action.Verified]:
-        return action.run(request, repository=runtime.repository(backup.storage), site=runtime.site, fan=runtime.fan())
+    def here(runtime: Runtime) -> Generator[Progress, None, Verified]:
+        return verify_backup_chain(request, repository=runtime.repository(backup.storage), site=runtime.site, fan=runtime.fan())
 
-    return dispatch.Work(
+    return dispatch.Subject(
         title=f"verify of {backup.id}",
-        row=Row(
+        row=JobRow(
             kind="verify_backup",
             task=routing.VERIFY_BACKUP,
             args={
@@ -162,29 +162,29 @@ def _work(step: Step, level: Level) -> dispatch.Work:
             seen_by=f"`continuum backup info {backup.id}` shows the verdict when it is there",
         ),
         here=here,
-        result=action.Verified,
+        result=Verified,
     )
 
 
-def _end(outcomes: Sequence[Outcome]) -> None:
+def _end(outcomes: Sequence[VerifyOutcome]) -> None:
     """Show what was found and leave with the code of the first failure."""
-    if asked().as_json:
-        output.document([_fields(outcome) for outcome in outcomes])
+    if cli_context().as_json:
+        output.print_document([_fields(outcome) for outcome in outcomes])
     else:
-        columns = [Column(title="backup"), *(Column(title=name) for name in ("level", "verdict", "took"))]
-        table([*columns, Column(title="found", folds=True)], [_row(outcome) for outcome in outcomes])
+        columns = [TableColumn(title="backup"), *(TableColumn(title=name) for name in ("level", "verdict", "took"))]
+        print_table([*columns, TableColumn(title="found", folds=True)], [_row(outcome) for outcome in outcomes])
     failures = [outcome.end.exit_code for outcome in outcomes if isinstance(outcome.end, ContinuumError)]
     raise click.exceptions.Exit(failures[0] if failures else 0)
 
 
-def _fields(outcome: Outcome) -> dict[str, object]:
+def _fields(outcome: VerifyOutcome) -> dict[str, object]:
     covers = {"covers": list(outcome.covers)}
     if isinstance(outcome.end, ContinuumError):
         return {"backup_id": outcome.backup_id, "passed": False, "error": output.error_fields(outcome.end), **covers}
     return {**verdict_fields(outcome.end.attestation), **covers}
 
 
-def _row(outcome: Outcome) -> list[str]:
+def _row(outcome: VerifyOutcome) -> list[str]:
     if isinstance(outcome.end, ContinuumError):
         return [outcome.backup_id, "", "failed", "", type(outcome.end).__name__]
     verdict = outcome.end.attestation

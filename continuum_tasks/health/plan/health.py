@@ -32,7 +32,7 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StorageFacts:
+class StorageState:
     """`used`: a database is backed up there or backups are known there; `need_bytes`: what its next fulls will take.
 
     `answered_at`: not asked now, because it answered then and gave no sign of trouble since.
@@ -95,7 +95,7 @@ class Facts:
 
     databases: tuple[DatabaseFacts, ...]
     protections: tuple[Protection, ...]
-    storages: tuple[StorageFacts, ...]
+    storages: tuple[StorageState, ...]
     broker: BrokerFacts
     pools: tuple[PoolFacts, ...]
     failed_jobs: tuple[FailedJob, ...]
@@ -181,7 +181,7 @@ def _troubled(subject: str, trouble: Trouble) -> Finding:
     return Finding(severity=severity, subject=subject, text=trouble.message, hint=trouble.hint)
 
 
-def _storage(storage: StorageFacts, *, now: datetime) -> Finding:
+def _storage(storage: StorageState, *, now: datetime) -> Finding:
     subject = f"storage {storage.name}"
     if storage.trouble is not None:
         severity = Severity.CRITICAL if storage.used else Severity.WARNING

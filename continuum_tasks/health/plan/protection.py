@@ -10,7 +10,7 @@ from continuum_tasks.capture.plan.assessment import Capture, capture_findings, c
 from continuum_tasks.findings import Finding, Trouble, critical, ok, warning
 from continuum_tasks.history.anomalies import holding, is_anomalous
 from continuum_tasks.history.chain import usable
-from continuum_tasks.model import Backup, DrillRecord, Rhythm, Status
+from continuum_tasks.model import Backup, BackupSchedule, BackupStatus, DrillRecord
 from continuum_tasks.units import show_seconds
 
 LATE = 1.25  # an interval may run over by a quarter
@@ -27,7 +27,7 @@ class Protection:
 
     database: str
     storage: str
-    rhythm: Rhythm
+    rhythm: BackupSchedule
     backups: tuple[Backup, ...]
     trouble: Trouble | None = None
     rehearsal: DrillRecord | None = None
@@ -89,7 +89,7 @@ def last_backup(protection: Protection, *, now: datetime) -> LastBackup:
     )
 
 
-def target_seconds(rhythm: Rhythm, *, continuous: bool) -> int:
+def target_seconds(rhythm: BackupSchedule, *, continuous: bool) -> int:
     """Return how old the recovery point may be: the target that is set, 0 when nothing is scheduled or captured.
 
     Where backups are scheduled more rarely than the target, as with fulls alone, and nothing is captured, an interval and a
@@ -187,7 +187,7 @@ def _chain(protection: Protection, *, now: datetime) -> Finding:
 
 
 def _why(backup: Backup) -> str:
-    if backup.status is Status.SUSPECT:
+    if backup.status is BackupStatus.SUSPECT:
         return f"suspect: {backup.suspect_reasons[0]}" if backup.suspect_reasons else "suspect"
     failed = backup.failed_at is not None and not backup.verified
     return "its verification failed" if failed else "a link of its chain is missing or bad"

@@ -19,7 +19,7 @@ class Html(str):
     __slots__ = ()
 
 
-def text(value: str) -> Html:
+def escaped(value: str) -> Html:
     """Escape text; what no document may hold (control characters, lone surrogates) is shown as its escape."""
     if isinstance(value, Html):
         return value
@@ -28,7 +28,7 @@ def text(value: str) -> Html:
 
 def tag(name: str, attributes: Mapping[str, Value] | None = None, *children: str) -> Html:
     """Build one element; children that are not `Html` are text. A float attribute is written to a tenth."""
-    shown = "".join(f' {key}="{text(_shown(value))}"' for key, value in (attributes or {}).items())
+    shown = "".join(f' {key}="{escaped(_shown(value))}"' for key, value in (attributes or {}).items())
     if name in VOID:
         return Html(f"<{name}{shown}/>")
     return Html(f"<{name}{shown}>{join(children)}</{name}>")
@@ -36,7 +36,7 @@ def tag(name: str, attributes: Mapping[str, Value] | None = None, *children: str
 
 def join(parts: Iterable[str]) -> Html:
     """Put parts behind each other; those that are not `Html` are text."""
-    return Html("".join(text(part) for part in parts))
+    return Html("".join(escaped(part) for part in parts))
 
 
 def _shown(value: Value) -> str:

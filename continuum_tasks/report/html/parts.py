@@ -16,7 +16,7 @@ UNKNOWN = "–"  # noqa: RUF001 - a dash for people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class HtmlColumn:
     """`kind`: "" text, "long" text that may break anywhere, "number" aligned right, "when" never wrapped."""
 
     title: str
@@ -32,7 +32,7 @@ def paragraph(*words: str) -> Html:
     return tag("p", {"class": "soft"}, *words)
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, more: str = "") -> Html:
+def html_table(columns: Sequence[HtmlColumn], rows: Sequence[Sequence[str]], *, more: str = "") -> Html:
     """Build a table of at most `MAX_ROWS` rows; where there are others, a line says how many and `more`."""
     head = tag("tr", None, *(tag("th", _kind(column, scope=True), column.title) for column in columns))
     body = [
@@ -50,7 +50,7 @@ def keys(entries: Iterable[tuple[str, str]]) -> Html:
     return tag("div", None, *(tag("span", {"class": "key"}, tag("i", {"class": kind}, ""), words) for kind, words in entries))
 
 
-def code(words: str) -> Html:
+def code_text(words: str) -> Html:
     return tag("code", None, words)
 
 
@@ -59,18 +59,18 @@ def word(kind: str, words: str) -> Html:
     return tag("span", {"class": f"word-{kind}"}, words)
 
 
-def moment(at: datetime) -> str:
+def moment_text(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
-def seconds(value: float | None) -> str:
+def seconds_text(value: float | None) -> str:
     """Show a duration; below ten seconds with a decimal."""
     if value is None:
         return UNKNOWN
     return f"{value:.1f} s" if value < 9.95 else show_seconds(value)
 
 
-def size(value: float | None) -> str:
+def size_text(value: float | None) -> str:
     """Show a size, or a negative change of one."""
     if value is None:
         return UNKNOWN
@@ -85,6 +85,6 @@ def axis(period: Period) -> Horizontal:
     return Horizontal(since=period.since, until=period.until)
 
 
-def _kind(column: Column, *, scope: bool = False) -> dict[str, str | int | float]:
+def _kind(column: HtmlColumn, *, scope: bool = False) -> dict[str, str | int | float]:
     found: dict[str, str | int | float] = {"class": column.kind} if column.kind else {}
     return {**found, "scope": "col"} if scope else found

@@ -78,7 +78,7 @@ class Horizontal:
         return ticks
 
 
-def ages(values: Sequence[float], marks: Sequence[tuple[float, str]] = AGES) -> tuple[float, float, list[Tick]]:
+def age_axis(values: Sequence[float], marks: Sequence[tuple[float, str]] = AGES) -> tuple[float, float, list[Tick]]:
     """Return bounds and ticks of a logarithmic axis for ages in seconds; they hold every value above the first mark."""
     highest = max(values, default=0.0)
     lowest = max(marks[0][0], min(values, default=60.0))
@@ -88,7 +88,7 @@ def ages(values: Sequence[float], marks: Sequence[tuple[float, str]] = AGES) -> 
     return float(chosen[0][0]), float(chosen[-1][0]), [Tick(value=float(age), label=label) for age, label in chosen]
 
 
-def counts(highest: float) -> tuple[float, list[Tick]]:
+def count_axis(highest: float) -> tuple[float, list[Tick]]:
     """Return the end of a linear axis from 0 that holds `highest`, and two to five round numbers on it."""
     step = max(1.0, _round_step(max(highest, 1.0) / 4))
     end = step * math.ceil(max(highest, 1.0) / step)
@@ -106,7 +106,7 @@ def sizes(highest: float) -> tuple[float, list[Tick]]:
     return n * step * scale, ticks
 
 
-def seconds(highest: float) -> tuple[float, list[Tick]]:
+def seconds_axis(highest: float) -> tuple[float, list[Tick]]:
     """As `counts`, for durations in seconds."""
     unit, size = next(((u, s) for u, s in (("h", 3_600), ("min", 60)) if highest >= 2 * s), ("s", 1))
     step = _round_step(max(highest, 0.1) / size / 4)

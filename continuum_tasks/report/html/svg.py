@@ -37,7 +37,7 @@ class Stack:
 
 def stacks(title: Title, bars: Sequence[Stack], *, period: Horizontal, height: float = 150.0) -> Html:
     """Draw counts over the period, one stack per equal slice of it."""
-    end, ticks = scale.counts(max((sum(value for _, value in bar.parts) for bar in bars), default=0.0))
+    end, ticks = scale.count_axis(max((sum(value for _, value in bar.parts) for bar in bars), default=0.0))
     axis = Vertical(height=height, low=0.0, high=end)
     width = (WIDTH - LEFT - RIGHT) / max(1, len(bars))
     drawn = [
@@ -46,10 +46,10 @@ def stacks(title: Title, bars: Sequence[Stack], *, period: Horizontal, height: f
     return _chart(title, axis, [_levels(ticks, axis), *drawn, _times(period, axis)])
 
 
-def ages(title: Title, values: Sequence[float | None], *, target: float, period: Horizontal, notes: Sequence[str]) -> Html:
+def age_chart(title: Title, values: Sequence[float | None], *, target: float, period: Horizontal, notes: Sequence[str]) -> Html:
     """Draw the age of the recovery point per slice of the period on a logarithmic axis; what is over the target stands out."""
     known = [value for value in values if value is not None]
-    low, high, ticks = scale.ages([*known, target] if target else known)
+    low, high, ticks = scale.age_axis([*known, target] if target else known)
     axis = Vertical(height=170.0, low=low, high=high, logarithmic=True)
     width = (WIDTH - LEFT - RIGHT) / max(1, len(values))
     base = axis.y(low)
@@ -66,7 +66,7 @@ def ages(title: Title, values: Sequence[float | None], *, target: float, period:
 
 def lags(title: Title, values: Sequence[Pair], *, period: Horizontal, notes: Sequence[str]) -> Html:
     """Draw two durations per slice of the period on a logarithmic axis, the lesser in front of the greater."""
-    low, high, ticks = scale.ages([value for pair in values for value in pair if value is not None], scale.LAGS)
+    low, high, ticks = scale.age_axis([value for pair in values for value in pair if value is not None], scale.LAGS)
     axis = Vertical(height=150.0, low=low, high=high, logarithmic=True)
     width = (WIDTH - LEFT - RIGHT) / max(1, len(values))
     drawn = []
@@ -100,7 +100,7 @@ def strip(title: Title, kinds: Sequence[str], *, period: Horizontal, notes: Sequ
 
 def columns(title: Title, bars: Sequence[tuple[str, float, str]], *, labels: Sequence[str], notes: Sequence[str]) -> Html:
     """Draw durations side by side, one column each: (class, seconds, the words above it), labelled below."""
-    end, ticks = scale.seconds(1.15 * max((value for _, value, _ in bars), default=0.0))
+    end, ticks = scale.seconds_axis(1.15 * max((value for _, value, _ in bars), default=0.0))
     axis = Vertical(height=170.0, low=0.0, high=end)
     slot = (WIDTH - LEFT - RIGHT) / max(6, len(bars))
     drawn = []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from continuum_tasks.findings import Finding, critical, rank, warning
-from continuum_tasks.report.plan.report import DatabaseReport, Report
+from continuum_tasks.report.plan.report import DatabaseReport, PeriodReport
 from continuum_tasks.report.plan.usage import StorageUsage
 from continuum_tasks.units import show_bytes, show_seconds
 
@@ -16,7 +16,7 @@ CAPTURED_SHARE = 0.999  # a minute and a half a day: restarts
 DRILL_EVERY = timedelta(days=35)  # the monthly drill, and a few days
 
 
-def attention(report: Report) -> tuple[Finding, ...]:
+def attention(report: PeriodReport) -> tuple[Finding, ...]:
     """Return the findings of a report, worst first; empty when there is nothing to do."""
     found: list[Finding] = []
     for database in report.databases:
@@ -73,7 +73,7 @@ def _captured(subject: str, database: DatabaseReport) -> Iterator[Finding]:
         yield warning(subject, text, "was continuum up running, and the storage in reach? continuum backup capture status")
 
 
-def _failures(report: Report) -> Iterator[Finding]:
+def _failures(report: PeriodReport) -> Iterator[Finding]:
     if report.n_failed:
         latest = next(run for run in report.failed if run.kind == "create_backup")
         yield warning("backups", f"{_n(report.n_failed, 'run')} failed, the last: {latest.message}", latest.hint)
@@ -87,7 +87,7 @@ def _failures(report: Report) -> Iterator[Finding]:
         yield critical("verification", text, "continuum backup info says what was found; make a new full backup")
 
 
-def _suspects(report: Report) -> Iterator[Finding]:
+def _suspects(report: PeriodReport) -> Iterator[Finding]:
     if report.suspects:
         first = report.suspects[0]
         text = f"{_n(len(report.suspects), 'backup')} suspect, the last {first.backup_id or first.strategy}"
@@ -95,7 +95,7 @@ def _suspects(report: Report) -> Iterator[Finding]:
         yield warning("anomalies", f"{text}: {reason}", "look at the database before older backups expire; hold a clean one")
 
 
-def _drills(report: Report) -> Iterator[Finding]:
+def _drills(report: PeriodReport) -> Iterator[Finding]:
     drills = report.drills
     if drills.n_failed:
         last = next(drill for drill in reversed(drills.in_period) if not drill.passed)

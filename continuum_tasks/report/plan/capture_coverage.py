@@ -45,7 +45,7 @@ class CaptureRows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missed:
+class ReportedHole:
     """A hole, as a report tells it: `commit` is the first one after it."""
 
     begins_at: datetime
@@ -56,7 +56,7 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Captured:
+class CaptureCoverage:
     """The capture of one database over a period, known from `begins_at` on.
 
     `share` of that time (0 to 1) every commit was captured and, within a minute, in the storage; `slices` is the same for
@@ -68,7 +68,7 @@ class Captured:
     share: float
     missed_seconds: float
     slices: tuple[float | None, ...]
-    holes: tuple[Missed, ...]
+    holes: tuple[ReportedHole, ...]
     lag_p50_seconds: float | None
     lag_p95_seconds: float | None
     lag_worst_seconds: float | None
@@ -79,7 +79,7 @@ class Captured:
     n_requests: int
 
 
-def captured(rows: CaptureRows, *, since: datetime, until: datetime, n_slices: int) -> Captured | None:
+def capture_coverage(rows: CaptureRows, *, since: datetime, until: datetime, n_slices: int) -> CaptureCoverage | None:
     """Sum up a period; None when nothing was measured in it."""
     down = _within(rows.down, since, until)
     if not down:
@@ -91,7 +91,7 @@ def captured(rows: CaptureRows, *, since: datetime, until: datetime, n_slices: i
     span = (until - begins_at).total_seconds()
     covered = _covered(good, holes, begins_at, until)
     p50, p95 = (_within(series, since, until) for series in (rows.lags_p50, rows.lags_p95))
-    return Captured(
+    return CaptureCoverage(
         begins_at=begins_at,
         share=covered / span if span else 1.0,
         missed_seconds=span - covered,
@@ -148,8 +148,8 @@ def _share(good: Sequence[Followed], holes: Sequence[Hole], since: datetime, unt
     return _covered(good, holes, since, until) / span if span > 0 else None
 
 
-def _missed(hole: Hole) -> Missed:
-    return Missed(
+def _missed(hole: Hole) -> ReportedHole:
+    return ReportedHole(
         begins_at=hole.begins_at, ends_at=hole.ends_at, timeline=hole.timeline, commit=hole.commit, reason=hole.reason
     )
 

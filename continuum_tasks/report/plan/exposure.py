@@ -69,7 +69,7 @@ class Points:
     followed: Sequence[Followed] = ()
 
 
-def exposure(points: Points, *, target_seconds: int, since: datetime, until: datetime, n_slices: int) -> Exposure:
+def follow_exposure(points: Points, *, target_seconds: int, since: datetime, until: datetime, n_slices: int) -> Exposure:
     """Follow the age of the newest recovery point from `since` to `until`."""
     ends = [
         RecoveryPoint(created_at=one.ends_at - timedelta(seconds=one.age_seconds), available_at=one.ends_at)

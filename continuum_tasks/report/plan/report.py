@@ -10,11 +10,11 @@ from statistics import median
 
 from continuum_tasks.findings import Finding
 from continuum_tasks.health.plan.protection import recovery_points
-from continuum_tasks.model import Attestation, Backup, DrillRecord, Level, Status
+from continuum_tasks.model import Attestation, Backup, BackupStatus, DrillRecord, Level
 from continuum_tasks.report.plan import trend
-from continuum_tasks.report.plan.capture_coverage import Captured, CaptureRows, captured, followed
-from continuum_tasks.report.plan.exposure import Exposure, Points, RecoveryPoint, exposure
-from continuum_tasks.report.plan.usage import Point, StorageUsage
+from continuum_tasks.report.plan.capture_coverage import CaptureCoverage, CaptureRows, capture_coverage, followed
+from continuum_tasks.report.plan.exposure import Exposure, Points, RecoveryPoint, follow_exposure
+from continuum_tasks.report.plan.usage import StorageUsage, UsagePoint
 
 PERIODS: Mapping[str, tuple[int, int, int]] = {"day": (1, 24, 144), "week": (7, 28, 168), "month": (30, 30, 180)}
 MAX_DRILLS = 12  # how many drills the trend looks back on: a year of monthly ones
@@ -45,7 +45,7 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class BackupRun:
     """One backup that was made. `backup_id` is empty when it has expired since: then only its measurements are left."""
 
     backup_id: str
@@ -72,7 +72,7 @@ class FailedRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class RetentionEvent:
     """One thing done to what is kept: expired, held, released, rolled forward; `outcome` as the audit log has it."""
 
     at: datetime
@@ -91,7 +91,7 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class ReportedVerification:
     """One verification of one database's backup."""
 
     database: str
@@ -104,17 +104,17 @@ class Rows:
 
     databases: tuple[Declared, ...]
     backups: tuple[Backup, ...]
-    expired: tuple[Run, ...]
+    expired: tuple[BackupRun, ...]
     failed: tuple[FailedRun, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[ReportedVerification, ...]
     drills: tuple[DrillRecord, ...]
-    decisions: tuple[Decision, ...]
+    decisions: tuple[RetentionEvent, ...]
     storages: tuple[StorageUsage, ...]
     captures: tuple[CaptureRows, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class PeriodSlice:
     """What one slice of the period saw."""
 
     begins_at: datetime
@@ -156,7 +156,7 @@ class DatabaseReport:
     median_seconds: float | None
     exposure: Exposure
     coverage: Coverage
-    capture: Captured | None = None
+    capture: CaptureCoverage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +176,7 @@ class Drills:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class PeriodReport:
     """A period of one host's backups. `attention` is what somebody should look at, worst first."""
 
     host: str
@@ -185,17 +185,17 @@ class Report:
     n_failed: int
     stored_bytes: int
     databases: tuple[DatabaseReport, ...]
-    bars: tuple[Bar, ...]
+    bars: tuple[PeriodSlice, ...]
     failed: tuple[FailedRun, ...]
-    suspects: tuple[Run, ...]
-    bad_verdicts: tuple[Verdict, ...]
+    suspects: tuple[BackupRun, ...]
+    bad_verdicts: tuple[ReportedVerification, ...]
     drills: Drills
-    decisions: tuple[Decision, ...]
+    decisions: tuple[RetentionEvent, ...]
     storages: tuple[StorageUsage, ...]
     attention: tuple[Finding, ...] = ()
 
 
-def build(rows: Rows, period: Period, *, host: str) -> Report:
+def build_report(rows: Rows, period: Period, *, host: str) -> PeriodReport:
     """Make the report of one period. What the attention list says is decided in `plan.attention`."""
     from_catalog = [_run(backup) for backup in rows.backups]
     everything = sorted((*from_catalog, *rows.expired), key=lambda run: run.finished_at, reverse=True)
@@ -203,7 +203,7 @@ def build(rows: Rows, period: Period, *, host: str) -> Report:
     failed = sorted((f for f in rows.failed if period.holds(f.at)), key=lambda f: f.at, reverse=True)
     backups_failed = [f for f in failed if f.kind == "create_backup"]
     verdicts = [v for v in rows.verdicts if period.holds(v.attestation.at)]
-    return Report(
+    return PeriodReport(
         host=host,
         period=period,
         n_made=len(made),
@@ -220,9 +220,9 @@ def build(rows: Rows, period: Period, *, host: str) -> Report:
     )
 
 
-def _run(backup: Backup) -> Run:
+def _run(backup: Backup) -> BackupRun:
     reasons = backup.suspect_reasons or ("suspect",)
-    return Run(
+    return BackupRun(
         backup_id=backup.id,
         database=backup.database,
         storage=backup.storage,
@@ -231,7 +231,7 @@ def _run(backup: Backup) -> Run:
         finished_at=backup.finished_at,
         seconds=max(0.0, (backup.finished_at - backup.created_at).total_seconds()),
         stored_bytes=backup.stored_size_bytes,
-        suspect_reasons=reasons if backup.status is Status.SUSPECT else (),
+        suspect_reasons=reasons if backup.status is BackupStatus.SUSPECT else (),
     )
 
 
@@ -242,7 +242,7 @@ def _all_databases(rows: Rows) -> list[Declared]:
     return [*rows.databases, *(Declared(name=name, target_seconds=0) for name in sorted(others))]
 
 
-def _database(declared: Declared, rows: Rows, period: Period, *, made: Sequence[Run]) -> DatabaseReport:
+def _database(declared: Declared, rows: Rows, period: Period, *, made: Sequence[BackupRun]) -> DatabaseReport:
     mine = [run for run in made if run.database == declared.name]
     backups = [backup for backup in rows.backups if backup.database == declared.name]
     good = recovery_points(backups)
@@ -261,14 +261,14 @@ def _database(declared: Declared, rows: Rows, period: Period, *, made: Sequence[
         by_strategy=tuple(sorted(Counter(run.strategy for run in mine).items())),
         stored_bytes=sum(run.stored_bytes for run in mine),
         median_seconds=median(run.seconds for run in mine) if mine else None,
-        exposure=exposure(
+        exposure=follow_exposure(
             Points(made=points, followed=followed(capture, **span)),
             target_seconds=declared.target_seconds,
             n_slices=period.n_slices,
             **span,
         ),
         coverage=_coverage(good, verdicts),
-        capture=captured(capture, n_slices=period.n_slices, **span),
+        capture=capture_coverage(capture, n_slices=period.n_slices, **span),
     )
 
 
@@ -286,13 +286,13 @@ def _coverage(good: Sequence[Backup], verdicts: Iterable[Attestation]) -> Covera
     )
 
 
-def _bars(made: Sequence[Run], failed: Sequence[FailedRun], period: Period) -> tuple[Bar, ...]:
+def _bars(made: Sequence[BackupRun], failed: Sequence[FailedRun], period: Period) -> tuple[PeriodSlice, ...]:
     n_made = Counter(period.bar(run.finished_at) for run in made)
     n_suspect = Counter(period.bar(run.finished_at) for run in made if run.suspect_reasons)
     n_failed = Counter(period.bar(run.at) for run in failed)
     width = (period.until - period.since) / period.n_bars
     return tuple(
-        Bar(begins_at=period.since + i * width, n_made=n_made[i], n_suspect=n_suspect[i], n_failed=n_failed[i])
+        PeriodSlice(begins_at=period.since + i * width, n_made=n_made[i], n_suspect=n_suspect[i], n_failed=n_failed[i])
         for i in range(period.n_bars)
     )
 
@@ -301,12 +301,12 @@ def _drills(drills: Iterable[DrillRecord], period: Period) -> Drills:
     until = sorted((drill for drill in drills if drill.at <= period.until), key=lambda drill: drill.at)
     history = tuple(until[-MAX_DRILLS:])
     in_period = tuple(drill for drill in until if period.holds(drill.at))
-    return Drills(in_period=in_period, history=history, change=trend.change([d.rto_seconds for d in history if d.passed]))
+    return Drills(in_period=in_period, history=history, change=trend.trend_change([d.rto_seconds for d in history if d.passed]))
 
 
 def _within(storage: StorageUsage, period: Period) -> StorageUsage:
     """Keep of a storage's history what the period shows, with the level it began at."""
     before = [point for point in storage.points if point.at < period.since]
     inside = [point for point in storage.points if period.holds(point.at)]
-    level = [Point(at=period.since, n_bytes=before[-1].n_bytes)] if before else []
+    level = [UsagePoint(at=period.since, n_bytes=before[-1].n_bytes)] if before else []
     return replace(storage, points=(*level, *inside))

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
-from continuum_tasks.report.plan.report import Decision, Run
+from continuum_tasks.report.plan.report import BackupRun, RetentionEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
     """The same decision about `n` subjects on one day; `last` is the newest of them."""
 
-    last: Decision
+    last: RetentionEvent
     n: int
 
     @property
@@ -26,8 +26,8 @@ class Decided:
 class Suspected:
     """Backups of one database in one storage, in a row, that are suspect for the same kinds of reasons."""
 
-    first: Run
-    last: Run
+    first: BackupRun
+    last: BackupRun
     n: int
 
     @property
@@ -39,9 +39,9 @@ class Suspected:
         return _name(self.last) if self.n == 1 else f"{self.n:,}, from {_name(self.first)} to {_name(self.last)}"
 
 
-def decided(decisions: Iterable[Decision]) -> tuple[Decided, ...]:
+def decided(decisions: Iterable[RetentionEvent]) -> tuple[Decided, ...]:
     """Return what was decided, newest first: what is alike but for the subject counts as one a day."""
-    found: dict[tuple[object, ...], list[Decision]] = {}
+    found: dict[tuple[object, ...], list[RetentionEvent]] = {}
     for decision in decisions:
         day = decision.at.astimezone(UTC).date()
         found.setdefault((day, decision.action, decision.outcome, decision.detail), []).append(decision)
@@ -49,7 +49,7 @@ def decided(decisions: Iterable[Decision]) -> tuple[Decided, ...]:
     return tuple(sorted(groups, key=lambda group: group.last.at, reverse=True))
 
 
-def suspected(suspects: Sequence[Run]) -> tuple[Suspected, ...]:
+def suspected(suspects: Sequence[BackupRun]) -> tuple[Suspected, ...]:
     """Return what is suspect, newest first: backups that follow each other for the same kinds of reasons count as one."""
     in_place = sorted(suspects, key=lambda run: (run.database, run.storage, run.created_at))
     alike = [[*runs] for _, runs in groupby(in_place, key=_kind)]
@@ -57,10 +57,10 @@ def suspected(suspects: Sequence[Run]) -> tuple[Suspected, ...]:
     return tuple(sorted(groups, key=lambda group: group.last.created_at, reverse=True))
 
 
-def _kind(run: Run) -> tuple[str, str, tuple[str, ...]]:
+def _kind(run: BackupRun) -> tuple[str, str, tuple[str, ...]]:
     """Return what two suspect backups share: of `anomaly: rows lost: table messages lost ...` the numbers differ each time."""
     return run.database, run.storage, tuple(":".join(reason.split(":")[:2]) for reason in run.suspect_reasons)
 
 
-def _name(run: Run) -> str:
+def _name(run: BackupRun) -> str:
     return run.backup_id or f"{run.strategy}, expired"

@@ -36,7 +36,7 @@ def sparkline(values: Sequence[float | None], *, width: int) -> str:
     return "".join(" " if value is None else _block(value, low, high) for value in drawn)
 
 
-def change(values: Sequence[float]) -> float | None:
+def trend_change(values: Sequence[float]) -> float | None:
     """Return by which share the later half's median is above the earlier half's, None of fewer than four or from zero."""
     half = len(values) // 2
     before = median(values[:half]) if half >= 2 else 0.0

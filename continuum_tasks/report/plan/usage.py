@@ -16,7 +16,7 @@ HORIZON_DAYS = 3_650.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class UsagePoint:
     """How many bytes there were at one instant."""
 
     at: datetime
@@ -36,12 +36,12 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StorageFacts:
+class StorageReading:
     """One storage as it was looked at: free bytes (None = no limit shows, or `trouble`), and what was measured before."""
 
     name: str
     free_bytes: int | None
-    measured: tuple[Point, ...] = ()
+    measured: tuple[UsagePoint, ...] = ()
     trouble: Trouble | None = None
 
 
@@ -59,17 +59,17 @@ class StorageUsage:
     growth_bytes_per_day: float | None
     fills_at: datetime | None
     measured: bool
-    points: tuple[Point, ...]
+    points: tuple[UsagePoint, ...]
     shares: tuple[Share, ...]
     trouble: Trouble | None
 
 
-def storage_usage(facts: StorageFacts, backups: Sequence[Backup], *, now: datetime) -> StorageUsage:
+def add_up_usage(facts: StorageReading, backups: Sequence[Backup], *, now: datetime) -> StorageUsage:
     """Add up one storage's backups, given all that are catalogued in any order."""
     here = [backup for backup in backups if backup.storage == facts.name]
     used = sum(backup.stored_size_bytes for backup in here)
     measured = _span(facts.measured) >= MIN_HISTORY
-    points = (*facts.measured, Point(at=now, n_bytes=used)) if measured else cumulative(here)
+    points = (*facts.measured, UsagePoint(at=now, n_bytes=used)) if measured else cumulative(here)
     growth = growth_per_day(points)
     return StorageUsage(
         storage=facts.name,
@@ -85,16 +85,16 @@ def storage_usage(facts: StorageFacts, backups: Sequence[Backup], *, now: dateti
     )
 
 
-def cumulative(backups: Iterable[Backup]) -> tuple[Point, ...]:
+def cumulative(backups: Iterable[Backup]) -> tuple[UsagePoint, ...]:
     """Return how stored bytes added up, backup by backup, oldest first."""
-    total, points = 0, list[Point]()
+    total, points = 0, list[UsagePoint]()
     for backup in sorted(backups, key=lambda b: b.finished_at):
         total += backup.stored_size_bytes
-        points.append(Point(at=backup.finished_at, n_bytes=total))
+        points.append(UsagePoint(at=backup.finished_at, n_bytes=total))
     return tuple(points)
 
 
-def growth_per_day(points: Sequence[Point]) -> float | None:
+def growth_per_day(points: Sequence[UsagePoint]) -> float | None:
     """Return the least-squares slope in bytes per day, None when the points span less than a day."""
     if _span(points) < MIN_HISTORY:
         return None
@@ -129,5 +129,5 @@ def _shares(backups: Sequence[Backup]) -> tuple[Share, ...]:
     )
 
 
-def _span(points: Sequence[Point]) -> timedelta:
+def _span(points: Sequence[UsagePoint]) -> timedelta:
     return points[-1].at - points[0].at if points else timedelta(0)

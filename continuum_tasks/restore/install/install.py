@@ -17,18 +17,28 @@ from pathlib import Path
 from continuum_tasks.errors import TargetBusy, TargetExists
 from continuum_tasks.failpoints import reach
 from continuum_tasks.restore.install.fold import held_folded
-from continuum_tasks.restore.install.intent import Intent, forget, left_behind, recorded
+from continuum_tasks.restore.install.intent import Intent, forget_intent, left_behind, recorded
 from continuum_tasks.restore.install.target import Ownership, Target, check_target, prove_unused
 from continuum_tasks.sqlite import directory, vfs
 from continuum_tasks.sqlite.check import opens
-from continuum_tasks.sqlite.holders import Holder, describe, holders, others
+from continuum_tasks.sqlite.holders import Holder, describe_holders, holders, others
 
-__all__ = ["Installed", "Outcome", "Ownership", "Recovered", "Target", "check_target", "install", "prove_unused", "recover"]
+__all__ = [
+    "InstallOutcome",
+    "Installed",
+    "Ownership",
+    "Recovered",
+    "Target",
+    "check_target",
+    "install",
+    "prove_unused",
+    "recover",
+]
 
 _COPY_BYTES = 1024 * 1024
 
 
-class Outcome(StrEnum):
+class InstallOutcome(StrEnum):
     FINISHED = "finished"
     UNDONE = "undone"
 
@@ -52,7 +62,7 @@ class Installed:
 class Recovered:
     """What became of a killed install; `quarantine` is what it left there that is nowhere else, None for nothing."""
 
-    outcome: Outcome
+    outcome: InstallOutcome
     quarantine: Path | None
 
 
@@ -90,7 +100,7 @@ def recover(target: Path, *, keep: Path | None = None) -> Recovered | None:
         temp = path.with_name(intent.temp)
         if _inode(temp) == intent.temp_inode and (keep is None or keep.name != temp.name):
             temp.unlink()
-        forget(path)
+        forget_intent(path)
     return recovered
 
 
@@ -121,10 +131,12 @@ def _replace(
         # A worker that was stopped in the middle of a chunk, and given up, would write into the database once it wakes.
         stalled = others(holders(temp.stat()))
         if stalled:
-            raise TargetBusy(f"{path}: the restored file is still open in {describe(stalled)}", hint="run the restore again")
+            raise TargetBusy(
+                f"{path}: the restored file is still open in {describe_holders(stalled)}", hint="run the restore again"
+            )
         quarantine, stale = _displace(temp, path, intent, fresh=target.ownership is None)
         reach("install.renamed")
-        directory.sync(path.parent)
+        directory.sync_directory(path.parent)
         reach("install.directory_synced")
         findings = opens(path)
         reach("install.checked")
@@ -139,7 +151,7 @@ def _displace(temp: Path, path: Path, intent: Intent, *, fresh: bool) -> tuple[P
         reach("install.old_quarantined")
         for sidecar in directory.sidecars(path):
             sidecar.unlink()
-        directory.sync(path.parent)
+        directory.sync_directory(path.parent)
         reach("install.sidecars_gone")
         _rename(temp, path, fresh=fresh)
         return quarantine, others(holders(old)) if old else ()
@@ -191,14 +203,14 @@ def _quarantine(path: Path, intent: Intent) -> Path | None:
             (quarantine / name.name).hardlink_to(name)
         except OSError:  # no hard links on this file system
             _copy(name, quarantine / name.name)
-    directory.sync(quarantine)
-    directory.sync(path.parent)
+    directory.sync_directory(quarantine)
+    directory.sync_directory(path.parent)
     return quarantine
 
 
 def _copy(name: Path, copy: Path) -> None:
     # Through SQLite's file layer: an ordinary descriptor, closed, would drop the lock we hold on the old database.
-    with vfs.opened(name) as file, copy.open("xb") as out:
+    with vfs.open_locked_file(name) as file, copy.open("xb") as out:
         copy.chmod(0o600)
         size_bytes = file.xFileSize()
         for offset in range(0, size_bytes, _COPY_BYTES):
@@ -215,7 +227,7 @@ def _settled(path: Path, intent: Intent) -> Iterator[None]:
         yield
     finally:
         _settle(path, intent)
-        forget(path)
+        forget_intent(path)
 
 
 def _settle(path: Path, intent: Intent) -> Recovered:
@@ -224,11 +236,11 @@ def _settle(path: Path, intent: Intent) -> Recovered:
     if _inode(path) == intent.temp_inode:
         if _inode(temp) == intent.temp_inode:  # killed between the link and the unlink of a fresh target
             temp.unlink()
-        directory.sync(path.parent)
-        return Recovered(outcome=Outcome.FINISHED, quarantine=quarantine if quarantine.is_dir() else None)
+        directory.sync_directory(path.parent)
+        return Recovered(outcome=InstallOutcome.FINISHED, quarantine=quarantine if quarantine.is_dir() else None)
     if quarantine.is_dir() and _inode(path) == intent.old_inode:
         _drop_second_names(quarantine, path)
-    return Recovered(outcome=Outcome.UNDONE, quarantine=quarantine if quarantine.is_dir() else None)
+    return Recovered(outcome=InstallOutcome.UNDONE, quarantine=quarantine if quarantine.is_dir() else None)
 
 
 def _drop_second_names(quarantine: Path, path: Path) -> None:

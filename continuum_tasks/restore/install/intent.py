@@ -51,7 +51,7 @@ def recorded(target: Path, intent: Intent) -> Iterator[None]:
         text = json.dumps({"version": _VERSION, **asdict(intent)}, indent=1)
         os.write(fd, text.encode())
         os.fsync(fd)
-        directory.sync(target.parent)
+        directory.sync_directory(target.parent)
         yield
     finally:
         os.close(fd)
@@ -77,16 +77,16 @@ def left_behind(target: Path) -> Iterator[Intent | None]:
         _lock(fd, target)
         intent = _decode(os.read(fd, _BYTES), record)
         if intent is None:  # nothing is done before the record is whole and durable
-            forget(target)
+            forget_intent(target)
         yield intent
     finally:
         os.close(fd)
 
 
-def forget(target: Path) -> None:
+def forget_intent(target: Path) -> None:
     """Remove the record, durably."""
     record_path(target).unlink(missing_ok=True)
-    directory.sync(target.parent)
+    directory.sync_directory(target.parent)
 
 
 def _lock(fd: int, target: Path) -> None:

@@ -48,13 +48,13 @@ def copy_out(quarantine: Quarantine, temp: Path) -> tuple[str, ...]:
 
     The quarantine stays as it is: it may be evidence, and a killed undo must find it again.
     """
-    raw.copy(quarantine.file, temp)
+    raw.copy_raw(quarantine.file, temp)
     beside = []
     for suffix in SIDECARS:
         source = quarantine.file.with_name(quarantine.file.name + suffix)
         if suffix != "-shm" and source.is_file():  # an index of the -wal, made anew
             beside.append(temp.with_name(temp.name + suffix))
-            raw.copy(source, beside[-1])
+            raw.copy_raw(source, beside[-1])
     with held_folded(temp) as folded:
         pass
     left = [name for name in beside if name.exists() and name.stat().st_size]
@@ -65,7 +65,7 @@ def copy_out(quarantine: Quarantine, temp: Path) -> tuple[str, ...]:
     return (f"SQLite cannot read the replaced file: its -wal or journal stays in {quarantine.path} and is not put back",)
 
 
-def newest(target: Path) -> Quarantine:
+def newest_quarantine(target: Path) -> Quarantine:
     """Return what an undo puts back. Raises TargetError when nothing is kept."""
     found = quarantines(target)
     if not found:

@@ -15,7 +15,7 @@ import apsw
 from continuum_tasks.errors import NoSpace, TargetBusy, TargetError, TargetExists
 from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.directory import sidecars
-from continuum_tasks.sqlite.holders import Holder, describe, holders, others
+from continuum_tasks.sqlite.holders import Holder, describe_holders, holders, others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def refuse_holders(target: Path, found: tuple[Holder, ...]) -> None:
     """Raise TargetBusy when any process is given."""
     if found:
         raise TargetBusy(
-            f"{target}: in use by {describe(found)}",
+            f"{target}: in use by {describe_holders(found)}",
             hint="stop the service (systemctl stop continuum), then run the restore again",
         )
 
@@ -92,7 +92,7 @@ def locked_errors(target: Path) -> Iterator[None]:
         yield
     except (apsw.BusyError, apsw.LockedError, apsw.ProtocolError) as err:
         raise TargetBusy(
-            f"{target}: locked by {describe(others(holders(target.stat())))}",
+            f"{target}: locked by {describe_holders(others(holders(target.stat())))}",
             hint="stop the service (systemctl stop continuum), then run the restore again",
         ) from err
     except apsw.FullError as err:

@@ -12,7 +12,7 @@ from continuum_tasks.model import Backup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class ChosenPoint:
     """The backup that stands for an instant; its snapshot was taken `behind_seconds` before it."""
 
     backup: Backup
@@ -26,7 +26,7 @@ def candidates(backups: Sequence[Backup]) -> tuple[Backup, ...]:
     return tuple(sorted(found, key=lambda backup: (backup.created_at, backup.storage)))
 
 
-def at(when: datetime, backups: Sequence[Backup], *, database: str, storage: str) -> Point:
+def choose_point(when: datetime, backups: Sequence[Backup], *, database: str, storage: str) -> ChosenPoint:
     """Choose among one database's backups; of several copies of the same instant that in `storage`.
 
     Raises BackupNotFound naming the range of instants there are when none is usable or all are later.
@@ -42,4 +42,4 @@ def at(when: datetime, backups: Sequence[Backup], *, database: str, storage: str
             hint=f"there are {len(good)}, from {first} to {last}: name a time from {first} on",
         )
     chosen = max(before, key=lambda backup: (backup.created_at, backup.storage == storage))
-    return Point(backup=chosen, behind_seconds=(when - chosen.created_at).total_seconds())
+    return ChosenPoint(backup=chosen, behind_seconds=(when - chosen.created_at).total_seconds())

@@ -21,7 +21,7 @@ class RestorePlan:
     space_bytes: int
 
 
-def plan(wanted: Backup, backups: Sequence[Backup]) -> RestorePlan:
+def plan_restore(wanted: Backup, backups: Sequence[Backup]) -> RestorePlan:
     """Plan the restore of one backup. Raises BackupNotFound when a link is gone."""
     layers = links(wanted, [b for b in backups if b.storage == wanted.storage])
     return RestorePlan(

@@ -13,16 +13,16 @@ import apsw
 
 from continuum_tasks.errors import NoSpace, TargetBusy, TargetError, TargetExists
 from continuum_tasks.restore.rows.match import Match, OnConflict, Terms, equal, match, terms
-from continuum_tasks.restore.rows.select import ROWS, Picked, immutable
-from continuum_tasks.restore.rows.table import Shape, listed, quoted, shape, tables
-from continuum_tasks.sqlite.holders import describe, holders, others
+from continuum_tasks.restore.rows.select import ROWS, SelectedRows, immutable
+from continuum_tasks.restore.rows.table import Table, listed_columns, quoted_identifier, read_table, tables
+from continuum_tasks.sqlite.holders import describe_holders, holders, others
 from continuum_tasks.sqlite.inspect import inspect, wal_bytes
 
 BUSY_SECONDS = 30  # a service commits many times in between; SQLite's locks are not fair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Brought:
+class InsertedRows:
     """What was written, as found inside the transaction, and how long writers could not begin."""
 
     found: Match
@@ -32,7 +32,7 @@ class Brought:
     locked_seconds: float
 
 
-def look(picked: Picked, live: Path, *, on_conflict: OnConflict) -> Match:
+def inspect_insert(picked: SelectedRows, live: Path, *, on_conflict: OnConflict) -> Match:
     """Say how the rows meet a live database; changes nothing. Raises SourceError, TargetBusy, TargetError."""
     with _opened(live, picked) as connection:
         return match(connection, picked, _shape(connection, picked, live), on_conflict=on_conflict)
@@ -64,7 +64,7 @@ def refused(found: Match, *, on_conflict: OnConflict) -> TargetError | None:
     return None
 
 
-def bring(picked: Picked, live: Path, *, on_conflict: OnConflict, monotonic: Callable[[], float]) -> Brought:
+def insert_rows(picked: SelectedRows, live: Path, *, on_conflict: OnConflict, monotonic: Callable[[], float]) -> InsertedRows:
     """Write the rows in one transaction; what the look before it found may have changed, so it is looked at again inside.
 
     Raises SourceError, TargetBusy, NoSpace, TargetError (also for a row that a constraint refuses); nothing is written then.
@@ -79,7 +79,7 @@ def bring(picked: Picked, live: Path, *, on_conflict: OnConflict, monotonic: Cal
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         found, n_inserted, n_replaced = brought
-    return Brought(
+    return InsertedRows(
         found=found,
         n_inserted=n_inserted,
         n_replaced=n_replaced,
@@ -88,7 +88,7 @@ def bring(picked: Picked, live: Path, *, on_conflict: OnConflict, monotonic: Cal
     )
 
 
-def _write(connection: apsw.Connection, picked: Picked, live: Path, on_conflict: OnConflict) -> tuple[Match, int, int]:
+def _write(connection: apsw.Connection, picked: SelectedRows, live: Path, on_conflict: OnConflict) -> tuple[Match, int, int]:
     connection.execute("PRAGMA defer_foreign_keys = ON")  # rows of one table may refer to each other in any order
     there = _shape(connection, picked, live)
     found = match(connection, picked, there, on_conflict=on_conflict)
@@ -104,7 +104,7 @@ def _write(connection: apsw.Connection, picked: Picked, live: Path, on_conflict:
     columns = ", ".join(f"p.{picked.column(name)}" for name in pieces.columns)
     skip = " ON CONFLICT DO NOTHING" if on_conflict is OnConflict.SKIP else ""
     connection.execute(
-        f"INSERT INTO main.{quoted(pieces.live.name)} ({listed(pieces.columns)})"  # noqa: S608
+        f"INSERT INTO main.{quoted_identifier(pieces.live.name)} ({listed_columns(pieces.columns)})"  # noqa: S608
         f" SELECT {columns} FROM picked.{ROWS} AS p WHERE {pieces.is_new} ORDER BY p.n{skip}"
     )
     n_inserted = connection.changes()
@@ -113,19 +113,19 @@ def _write(connection: apsw.Connection, picked: Picked, live: Path, on_conflict:
     return found, n_inserted, n_replaced
 
 
-def _replace(connection: apsw.Connection, picked: Picked, pieces: Terms) -> int:
+def _replace(connection: apsw.Connection, picked: SelectedRows, pieces: Terms) -> int:
     """Update in place: INSERT OR REPLACE would delete first, and with a row what refers to it (ON DELETE CASCADE)."""
     rest = tuple(name for name in pieces.columns if name not in pieces.key)
-    settings = ", ".join(f"{quoted(name)} = p.{picked.column(name)}" for name in rest)
+    settings = ", ".join(f"{quoted_identifier(name)} = p.{picked.column(name)}" for name in rest)
     connection.execute(
-        f"UPDATE main.{quoted(pieces.live.name)} AS l SET {settings} FROM picked.{ROWS} AS p"  # noqa: S608
+        f"UPDATE main.{quoted_identifier(pieces.live.name)} AS l SET {settings} FROM picked.{ROWS} AS p"  # noqa: S608
         f" WHERE {equal(picked, pieces.key)} AND {pieces.differs}"
     )
     return connection.changes()
 
 
-def _shape(connection: apsw.Connection, picked: Picked, live: Path) -> Shape | None:
-    found = shape(connection, "main", picked.shape.name)
+def _shape(connection: apsw.Connection, picked: SelectedRows, live: Path) -> Table | None:
+    found = read_table(connection, "main", picked.shape.name)
     kinds = {name.lower(): kind for name, kind in tables(connection, "main").items()}
     kind = kinds.get(picked.shape.name.lower())
     if found is None and kind is not None:
@@ -134,7 +134,7 @@ def _shape(connection: apsw.Connection, picked: Picked, live: Path) -> Shape | N
 
 
 @contextmanager
-def _opened(live: Path, picked: Picked) -> Iterator[apsw.Connection]:
+def _opened(live: Path, picked: SelectedRows) -> Iterator[apsw.Connection]:
     source = inspect(live)
     if not os.access(source.path, os.W_OK):
         raise TargetError(f"{live}: no permission to write", hint=f"run as its owner (uid {source.uid}) or as root")
@@ -160,7 +160,7 @@ def _errors(live: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.BusyError, apsw.LockedError) as err:
-        who = describe(others(holders(live.stat())))
+        who = describe_holders(others(holders(live.stat())))
         raise TargetBusy(
             f"{live}: locked for more than {BUSY_SECONDS} s by {who}", hint="try again when it is quieter"
         ) from err

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import apsw
 
 from continuum_tasks.errors import SourceBusy, SourceRefused
-from continuum_tasks.restore.rows.table import Shape, listed, quoted, same, shape, tables
+from continuum_tasks.restore.rows.table import Table, listed_columns, quoted_identifier, read_table, same, tables
 from continuum_tasks.sqlite import check
 from continuum_tasks.sqlite.inspect import inspect, wal_bytes
 from continuum_tasks.sqlite.live import BUSY_SECONDS
@@ -36,13 +36,13 @@ def counted(target: Path, restored: tuple[tuple[str, int], ...]) -> tuple[Loss, 
     """Compare row counts. Raises SourceMissing, SourceRefused, SourceBusy when the target cannot be read."""
     kept = dict(restored)
     with _reading(target) as connection:
-        found = check.counts(connection)
+        found = check.counts_through(connection)
     return tuple(
         Loss(table=name, now=n, restored=kept.get(name), lost=max(0, n - kept.get(name, 0)), changed=None) for name, n in found
     )
 
 
-def compared(staged: Path, restored: Path) -> tuple[Loss, ...]:
+def compare_tables(staged: Path, restored: Path) -> tuple[Loss, ...]:
     """Compare the rows of two private files: by primary key, whole rows where a table has none. Raises SourceRefused."""
     with _opened(_immutable(staged), staged) as connection:
         connection.execute("ATTACH ? AS restored", (_immutable(restored),))
@@ -51,15 +51,15 @@ def compared(staged: Path, restored: Path) -> tuple[Loss, ...]:
 
 
 def _compared(connection: apsw.Connection, name: str) -> Loss:
-    mine, theirs = shape(connection, "main", name), shape(connection, "restored", name)
+    mine, theirs = read_table(connection, "main", name), read_table(connection, "restored", name)
     assert mine is not None
-    n_rows = _one(connection, f"SELECT count(*) FROM main.{quoted(name)}")  # noqa: S608
+    n_rows = _one(connection, f"SELECT count(*) FROM main.{quoted_identifier(name)}")  # noqa: S608
     if theirs is None:
         return Loss(table=name, now=n_rows, restored=None, lost=n_rows, changed=0)
-    restored = _one(connection, f"SELECT count(*) FROM restored.{quoted(theirs.name)}")  # noqa: S608
+    restored = _one(connection, f"SELECT count(*) FROM restored.{quoted_identifier(theirs.name)}")  # noqa: S608
     common = _common(mine, theirs)
     key = mine.key if mine.key and set(mine.key) <= set(common) and mine.key == theirs.key else ()
-    ours, other = f"main.{quoted(name)}", f"restored.{quoted(theirs.name)}"
+    ours, other = f"main.{quoted_identifier(name)}", f"restored.{quoted_identifier(theirs.name)}"
     if not key:
         return Loss(table=name, now=n_rows, restored=restored, lost=_whole_rows(connection, ours, other, common), changed=0)
     lost = f"SELECT count(*) FROM {ours} AS l WHERE NOT EXISTS (SELECT 1 FROM {other} AS r WHERE {same(key, 'r', 'l')})"  # noqa: S608
@@ -71,7 +71,7 @@ def _compared(connection: apsw.Connection, name: str) -> Loss:
 def _whole_rows(connection: apsw.Connection, ours: str, other: str, common: tuple[str, ...]) -> int:
     if not common:
         return _one(connection, f"SELECT count(*) FROM {ours}")  # noqa: S608
-    columns = listed(common)
+    columns = listed_columns(common)
     # Each row counts as often as it is there: EXCEPT would make one of two equal rows.
     return _one(
         connection,
@@ -80,7 +80,7 @@ def _whole_rows(connection: apsw.Connection, ours: str, other: str, common: tupl
     )
 
 
-def _common(mine: Shape, theirs: Shape) -> tuple[str, ...]:
+def _common(mine: Table, theirs: Table) -> tuple[str, ...]:
     other = {name.lower() for name in theirs.writable}
     return tuple(name for name in mine.writable if name.lower() in other)
 

@@ -10,8 +10,8 @@ from enum import StrEnum
 
 import apsw
 
-from continuum_tasks.restore.rows.select import ROWS, Picked, affinity
-from continuum_tasks.restore.rows.table import Reference, Shape, quoted
+from continuum_tasks.restore.rows.select import ROWS, SelectedRows, affinity
+from continuum_tasks.restore.rows.table import ForeignKey, Table, quoted_identifier
 
 PRESENT = "continuum_present"
 SAMPLE = 5
@@ -59,7 +59,7 @@ class Match:
 class Terms:
     """The pieces of SQL of one match. Aliases: `p` a picked row, `l` a live one. `columns` are written, by live name."""
 
-    live: Shape
+    live: Table
     columns: tuple[str, ...]
     key: tuple[str, ...]
     is_new: str
@@ -67,7 +67,7 @@ class Terms:
     differs: str = "0"
 
 
-def terms(connection: apsw.Connection, picked: Picked, live: Shape | None) -> Terms:
+def terms(connection: apsw.Connection, picked: SelectedRows, live: Table | None) -> Terms:
     """Work out the statements' pieces; without a key all columns are compared, once, into a temporary table."""
     if live is None:
         return Terms(live=picked.shape, columns=picked.columns, key=picked.shape.key, is_new="1", is_conflict="0")
@@ -78,9 +78,9 @@ def terms(connection: apsw.Connection, picked: Picked, live: Shape | None) -> Te
         _compare_whole_rows(connection, picked, live, columns)
         is_new = f"p.n NOT IN (SELECT n FROM temp.{PRESENT})"  # noqa: S608
         return Terms(live=live, columns=columns, key=(), is_new=is_new, is_conflict="0")
-    found = f"SELECT 1 FROM main.{quoted(live.name)} AS l WHERE {equal(picked, key)}"  # noqa: S608
+    found = f"SELECT 1 FROM main.{quoted_identifier(live.name)} AS l WHERE {equal(picked, key)}"  # noqa: S608
     rest = [name for name in columns if name not in key]
-    tests = [f"l.{quoted(name)} COLLATE BINARY IS NOT p.{picked.column(name)}" for name in rest]
+    tests = [f"l.{quoted_identifier(name)} COLLATE BINARY IS NOT p.{picked.column(name)}" for name in rest]
     differs = f"({' OR '.join(tests) or '0'})"
     return Terms(
         live=live,
@@ -92,7 +92,7 @@ def terms(connection: apsw.Connection, picked: Picked, live: Shape | None) -> Te
     )
 
 
-def match(connection: apsw.Connection, picked: Picked, live: Shape | None, *, on_conflict: OnConflict) -> Match:
+def match(connection: apsw.Connection, picked: SelectedRows, live: Table | None, *, on_conflict: OnConflict) -> Match:
     """Look at every picked row. Raises apsw.Error."""
     found = terms(connection, picked, live)
     writes = f"({found.is_new} OR {found.is_conflict})" if on_conflict is OnConflict.REPLACE else f"({found.is_new})"
@@ -111,12 +111,12 @@ def match(connection: apsw.Connection, picked: Picked, live: Shape | None, *, on
     )
 
 
-def equal(picked: Picked, columns: tuple[str, ...]) -> str:
+def equal(picked: SelectedRows, columns: tuple[str, ...]) -> str:
     """Return SQL that is true when a live row `l` has a picked row's values in these columns, as the live table compares."""
-    return " AND ".join(f"l.{quoted(name)} IS p.{picked.column(name)}" for name in columns)
+    return " AND ".join(f"l.{quoted_identifier(name)} IS p.{picked.column(name)}" for name in columns)
 
 
-def differences(backup: Shape, live: Shape) -> tuple[str, ...]:
+def differences(backup: Table, live: Table) -> tuple[str, ...]:
     """Name what differs between a table as it was backed up and as it is."""
     ours = {column.name.lower(): column for column in backup.columns}
     theirs = {column.name.lower(): column for column in live.columns}
@@ -131,7 +131,7 @@ def differences(backup: Shape, live: Shape) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _missing(picked: Picked, live: Shape) -> tuple[str, ...]:
+def _missing(picked: SelectedRows, live: Table) -> tuple[str, ...]:
     ours = {name.lower() for name in picked.columns}
     needed = (c for c in live.columns if c.required and not c.has_default and not c.generated)
     return tuple(column.name for column in needed if column.name.lower() not in ours)
@@ -141,30 +141,32 @@ def _count(connection: apsw.Connection, condition: str) -> int:
     return int(str(connection.execute(f"SELECT count(*) FROM picked.{ROWS} AS p WHERE {condition}").get))  # noqa: S608
 
 
-def _compare_whole_rows(connection: apsw.Connection, picked: Picked, live: Shape, columns: tuple[str, ...]) -> None:
+def _compare_whole_rows(connection: apsw.Connection, picked: SelectedRows, live: Table, columns: tuple[str, ...]) -> None:
     """Keep the numbers of the picked rows that are there. One pass over the live table, each row looked up by the index."""
-    same = " AND ".join(f"p.{picked.column(name)} IS l.{quoted(name)} COLLATE BINARY" for name in columns) or "0"
+    same = " AND ".join(f"p.{picked.column(name)} IS l.{quoted_identifier(name)} COLLATE BINARY" for name in columns) or "0"
     connection.execute(f"DROP TABLE IF EXISTS temp.{PRESENT}")
     connection.execute(f"CREATE TEMP TABLE {PRESENT} (n INTEGER PRIMARY KEY)")
     connection.execute(
-        f"INSERT OR IGNORE INTO temp.{PRESENT} SELECT p.n FROM main.{quoted(live.name)} AS l"  # noqa: S608
+        f"INSERT OR IGNORE INTO temp.{PRESENT} SELECT p.n FROM main.{quoted_identifier(live.name)} AS l"  # noqa: S608
         f" CROSS JOIN picked.{ROWS} AS p WHERE {same}"
     )
 
 
-def _clash(picked: Picked, found: Terms) -> str:
+def _clash(picked: SelectedRows, found: Terms) -> str:
     """Return SQL that is true for a row whose place in a UNIQUE index another live row has; NULLs never clash."""
     theirs = {name.lower() for name in found.columns}
     other = f" AND NOT ({equal(picked, found.key)})" if found.key else ""
     tests = []
     for columns in found.live.unique:
         if {name.lower() for name in columns} <= theirs:
-            taken = " AND ".join(f"l.{quoted(name)} = p.{picked.column(name)}" for name in columns)
-            tests.append(f"EXISTS (SELECT 1 FROM main.{quoted(found.live.name)} AS l WHERE {taken}{other})")  # noqa: S608
+            taken = " AND ".join(f"l.{quoted_identifier(name)} = p.{picked.column(name)}" for name in columns)
+            tests.append(f"EXISTS (SELECT 1 FROM main.{quoted_identifier(found.live.name)} AS l WHERE {taken}{other})")  # noqa: S608
     return " OR ".join(tests) or "0"
 
 
-def _orphans(connection: apsw.Connection, picked: Picked, found: Terms, reference: Reference, writes: str) -> Orphans | None:
+def _orphans(
+    connection: apsw.Connection, picked: SelectedRows, found: Terms, reference: ForeignKey, writes: str
+) -> Orphans | None:
     theirs = {name.lower() for name in found.columns}
     if not {name.lower() for name in reference.columns} <= theirs:
         return None
@@ -174,8 +176,10 @@ def _orphans(connection: apsw.Connection, picked: Picked, found: Terms, referenc
         "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE", (reference.parent,)
     ).get
     if parent:
-        pairs = " AND ".join(f"r.{quoted(to)} = {column}" for to, column in zip(reference.parent_columns, mine, strict=True))
-        condition += f" AND NOT EXISTS (SELECT 1 FROM main.{quoted(reference.parent)} AS r WHERE {pairs})"  # noqa: S608
+        pairs = " AND ".join(
+            f"r.{quoted_identifier(to)} = {column}" for to, column in zip(reference.parent_columns, mine, strict=True)
+        )
+        condition += f" AND NOT EXISTS (SELECT 1 FROM main.{quoted_identifier(reference.parent)} AS r WHERE {pairs})"  # noqa: S608
     if reference.parent.lower() == found.live.name.lower():
         # The parent may be among the rows that come back with it.
         own = " AND ".join(

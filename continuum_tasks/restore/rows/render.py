@@ -12,8 +12,8 @@ from typing import Any
 
 import apsw
 
-from continuum_tasks.restore.rows.select import ROWS, Picked, immutable
-from continuum_tasks.restore.rows.table import listed, quoted
+from continuum_tasks.restore.rows.select import ROWS, SelectedRows, immutable
+from continuum_tasks.restore.rows.table import listed_columns, quoted_identifier
 
 
 class Form(StrEnum):
@@ -21,26 +21,26 @@ class Form(StrEnum):
     LINES = "lines"
 
 
-def written(picked: Picked, form: Form) -> Iterator[bytes]:
+def written(picked: SelectedRows, form: Form) -> Iterator[bytes]:
     """Yield all rows as lines in UTF-8: one JSON object each, or INSERTs in one transaction; no row that is there changes."""
     yield from _statements(picked) if form is Form.SQL else _lines(picked)
 
 
-def values(picked: Picked, *, limit: int, ids: tuple[int, ...] | None = None) -> list[dict[str, Any]]:
+def values(picked: SelectedRows, *, limit: int, ids: tuple[int, ...] | None = None) -> list[dict[str, Any]]:
     """Return the first rows, or those of these numbers, as JSON values by column."""
     chosen = "" if ids is None else f"WHERE n IN ({', '.join(str(int(n)) for n in ids)}) "
     with _opened(picked) as connection:
         return list(_decoded(connection, picked, f"{chosen}ORDER BY n LIMIT {int(limit)}"))
 
 
-def _lines(picked: Picked) -> Iterator[bytes]:
+def _lines(picked: SelectedRows) -> Iterator[bytes]:
     with _opened(picked) as connection:
         for row in _decoded(connection, picked, "ORDER BY n"):
             yield json.dumps(row, allow_nan=False).encode() + b"\n"
 
 
-def _statements(picked: Picked) -> Iterator[bytes]:
-    into = f"INSERT INTO {quoted(picked.shape.name)} ({listed(picked.columns)}) VALUES ("  # noqa: S608
+def _statements(picked: SelectedRows) -> Iterator[bytes]:
+    into = f"INSERT INTO {quoted_identifier(picked.shape.name)} ({listed_columns(picked.columns)}) VALUES ("  # noqa: S608
     names = [f"c{number}" for number in range(len(picked.columns))]
     # As bytes: text that is not valid in its encoding must come out as it is.
     raw = ", ".join(
@@ -62,7 +62,7 @@ def _literal(value: Any, encoding: str, *, text: bool) -> bytes:
     return b" || char(0) || ".join(b"'" + part.replace(b"'", b"''") + b"'" for part in data.split(b"\0"))
 
 
-def _decoded(connection: apsw.Connection, picked: Picked, rest: str) -> Iterator[dict[str, Any]]:
+def _decoded(connection: apsw.Connection, picked: SelectedRows, rest: str) -> Iterator[dict[str, Any]]:
     names = [f"c{number}" for number in range(len(picked.columns))]
     raw = ", ".join(f"CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) ELSE {c} END, typeof({c}) = 'text'" for c in names)
     for row in connection.execute(f"SELECT {raw} FROM {ROWS} {rest}"):  # noqa: S608
@@ -87,7 +87,7 @@ def _value(value: Any, encoding: str) -> Any:
 
 
 @contextmanager
-def _opened(picked: Picked) -> Iterator[apsw.Connection]:
+def _opened(picked: SelectedRows) -> Iterator[apsw.Connection]:
     connection = apsw.Connection(immutable(picked.path), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     try:
         yield connection

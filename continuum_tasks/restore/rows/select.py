@@ -16,7 +16,7 @@ import apsw
 
 from continuum_tasks.errors import NoSpace, ProofFailed, UsageError
 from continuum_tasks.restore.rows.expression import problem
-from continuum_tasks.restore.rows.table import Shape, listed, quoted, shape, tables
+from continuum_tasks.restore.rows.table import Table, listed_columns, quoted_identifier, read_table, tables
 
 ROWS = "continuum_picked"  # unlike any table a backup could have: bare names in the expression must mean the backup's
 _REFUSED = {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit", "eval", "sqlite_dbpage"}
@@ -24,11 +24,11 @@ _STEPS = 100_000  # between two looks at whether Ctrl-C was pressed: some 10 ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picked:
+class SelectedRows:
     """Rows in a file of their own: column `c<i>` holds `columns[i]` of the table; `encoding` is the codec of its text."""
 
     path: Path
-    shape: Shape
+    shape: Table
     columns: tuple[str, ...]
     n_rows: int
     encoding: str
@@ -45,7 +45,7 @@ def check_expression(where: str) -> None:
         raise UsageError(f"--where: {why}", hint="give one SQL expression, such as \"created_at >= '2025-12-06'\"")
 
 
-def pick(copy: Path, picked: Path, table: str, *, where: str) -> Picked:
+def select_rows(copy: Path, picked: Path, table: str, *, where: str) -> SelectedRows:
     """Pick rows of a plain table of the private file `copy` into the new file `picked`.
 
     Raises UsageError for a table that is not there and for an expression SQLite does not take, ProofFailed, NoSpace.
@@ -66,14 +66,14 @@ _FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
     copy: Path
-    shape: Shape
+    shape: Table
     encoding: str
 
 
-def _look(copy: Path, table: str) -> tuple[Shape, str]:
+def _look(copy: Path, table: str) -> tuple[Table, str]:
     connection = apsw.Connection(immutable(copy), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     try:
-        found = shape(connection, "main", table)
+        found = read_table(connection, "main", table)
         if found is None:
             plain = [name for name, kind in tables(connection, "main").items() if kind == "table"]
             kinds = {name.lower(): kind for name, kind in tables(connection, "main").items()}
@@ -85,7 +85,7 @@ def _look(copy: Path, table: str) -> tuple[Shape, str]:
         connection.close()
 
 
-def _pick(connection: apsw.Connection, source: _Source, picked: Path, where: str) -> Picked:
+def _pick(connection: apsw.Connection, source: _Source, picked: Path, where: str) -> SelectedRows:
     columns = source.shape.writable
     connection.execute(f"PRAGMA encoding = '{source.encoding}'; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").fetchall()
     kinds = {column.name: affinity(column.kind) for column in source.shape.columns}
@@ -95,7 +95,9 @@ def _pick(connection: apsw.Connection, source: _Source, picked: Path, where: str
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     names = ", ".join(f"c{number}" for number in range(len(columns)))
-    statement = f"INSERT INTO main.{ROWS} ({names}) SELECT {listed(columns)} FROM backup.{quoted(source.shape.name)}"  # noqa: S608
+    statement = (
+        f"INSERT INTO main.{ROWS} ({names}) SELECT {listed_columns(columns)} FROM backup.{quoted_identifier(source.shape.name)}"  # noqa: S608
+    )
     if where:
         statement += f" WHERE (\n{where}\n)"
     connection.authorizer = _authorize
@@ -115,7 +117,7 @@ def _pick(connection: apsw.Connection, source: _Source, picked: Path, where: str
     if not source.shape.key and columns:  # whole rows will be looked up by value
         connection.execute(f"CREATE INDEX main.continuum_by_value ON {ROWS} ({names})")
     codec = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}[source.encoding]
-    return Picked(path=picked, shape=source.shape, columns=columns, n_rows=n_rows, encoding=codec)
+    return SelectedRows(path=picked, shape=source.shape, columns=columns, n_rows=n_rows, encoding=codec)
 
 
 def _authorize(operation: int, first: str | None, second: str | None, schema: str | None, _trigger: str | None) -> int:

@@ -8,7 +8,7 @@ import apsw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class ColumnShape:
     """`key` is the place in the primary key from 1, 0 outside it. `generated` columns cannot be written."""
 
     name: str
@@ -20,7 +20,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class ForeignKey:
     """A foreign key: `columns` of this table name a row of `parent` by its `parent_columns`."""
 
     columns: tuple[str, ...]
@@ -29,16 +29,16 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class Table:
     """A plain table. `unique` lists the columns of each whole-table UNIQUE index on plain columns, the key's not among them.
 
     `sql` makes the table, `companions` its indexes and triggers.
     """
 
     name: str
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnShape, ...]
     unique: tuple[tuple[str, ...], ...]
-    references: tuple[Reference, ...]
+    references: tuple[ForeignKey, ...]
     sql: str
     companions: tuple[str, ...]
 
@@ -58,17 +58,18 @@ def tables(connection: apsw.Connection, schema: str) -> dict[str, str]:
     return {str(name): str(kind) for name, kind in rows if not str(name).startswith("sqlite_")}
 
 
-def shape(connection: apsw.Connection, schema: str, table: str) -> Shape | None:
+def read_table(connection: apsw.Connection, schema: str, table: str) -> Table | None:
     """Return a plain table by its name in any case, None when there is none (or it is a view or a virtual table)."""
     names = {name.lower(): name for name, kind in tables(connection, schema).items() if kind == "table"}
     name = names.get(table.lower())
     if name is None:
         return None
     rows = connection.execute(
-        f"SELECT type, sql FROM {quoted(schema)}.sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL ORDER BY rowid",  # noqa: S608
+        f"SELECT type, sql FROM {quoted_identifier(schema)}.sqlite_schema"  # noqa: S608
+        " WHERE tbl_name = ? AND sql IS NOT NULL ORDER BY rowid",
         (name,),
     ).fetchall()
-    return Shape(
+    return Table(
         name=name,
         columns=_columns(connection, schema, name),
         unique=_unique(connection, schema, name),
@@ -78,27 +79,27 @@ def shape(connection: apsw.Connection, schema: str, table: str) -> Shape | None:
     )
 
 
-def quoted(name: str) -> str:
+def quoted_identifier(name: str) -> str:
     """Quote an identifier for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def listed(names: tuple[str, ...], *, of: str = "") -> str:
+def listed_columns(names: tuple[str, ...], *, of: str = "") -> str:
     """Return quoted column names with commas, each qualified by the alias `of` when one is given."""
-    return ", ".join(f"{of}.{quoted(name)}" if of else quoted(name) for name in names)
+    return ", ".join(f"{of}.{quoted_identifier(name)}" if of else quoted_identifier(name) for name in names)
 
 
 def same(names: tuple[str, ...], left: str, right: str) -> str:
     """Return SQL that is true when two aliases have the same values in these columns, NULL being the same as NULL."""
-    return " AND ".join(f"{left}.{quoted(name)} IS {right}.{quoted(name)}" for name in names) or "1"
+    return " AND ".join(f"{left}.{quoted_identifier(name)} IS {right}.{quoted_identifier(name)}" for name in names) or "1"
 
 
-def _columns(connection: apsw.Connection, schema: str, table: str) -> tuple[Column, ...]:
+def _columns(connection: apsw.Connection, schema: str, table: str) -> tuple[ColumnShape, ...]:
     rows = connection.execute(
         'SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?, ?) ORDER BY cid', (table, schema)
     )
     return tuple(
-        Column(
+        ColumnShape(
             name=str(name),
             kind=str(kind),
             required=bool(notnull),
@@ -122,7 +123,7 @@ def _unique(connection: apsw.Connection, schema: str, table: str) -> tuple[tuple
     return tuple(found)
 
 
-def _references(connection: apsw.Connection, schema: str, table: str) -> tuple[Reference, ...]:
+def _references(connection: apsw.Connection, schema: str, table: str) -> tuple[ForeignKey, ...]:
     rows = connection.execute(
         'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?, ?) ORDER BY id, seq', (table, schema)
     ).fetchall()
@@ -132,7 +133,7 @@ def _references(connection: apsw.Connection, schema: str, table: str) -> tuple[R
         parent = str(mine[0][1])
         named = tuple(str(row[3]) for row in mine if row[3] is not None)
         columns = tuple(str(row[2]) for row in mine)
-        found.append(Reference(columns=columns, parent=parent, parent_columns=named or _key(connection, schema, parent)))
+        found.append(ForeignKey(columns=columns, parent=parent, parent_columns=named or _key(connection, schema, parent)))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from continuum_tasks.history.chain import usable
-from continuum_tasks.model import Backup, BackupId, Status
+from continuum_tasks.model import Backup, BackupId, BackupStatus
 
 DAY_SECONDS = 86_400
 CLOCK_TOLERANCE = timedelta(minutes=10)  # clocks of a host and of a storage that are both right differ by seconds
@@ -53,7 +53,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class RetentionInputs:
     """What is known beside the backups: both clocks, why which backups are held, and documents that could not be read.
 
     `bases` are those that restores within the point-in-time window begin with (`plan.window`).
@@ -67,7 +67,7 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Candidates:
     """One history, newest first: what counts, what of it is proven, and the newest proven one."""
 
     backups: tuple[Backup, ...]
@@ -90,14 +90,14 @@ def newness(backup: Backup) -> tuple[datetime, str]:
     return (backup.created_at, backup.id)
 
 
-def stand(backups: Sequence[Backup], sight: Sight) -> Standing:
+def stand(backups: Sequence[Backup], sight: RetentionInputs) -> Candidates:
     """Sort a history and find what counts in it."""
     ordered = tuple(sorted(backups, key=newness, reverse=True))
     counted = tuple(b for b in usable(ordered) if not is_ahead(b, sight))
-    return Standing(backups=ordered, counted=counted, proven=tuple(b for b in counted if proven(b)))
+    return Candidates(backups=ordered, counted=counted, proven=tuple(b for b in counted if proven(b)))
 
 
-def is_ahead(backup: Backup, sight: Sight) -> bool:
+def is_ahead(backup: Backup, sight: RetentionInputs) -> bool:
     return backup.created_at > sight.now + CLOCK_TOLERANCE
 
 
@@ -105,18 +105,18 @@ def is_too_old(backup: Backup, policy: Policy, now: datetime) -> bool:
     return 0 < policy.max_age_seconds <= (now - backup.created_at).total_seconds()
 
 
-def own_reasons(standing: Standing, policy: Policy, sight: Sight) -> dict[BackupId, tuple[str, ...]]:
+def own_reasons(standing: Candidates, policy: Policy, sight: RetentionInputs) -> dict[BackupId, tuple[str, ...]]:
     """Return, for each backup that a floor or a rule keeps, why. A floor is one that no setting and no flag removes."""
     found: Reasons = {}
     _floors(standing, policy, sight, found)
     _young(standing, policy, sight, found)
     _counts(standing, policy, sight, found)
     _unproven(standing, policy, sight, found)
-    _fewest(standing, policy, found)
+    _min_backups(standing, policy, found)
     return {backup_id: tuple(reasons) for backup_id, reasons in found.items()}
 
 
-def _floors(standing: Standing, policy: Policy, sight: Sight, found: Reasons) -> None:
+def _floors(standing: Candidates, policy: Policy, sight: RetentionInputs, found: Reasons) -> None:
     if standing.last is not None:
         _note(found, standing.last, "last verified good chain")
     for backup in standing.backups:
@@ -135,10 +135,10 @@ def _floors(standing: Standing, policy: Policy, sight: Sight, found: Reasons) ->
             _note(found, backup, f"while {alarm.id} is suspect")
 
 
-def _alarm(standing: Standing, policy: Policy, sight: Sight) -> Backup | None:
+def _alarm(standing: Candidates, policy: Policy, sight: RetentionInputs) -> Backup | None:
     """Return the newest suspect backup that no newer verified one answers, or that is within the whole grace period."""
     for backup in standing.backups:
-        if backup.status is Status.SUSPECT and not is_ahead(backup, sight):
+        if backup.status is BackupStatus.SUSPECT and not is_ahead(backup, sight):
             unanswered = standing.last is None or newness(standing.last) < newness(backup)
             # The whole grace, also when aggressive: this is a floor.
             recent = _is_within(backup, policy.grace_period_seconds, sight.now)
@@ -146,7 +146,7 @@ def _alarm(standing: Standing, policy: Policy, sight: Sight) -> Backup | None:
     return None
 
 
-def _young(standing: Standing, policy: Policy, sight: Sight, found: Reasons) -> None:
+def _young(standing: Candidates, policy: Policy, sight: RetentionInputs, found: Reasons) -> None:
     for backup in standing.backups:
         if _is_within(backup, policy.grace_seconds, sight.now):
             _note(found, backup, f"within {_possessive(policy.grace_seconds)} grace")
@@ -158,7 +158,7 @@ def _is_within(backup: Backup, seconds: int, now: datetime) -> bool:
     return seconds > 0 and (now - backup.created_at).total_seconds() < seconds
 
 
-def _counts(standing: Standing, policy: Policy, sight: Sight, found: Reasons) -> None:
+def _counts(standing: Candidates, policy: Policy, sight: RetentionInputs, found: Reasons) -> None:
     """Let the newest backup stand for its hour, day, week, month, year; periods without one are not counted."""
     candidates = standing.proven if policy.only_verified else standing.counted
     candidates = tuple(b for b in candidates if not is_too_old(b, policy, sight.now))
@@ -171,7 +171,7 @@ def _counts(standing: Standing, policy: Policy, sight: Sight, found: Reasons) ->
                 _note(found, backup, f"{name} {len(seen)} of {n}")
 
 
-def _unproven(standing: Standing, policy: Policy, sight: Sight, found: Reasons) -> None:
+def _unproven(standing: Candidates, policy: Policy, sight: RetentionInputs, found: Reasons) -> None:
     """Keep what came after the last verified backup: nothing proven can take its place yet."""
     if not policy.only_verified:
         return
@@ -184,7 +184,7 @@ def _unproven(standing: Standing, policy: Policy, sight: Sight, found: Reasons) 
             _note(found, backup, "newer than the last verified backup")
 
 
-def _fewest(standing: Standing, policy: Policy, found: Reasons) -> None:
+def _min_backups(standing: Candidates, policy: Policy, found: Reasons) -> None:
     counted = {b.id for b in standing.counted}
     best_first = [*standing.counted, *(b for b in standing.backups if b.id not in counted)]
     for number, backup in enumerate(best_first[: policy.min_backups], 1):

@@ -13,15 +13,15 @@ from datetime import datetime, timedelta
 from continuum_tasks.model import Backup, BackupId
 from continuum_tasks.retention.plan.keep_reasons import (
     CLOCK_TOLERANCE,
+    Candidates,
     Policy,
-    Sight,
-    Standing,
+    RetentionInputs,
     is_too_old,
     newness,
     own_reasons,
     stand,
 )
-from continuum_tasks.retention.plan.roll_forward import RollForward, roll_forwards
+from continuum_tasks.retention.plan.roll_forward import RollForwardPlan, roll_forwards
 
 DAY_BEGINS = timedelta(hours=1)  # the runbook's window opens at 01:00 UTC
 
@@ -51,7 +51,7 @@ class RetentionPlan:
 
     keep: tuple[Kept, ...]
     expire: tuple[Expired, ...]
-    roll_forward: tuple[RollForward, ...]
+    roll_forward: tuple[RollForwardPlan, ...]
     deferred: tuple[Expired, ...]
     stopped: str = ""
 
@@ -60,7 +60,7 @@ class RetentionPlan:
         return len(self.expire) + sum(len(rolled.frees) for rolled in self.roll_forward)
 
 
-def plan(backups: Sequence[Backup], policy: Policy, sight: Sight) -> RetentionPlan:
+def plan_retention(backups: Sequence[Backup], policy: Policy, sight: RetentionInputs) -> RetentionPlan:
     """Plan the retention of one database in one storage. Backups of several are a RuntimeError."""
     if len({(b.database, b.storage) for b in backups}) > 1:
         raise RuntimeError("retention is planned for one database in one storage at a time")
@@ -72,7 +72,7 @@ def plan(backups: Sequence[Backup], policy: Policy, sight: Sight) -> RetentionPl
         everything = {b.id: reasons.get(b.id) or needed.get(b.id) or (f"expiry is stopped: {stopped}",) for b in backups}
         return RetentionPlan(keep=_kept(standing, everything), expire=(), roll_forward=(), deferred=(), stopped=stopped)
     free = _expired(standing, reasons | needed, policy, sight)
-    rolls: tuple[RollForward, ...] = ()
+    rolls: tuple[RollForwardPlan, ...] = ()
     if policy.max_roll_forward_per_run:
         rolls = roll_forwards(standing, reasons, reasons | needed, policy=policy, now=sight.now)
     freed = {link.id for rolled in rolls for link in rolled.frees}
@@ -85,7 +85,7 @@ def slot(now: datetime) -> str:
     return f"{now - DAY_BEGINS:%Y%m%d}"
 
 
-def _needed(standing: Standing, wanted: Collection[BackupId]) -> dict[BackupId, tuple[str, ...]]:
+def _needed(standing: Candidates, wanted: Collection[BackupId]) -> dict[BackupId, tuple[str, ...]]:
     """Return what the wanted ones need to be restored and no rule keeps by itself, each with the newest that needs it."""
     by_id = {b.id: b for b in standing.backups}
     found: dict[BackupId, tuple[str, ...]] = {}
@@ -100,7 +100,7 @@ def _needed(standing: Standing, wanted: Collection[BackupId]) -> dict[BackupId, 
     return found
 
 
-def _stopped(sight: Sight) -> str:
+def _stopped(sight: RetentionInputs) -> str:
     off = sight.now - sight.storage_now
     if abs(off) > CLOCK_TOLERANCE:
         way = "ahead of" if off > timedelta(0) else "behind"
@@ -111,7 +111,7 @@ def _stopped(sight: Sight) -> str:
     return ""
 
 
-def _dependents_first(standing: Standing, stays: Collection[BackupId]) -> list[Backup]:
+def _dependents_first(standing: Candidates, stays: Collection[BackupId]) -> list[Backup]:
     """Return what does not stay, oldest chains first, in each all that builds on a backup before it."""
     going = {b.id: b for b in reversed(standing.backups) if b.id not in stays}
     children: dict[BackupId, list[Backup]] = {}
@@ -138,7 +138,7 @@ def _parents_first(root: Backup, children: dict[BackupId, list[Backup]], seen: s
     return found
 
 
-def _expired(standing: Standing, stays: Collection[BackupId], policy: Policy, sight: Sight) -> tuple[Expired, ...]:
+def _expired(standing: Candidates, stays: Collection[BackupId], policy: Policy, sight: RetentionInputs) -> tuple[Expired, ...]:
     counted = {b.id for b in standing.counted}
     verified = {b.id for b in standing.proven}
 
@@ -154,14 +154,16 @@ def _expired(standing: Standing, stays: Collection[BackupId], policy: Policy, si
     return tuple(Expired(backup=b, reason=why(b)) for b in _dependents_first(standing, stays))
 
 
-def _kept(standing: Standing, why: dict[BackupId, tuple[str, ...]]) -> tuple[Kept, ...]:
+def _kept(standing: Candidates, why: dict[BackupId, tuple[str, ...]]) -> tuple[Kept, ...]:
     return tuple(Kept(backup=b, reasons=why[b.id]) for b in standing.backups if b.id in why)
 
 
-def _capped(free: tuple[Expired, ...], rolls: tuple[RollForward, ...], keep: tuple[Kept, ...], policy: Policy) -> RetentionPlan:
+def _capped(
+    free: tuple[Expired, ...], rolls: tuple[RollForwardPlan, ...], keep: tuple[Kept, ...], policy: Policy
+) -> RetentionPlan:
     """Cut the sequence where this run has done enough; the rest is deferred."""
     budget = policy.max_expire_per_run - len(free)
-    taken: list[RollForward] = []
+    taken: list[RollForwardPlan] = []
     deferred = list(free[policy.max_expire_per_run :])
     for rolled in rolls:
         n_now = min(len(rolled.frees), budget) if len(taken) < policy.max_roll_forward_per_run else 0
@@ -177,8 +179,8 @@ def _capped(free: tuple[Expired, ...], rolls: tuple[RollForward, ...], keep: tup
     )
 
 
-def _only(rolled: RollForward, n: int) -> RollForward:
-    return RollForward(
+def _only(rolled: RollForwardPlan, n: int) -> RollForwardPlan:
+    return RollForwardPlan(
         backup=rolled.backup,
         frees=rolled.frees[:n],
         layer_bytes=rolled.layer_bytes,

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from continuum_tasks.model import Backup, BackupId
-from continuum_tasks.retention.plan.keep_reasons import Policy, Standing, is_too_old
+from continuum_tasks.retention.plan.keep_reasons import Candidates, Policy, is_too_old
 
 LEAST_SAVING = 4  # a roll-forward must free 1/4 of what it writes: below that, daily runs would rewrite fulls for crumbs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RollForward:
+class RollForwardPlan:
     """`backup` gets a snapshot layer of about `layer_bytes`; then `frees` may go, dependents first. `saves_bytes` may be
     negative where age, not space, is the reason.
     """
@@ -74,15 +74,15 @@ class _Tree:
 
 
 def roll_forwards(
-    standing: Standing, wanted: Mapping[BackupId, object], kept: Collection[BackupId], *, policy: Policy, now: datetime
-) -> tuple[RollForward, ...]:
+    standing: Candidates, wanted: Mapping[BackupId, object], kept: Collection[BackupId], *, policy: Policy, now: datetime
+) -> tuple[RollForwardPlan, ...]:
     """Return the roll-forwards that are worth it, oldest first; a later one may rely on those before it.
 
     Only what is proven is rolled: an unverified layer is the one thing a verification could still learn from.
     """
     tree = _Tree(standing.backups, kept)
     waiting = [b for b in reversed(standing.proven) if b.id in wanted and b.parent_id is not None]
-    found: list[RollForward] = []
+    found: list[RollForwardPlan] = []
     while True:
         rolled = [r for b in waiting if (r := _consider(b, tree, wanted, policy=policy, now=now)) is not None]
         if not rolled:
@@ -94,7 +94,7 @@ def roll_forwards(
 
 def _consider(
     backup: Backup, tree: _Tree, wanted: Mapping[BackupId, object], *, policy: Policy, now: datetime
-) -> RollForward | None:
+) -> RollForwardPlan | None:
     frees = tree.below(backup.id, wanted)
     if not frees:
         return None
@@ -106,7 +106,7 @@ def _consider(
     tree.roll(backup.id, frees)
     why = "saves space" if saves_bytes * LEAST_SAVING >= layer_bytes else "max_age"
     what = "1 link below it stands" if len(frees) == 1 else f"{len(frees)} links below it stand"
-    return RollForward(
+    return RollForwardPlan(
         backup=backup,
         frees=frees,
         layer_bytes=layer_bytes,

@@ -39,7 +39,7 @@ def undescribed(record: Record, *, before_us: int) -> tuple[SegmentRef, ...]:
     return tuple(ref for ref in record.refs[: _live(record, before_us) + 1] if ref.is_raw)
 
 
-def bases(backups: Sequence[Backup], record: Record, *, before_us: int) -> frozenset[BackupId]:
+def plan_bases(backups: Sequence[Backup], record: Record, *, before_us: int) -> frozenset[BackupId]:
     """Return the backups that the window's restores on this timeline begin with, of one database in one storage.
 
     For each stretch the newest that stands at or before its first commit, or where none does the one that comes first; and
@@ -56,7 +56,7 @@ def bases(backups: Sequence[Backup], record: Record, *, before_us: int) -> froze
     return frozenset(found)
 
 
-def droppable(backups: Sequence[Backup], record: Record, *, before_us: int) -> tuple[SegmentRef, ...]:
+def plan_droppable(backups: Sequence[Backup], record: Record, *, before_us: int) -> tuple[SegmentRef, ...]:
     """Return the segments of a timeline that no restore within the window reads, oldest first.
 
     They end before the window's first commit, and a proven base that this commit can be restored from holds all they hold.

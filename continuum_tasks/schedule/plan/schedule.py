@@ -12,7 +12,7 @@ from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 
 from continuum_tasks.history.chain import usable
-from continuum_tasks.model import Backup, DrillRecord, Rehearsal, Rhythm, Status, Strategy
+from continuum_tasks.model import Backup, BackupSchedule, BackupStatus, DrillRecord, Rehearsal, Strategy
 from continuum_tasks.verify.plan.sampling import newest_of_each_chain
 
 WEEK = timedelta(days=7)
@@ -58,7 +58,7 @@ class Due:
     each_link: bool = False
 
 
-def due(history: History, rhythm: Rhythm, *, now: datetime) -> tuple[Due, ...]:
+def due(history: History, rhythm: BackupSchedule, *, now: datetime) -> tuple[Due, ...]:
     """Return what one database owes at `now`: at most one of each duty.
 
     What is stamped more than an interval ahead (the clock jumped back) does not count as done: it would stop the work, or
@@ -84,7 +84,7 @@ def in_window(now: datetime) -> bool:
     return now - window_before(now) < WINDOW
 
 
-def _backup_due(history: History, rhythm: Rhythm, *, now: datetime) -> tuple[Due, ...]:
+def _backup_due(history: History, rhythm: BackupSchedule, *, now: datetime) -> tuple[Due, ...]:
     backups = history.backups
     fulls = [b.created_at for b in backups if b.strategy is Strategy.FULL]
     if _is_due(fulls, rhythm.full_every_seconds, now=now):
@@ -110,12 +110,12 @@ def _soon(every_seconds: int) -> int:
     return max(every_seconds - HALF_A_LOOK_SECONDS, 3 * every_seconds // 4, min(1, every_seconds))
 
 
-def _weekly_verify_due(backups: Sequence[Backup], rhythm: Rhythm, *, now: datetime) -> tuple[Due, ...]:
+def _weekly_verify_due(backups: Sequence[Backup], rhythm: BackupSchedule, *, now: datetime) -> tuple[Due, ...]:
     """Owe every chain that grew in the week before the window one look: its newest backup then, and all bytes below it."""
     if not rhythm.verify_every_seconds:
         return ()
     opened = window_before(now)
-    there = [b for b in backups if b.created_at < opened and b.status is Status.COMPLETED]
+    there = [b for b in backups if b.created_at < opened and b.status is BackupStatus.COMPLETED]
     for backup in newest_of_each_chain(there):
         looked_at = [at for at in (backup.verified_at, backup.failed_at) if at is not None]
         if backup.created_at >= opened - WEEK and max(looked_at, default=opened - WEEK) < opened:
@@ -124,8 +124,8 @@ def _weekly_verify_due(backups: Sequence[Backup], rhythm: Rhythm, *, now: dateti
     return ()
 
 
-def _verify_due(backups: Sequence[Backup], rhythm: Rhythm, *, now: datetime) -> tuple[Due, ...]:
-    good = [b for b in backups if b.status is Status.COMPLETED]
+def _verify_due(backups: Sequence[Backup], rhythm: BackupSchedule, *, now: datetime) -> tuple[Due, ...]:
+    good = [b for b in backups if b.status is BackupStatus.COMPLETED]
     looked_at = [at for b in good for at in (b.verified_at, b.failed_at) if at is not None]
     if not good or not _is_due(looked_at, rhythm.verify_every_seconds, now=now):
         return ()
@@ -134,7 +134,7 @@ def _verify_due(backups: Sequence[Backup], rhythm: Rhythm, *, now: datetime) -> 
     return (Due(duty=Duty.VERIFY, backup=good[0], reason=reason),)
 
 
-def _rehearsals_due(history: History, rhythm: Rhythm, *, now: datetime) -> tuple[Due, ...]:
+def _rehearsals_due(history: History, rhythm: BackupSchedule, *, now: datetime) -> tuple[Due, ...]:
     """Owe a drill, or a test restore of the newest usable backup; a drill counts as one too.
 
     Only those that passed count; after one that failed another is owed a day later.
@@ -156,7 +156,7 @@ def _rehearsals_due(history: History, rhythm: Rhythm, *, now: datetime) -> tuple
     return ()
 
 
-def _drill_every(history: History, rhythm: Rhythm) -> int:
+def _drill_every(history: History, rhythm: BackupSchedule) -> int:
     """Return how often a drill is owed: the first within a week where no test restore leaves a record of how old this is."""
     recorded = bool(history.rehearsals) or rhythm.test_restore_every_seconds > 0
     return rhythm.drill_every_seconds if recorded else min(rhythm.drill_every_seconds, int(WEEK.total_seconds()))

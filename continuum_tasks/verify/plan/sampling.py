@@ -18,23 +18,23 @@ PER_CHAIN = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class VerifyStep:
     """Verify this backup; with `covers` also read every stored byte of its chain, which speaks for these links."""
 
     backup: Backup
     covers: tuple[BackupId, ...] = ()
 
 
-def steps(backups: Sequence[Backup], *, per_chain: int) -> tuple[Step, ...]:
+def steps(backups: Sequence[Backup], *, per_chain: int) -> tuple[VerifyStep, ...]:
     """Return how to verify these backups, newest chain first; `per_chain` (1 or more) are restored of each."""
-    found: list[Step] = []
+    found: list[VerifyStep] = []
     seen: set[tuple[str, BackupId]] = set()
     for newest in newest_of_each_chain(backups):
         path = [b for b in _path(newest, backups) if (b.storage, b.id) not in seen]
         seen |= {(b.storage, b.id) for b in path}
         chosen = _spread(path, per_chain)
         left = tuple(b.id for b in path if b not in chosen)
-        found += [Step(backup=b, covers=left if b is newest else ()) for b in reversed(chosen)]
+        found += [VerifyStep(backup=b, covers=left if b is newest else ()) for b in reversed(chosen)]
     return tuple(found)
 
 
@@ -66,7 +66,7 @@ def _spread(path: Sequence[Backup], n: int) -> list[Backup]:
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def pick(backups: Sequence[Backup], drills: Sequence[DrillRecord], *, n: int, chance: Random) -> list[Backup]:
+def pick_backups(backups: Sequence[Backup], drills: Sequence[DrillRecord], *, n: int, chance: Random) -> list[Backup]:
     """Return `n` of the backups, or all when there are fewer; the same seed picks the same."""
     last: dict[tuple[str, str], datetime] = {}
     for record in drills:

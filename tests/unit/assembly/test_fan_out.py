@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.assembly import fan_out
-from continuum_tasks.assembly.fan_out import ByRows, Work
+from continuum_tasks.assembly.fan_out import ByRows, UnitKind
 from continuum_tasks.clock import Clock
 from continuum_tasks.errors import JobFailed, ObjectDamaged
 from continuum_tasks.host.jobs import Job, Jobs, JobState, open_jobs
@@ -66,7 +66,7 @@ def fan(jobs: Jobs, ring: Callable[[Job], object]) -> ByRows:
         jobs=jobs,
         parent=parent,
         ring=ring,
-        works={"double": Work(run=double, unit=Unit, result=Doubled)},
+        works={"double": UnitKind(run=double, unit=Unit, result=Doubled)},
         window=2,
         worker=worker_id("h1"),
         lease_seconds=60,
@@ -125,7 +125,7 @@ def test_a_unit_that_was_taken_over_while_it_ran_here_does_not_look_like_the_los
         return double(unit)
 
     slow = replace(
-        fan(jobs, lambda job: None), works={"double": Work(run=overtaken, unit=Unit, result=Doubled)}, lease_seconds=1
+        fan(jobs, lambda job: None), works={"double": UnitKind(run=overtaken, unit=Unit, result=Doubled)}, lease_seconds=1
     )
     assert dict(slow.run("double", numbers(n, n))) == {0: Doubled(n=7), 1: Doubled(n=7)}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.assembly.replay import prepare
+from continuum_tasks.assembly.replay import prepare_replay
 from continuum_tasks.capture import compact
 from continuum_tasks.errors import BackupNotFound, ObjectDamaged, ObjectMissing
 from continuum_tasks.model import Backup, CommitRef
@@ -75,10 +75,12 @@ def base_at(sandbox: Sandbox, recorder: Recorder, *, commit: int | None = None, 
 
 def restored(sandbox: Sandbox, recorder: Recorder, base: Backup, number: int, target: Path) -> restore.Restored:
     wanted = CommitRef(timeline=recorder.timeline.id, number=number)
-    request = restore.Request(backup_id=base.id, target=target, overwrite=True, verify=True, commit=wanted)
+    request = restore.RestoreRequest(backup_id=base.id, target=target, overwrite=True, verify=True, commit=wanted)
     with sandbox.runtime() as runtime:
         done: restore.Restored = finish(
-            restore.run(request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), still_mine=lambda: None)
+            restore.restore_backup(
+                request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), check_lease=lambda: None
+            )
         )
     return done
 
@@ -168,7 +170,7 @@ def test_a_base_that_was_rolled_forward_stands_where_it_did(sandbox: Sandbox, re
     verified(sandbox, base.id)
     with sandbox.runtime() as runtime:
         rolled: roll_forward.Synthesized = finish(
-            roll_forward.run(
+            roll_forward.roll_backup_forward(
                 base.id, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), may_commit=lambda: None
             )
         )
@@ -190,13 +192,15 @@ def test_segments_that_are_merged_under_a_restore_are_looked_for_again(
     recorder.ship()
     stamp(sandbox, recorder)
     wanted = CommitRef(timeline=recorder.timeline.id, number=last)
-    request = restore.Request(backup_id=base.id, target=target, overwrite=True, verify=True, commit=wanted)
+    request = restore.RestoreRequest(backup_id=base.id, target=target, overwrite=True, verify=True, commit=wanted)
     with sandbox.runtime() as runtime:
         repository, site = runtime.repository(), runtime.site
-        steps = restore.run(request, repository=repository, site=site, fan=runtime.fan(), still_mine=lambda: None)
+        steps = restore.restore_backup(request, repository=repository, site=site, fan=runtime.fan(), check_lease=lambda: None)
         assert next(step.phase for step in steps if step.phase == "fetch")
         merged: compact.Compacted = finish(
-            compact.run(compact.Request(database="main"), repository=repository, site=site, still_mine=lambda: None)
+            compact.compact_segments(
+                compact.CompactRequest(database="main"), repository=repository, site=site, check_lease=lambda: None
+            )
         )
         assert merged.merges
         finish(steps)
@@ -219,12 +223,16 @@ def test_segments_that_are_merged_between_listing_and_reading_are_listed_again(
             found = list(listed(prefix))
             if due and prefix.startswith(due[0]):
                 due.clear()
-                finish(compact.run(compact.Request(database="main"), repository=repository, site=site, still_mine=lambda: None))
+                finish(
+                    compact.compact_segments(
+                        compact.CompactRequest(database="main"), repository=repository, site=site, check_lease=lambda: None
+                    )
+                )
             return iter(found)
 
         monkeypatch.setattr(repository.storage, "list", listing)
         wanted = CommitRef(timeline=recorder.timeline.id, number=last)
-        found = prepare(wanted, base, repository=repository, backups=(base,))
+        found = prepare_replay(wanted, base, repository=repository, backups=(base,))
     assert not due and found.commit.number == last
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.capture.pins.client import Pins
-from continuum_tasks.capture.reader.follower import Follower
-from continuum_tasks.capture.state.environment import Place
+from continuum_tasks.capture.reader.follower import CommitFollower
+from continuum_tasks.capture.state.environment import CaptureContext
 from continuum_tasks.clock import Clock
 from continuum_tasks.config import BackupSettings, CaptureSettings
 from continuum_tasks.keyring import generate_key, open_keyring
@@ -39,15 +39,15 @@ class Setting:
 
     path: Path
     storage: MemoryStorage
-    place: Place
+    place: CaptureContext
     time: Time
     pins: Pins
-    followers: list[Follower] = field(default_factory=list)
+    followers: list[CommitFollower] = field(default_factory=list)
 
-    def follower(self, **capture: int) -> Follower:
+    def follower(self, **capture: int) -> CommitFollower:
         """Return a capture of the database; what was captured before is found on the disk."""
         place = replace(self.place, capture=replace(self.place.capture, **capture))
-        self.followers.append(Follower("memory", "here", self.path, pins=self.pins, place=place))
+        self.followers.append(CommitFollower("memory", "here", self.path, pins=self.pins, place=place))
         return self.followers[-1]
 
 
@@ -57,7 +57,7 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
     make(path)
     generate_key(tmp_path / "keys", "k", random_bytes=secrets.token_bytes, now=BEGUN_AT)
     repository = Repository(storage, "here", keyring=open_keyring(tmp_path / "keys"), accept_unsigned=False)
-    place = Place(
+    place = CaptureContext(
         host="h1",
         worker=worker_id("h1"),
         directory=tmp_path / "state" / "capture",

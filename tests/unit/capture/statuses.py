@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from continuum_tasks.capture.state.environment import CAPTURE, microseconds
-from continuum_tasks.capture.state.files import make_directory
-from continuum_tasks.capture.state.status import Heartbeat, State, Status, write_heartbeat, write_status
+from continuum_tasks.capture.state.files import make_private_directory
+from continuum_tasks.capture.state.status import CaptureHeartbeat, CaptureState, CaptureStatus, write_heartbeat, write_status
 from continuum_tasks.process import worker_id
 
 TIMELINE = "timeline-20261123-100000-0000abcd"
 WORKER = worker_id("h1")  # this process: it lives
 
 
-def status(at: datetime, **changes: Any) -> Status:
+def status(at: datetime, **changes: Any) -> CaptureStatus:
     """Return the status at an instant of a capture whose 7 commits are all in the storage."""
     at_us = microseconds(at)
-    found = Status(
+    found = CaptureStatus(
         database="memory",
-        state=State.RUNNING,
+        state=CaptureState.RUNNING,
         detail="",
         trouble="",
         worker=WORKER,
@@ -51,7 +51,7 @@ def status(at: datetime, **changes: Any) -> Status:
     return replace(found, **changes)
 
 
-def tell(state_dir: Path, found: Status, *, heard_at: datetime) -> None:
+def tell(state_dir: Path, found: CaptureStatus, *, heard_at: datetime) -> None:
     """Write a status, and that its process was alive then."""
-    write_status(make_directory(state_dir / CAPTURE / found.database), found)
-    write_heartbeat(state_dir / CAPTURE, Heartbeat(worker=found.worker, at_us=microseconds(heard_at)))
+    write_status(make_private_directory(state_dir / CAPTURE / found.database), found)
+    write_heartbeat(state_dir / CAPTURE, CaptureHeartbeat(worker=found.worker, at_us=microseconds(heard_at)))

@@ -14,8 +14,8 @@ from continuum_tasks.capture import supervisor
 from continuum_tasks.capture.agent import Agent
 from continuum_tasks.capture.state.progress import STANDING
 from continuum_tasks.capture.state.requests import ask_to_look
-from continuum_tasks.capture.state.status import HEARTBEAT, STATUS, State, read_heartbeat, read_status
-from continuum_tasks.capture.supervisor import Wanted
+from continuum_tasks.capture.state.status import HEARTBEAT, STATUS, CaptureState, read_heartbeat, read_status
+from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.errors import ConfigError
 from tests.unit.capture.conftest import Setting
 from tests.unit.capture.service import Service, make
@@ -25,7 +25,7 @@ Eventually = Callable[[Callable[[], bool]], None]
 
 
 @contextmanager
-def running(setting: Setting, *wanted: Wanted) -> Iterator[None]:
+def running(setting: Setting, *wanted: WantedCapture) -> Iterator[None]:
     stop = threading.Event()
     agent = Agent(lambda: wanted, place=setting.place, environment={})
     thread = threading.Thread(target=agent.run, args=(stop.is_set,))
@@ -37,11 +37,11 @@ def running(setting: Setting, *wanted: Wanted) -> Iterator[None]:
         thread.join()
 
 
-def a_database(name: str, path: Path) -> Wanted:
-    return Wanted(database=name, storage="here", path=path)
+def a_database(name: str, path: Path) -> WantedCapture:
+    return WantedCapture(database=name, storage="here", path=path)
 
 
-def state_of(setting: Setting, name: str) -> State | None:
+def state_of(setting: Setting, name: str) -> CaptureState | None:
     found = read_status(setting.place.directory.parent, name)
     return None if found is None else found.state
 
@@ -59,9 +59,9 @@ def test_one_whose_standing_is_damaged_keeps_no_other_from_being_captured(
     (setting.place.directory / "damaged" / STANDING).write_text("{")
     wanted = (a_database("damaged", tmp_path / "other.db"), a_database("memory", setting.path))
     with running(setting, *wanted):
-        eventually(lambda: state_of(setting, "memory") is State.RUNNING)
+        eventually(lambda: state_of(setting, "memory") is CaptureState.RUNNING)
         assert read_heartbeat(setting.place.directory.parent) is not None and state_of(setting, "damaged") is None
-    assert state_of(setting, "memory") is State.STOPPED
+    assert state_of(setting, "memory") is CaptureState.STOPPED
 
 
 def test_one_whose_directory_is_not_there_waits_and_the_others_are_captured(
@@ -69,8 +69,8 @@ def test_one_whose_directory_is_not_there_waits_and_the_others_are_captured(
 ) -> None:
     wanted = (a_database("gone", tmp_path / "nowhere" / "gone.db"), a_database("memory", setting.path))
     with running(setting, *wanted):
-        eventually(lambda: state_of(setting, "memory") is State.RUNNING)
-        eventually(lambda: state_of(setting, "gone") is State.WAITING)
+        eventually(lambda: state_of(setting, "memory") is CaptureState.RUNNING)
+        eventually(lambda: state_of(setting, "gone") is CaptureState.WAITING)
 
 
 def test_one_that_is_switched_to_wal_mode_is_captured_at_once_when_it_is_said(
@@ -79,15 +79,15 @@ def test_one_that_is_switched_to_wal_mode_is_captured_at_once_when_it_is_said(
     monkeypatch.setattr(supervisor, "JOURNAL_PAUSE_SECONDS", 3600.0)
     service.run("PRAGMA journal_mode = delete")
     with running(setting, a_database("memory", setting.path)):
-        eventually(lambda: state_of(setting, "memory") is State.JOURNAL)
+        eventually(lambda: state_of(setting, "memory") is CaptureState.JOURNAL)
         service.run("PRAGMA journal_mode = wal")
         ask_to_look(setting.place.directory.parent, "memory")
-        eventually(lambda: state_of(setting, "memory") is State.RUNNING)
+        eventually(lambda: state_of(setting, "memory") is CaptureState.RUNNING)
 
 
 def test_a_configuration_that_is_away_for_a_moment_is_an_error_that_capture_knows(tmp_path: Path) -> None:
     """The agent goes on with what it captures: anything else would end it, and with it every pin."""
-    wanted: Callable[[], Sequence[Wanted]] = _Wanted(tmp_path)
+    wanted: Callable[[], Sequence[WantedCapture]] = _Wanted(tmp_path)
     with pytest.raises(ConfigError, match=r"backup\.conf"):
         wanted()
 
@@ -98,7 +98,7 @@ def test_a_state_directory_that_cannot_be_written_ends_no_capture(
     """A full disk: the pins hold what comes, and when there is room again nothing is missing."""
     names = [setting.place.directory / one for one in (f"memory/{STANDING}", f"memory/{STATUS}", HEARTBEAT)]
     with running(setting, a_database("memory", setting.path)):
-        eventually(lambda: state_of(setting, "memory") is State.RUNNING)
+        eventually(lambda: state_of(setting, "memory") is CaptureState.RUNNING)
         found = read_status(setting.place.directory.parent, "memory")
         assert found is not None
         for name in names:
@@ -120,7 +120,7 @@ def test_one_whose_directory_cannot_even_be_looked_at_waits_and_the_others_are_c
     """Any error of the system: here the name is too long, elsewhere a disk fails or a directory is closed to this user."""
     wanted = (a_database("odd", tmp_path / ("x" * 300) / "odd.db"), a_database("memory", setting.path))
     with running(setting, *wanted):
-        eventually(lambda: state_of(setting, "memory") is State.RUNNING)
+        eventually(lambda: state_of(setting, "memory") is CaptureState.RUNNING)
         before = commit_of(setting, "memory")
         service.run("INSERT INTO t(x) VALUES (1)")
         eventually(lambda: commit_of(setting, "memory") == before + 1)

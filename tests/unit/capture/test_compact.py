@@ -15,7 +15,7 @@ from continuum_tasks.capture import compact
 from continuum_tasks.capture.plan.compaction import Bounds
 from continuum_tasks.errors import DatabaseLocked, ObjectDamaged, StorageUnreachable
 from continuum_tasks.model import Backup
-from continuum_tasks.repository.lock import hold
+from continuum_tasks.repository.lock import hold_lock
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.repository.timelines import segment_context
 from continuum_tasks.retention import expire
@@ -88,9 +88,11 @@ def stamp(sandbox: Sandbox, recorder: Recorder) -> None:
 
 def compacted(sandbox: Sandbox, *, bounds: Bounds | None = None, repository: Repository | None = None) -> compact.Compacted:
     with sandbox.runtime() as runtime:
-        request = compact.Request(database="main", bounds=bounds or Bounds())
+        request = compact.CompactRequest(database="main", bounds=bounds or Bounds())
         where = repository or runtime.repository()
-        done: compact.Compacted = finish(compact.run(request, repository=where, site=runtime.site, still_mine=lambda: None))
+        done: compact.Compacted = finish(
+            compact.compact_segments(request, repository=where, site=runtime.site, check_lease=lambda: None)
+        )
     return done
 
 
@@ -132,8 +134,10 @@ def test_a_dry_run_says_the_same_and_changes_nothing(sandbox: Sandbox, recorder:
     record(sandbox, recorder)
     before = objects(sandbox)
     with sandbox.runtime() as runtime:
-        request = compact.Request(database="main")
-        said: compact.Compacted = finish(compact.preview(request, repository=runtime.repository(), site=runtime.site))
+        request = compact.CompactRequest(database="main")
+        said: compact.Compacted = finish(
+            compact.preview_compaction(request, repository=runtime.repository(), site=runtime.site)
+        )
     assert objects(sandbox) == before
     assert said.dry_run
     assert [(one.first_seq, one.last_seq) for one in said.merges] == [(1, 20)]
@@ -248,18 +252,21 @@ def test_two_runs_at_once_are_refused(sandbox: Sandbox, recorder: Recorder) -> N
     record(sandbox, recorder)
     with sandbox.runtime() as runtime:
         site = runtime.site
-        with hold(compact.lock_name("main"), runtime.repository().storage, site.contender()), pytest.raises(DatabaseLocked):
+        with (
+            hold_lock(compact.lock_name("main"), runtime.repository().storage, site.contender()),
+            pytest.raises(DatabaseLocked),
+        ):
             compacted(sandbox)
 
 
 def applied(sandbox: Sandbox, *, window_seconds: int, policy: Policy = BARE, dry_run: bool = False) -> expire.Applied:
     with sandbox.runtime() as runtime:
-        request = expire.Request(database="main", policy=policy, by="test", pitr_window_seconds=window_seconds)
+        request = expire.RetentionRequest(database="main", policy=policy, by="test", pitr_window_seconds=window_seconds)
         repository, site = runtime.repository(), runtime.site
         if dry_run:
-            return finish(expire.preview(request, repository=repository, site=site))  # type: ignore[no-any-return]
+            return finish(expire.preview_retention(request, repository=repository, site=site))  # type: ignore[no-any-return]
         done: expire.Applied = finish(
-            expire.run(request, repository=repository, site=site, fan=runtime.fan(), still_mine=lambda: None)
+            expire.apply_policy(request, repository=repository, site=site, fan=runtime.fan(), check_lease=lambda: None)
         )
     return done
 
@@ -377,7 +384,10 @@ def test_nothing_goes_while_segments_are_merged(
     sandbox: Sandbox, recorder: Recorder, history: tuple[Backup, Backup, Backup]
 ) -> None:
     before = names(sandbox)
-    with sandbox.runtime() as runtime, hold(compact.lock_name("main"), runtime.repository().storage, runtime.site.contender()):
+    with (
+        sandbox.runtime() as runtime,
+        hold_lock(compact.lock_name("main"), runtime.repository().storage, runtime.site.contender()),
+    ):
         done = applied(sandbox, window_seconds=window_from(recorder, 15, seconds=30))
     assert "another run is at work" in done.segments.skipped
     assert names(sandbox) == before

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.capture.follow_ups import Needs
-from continuum_tasks.capture.subcommand import Errand
+from continuum_tasks.capture.follow_ups import FollowUps
+from continuum_tasks.capture.subcommand import Subcommand
 from tests.unit.capture.conftest import Setting
 from tests.unit.capture.reader.test_follower import begun
 
@@ -29,8 +29,8 @@ ERROR = json.dumps({"error": {"name": "StorageUnreachable", "message": "storage 
 def test_what_a_command_failed_of_is_told_as_it_says_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, told: str
 ) -> None:
-    errand = Errand(tmp_path, {}, monotonic=time.monotonic)
-    needs = Needs("memory", "here", errand)
+    errand = Subcommand(tmp_path, {}, monotonic=time.monotonic)
+    needs = FollowUps("memory", "here", errand)
     monkeypatch.setattr(errand, "returned", lambda: (6, printed))
     monkeypatch.setattr(errand, "send", lambda words: None)
     needs.backup()
@@ -43,12 +43,12 @@ def test_a_backup_that_stands_behind_nothing_is_not_made_again_at_once(
     """Else one would follow the other for as long as capture cannot say where they stand."""
     follower = begun(setting)
     follower.change(published=True)
-    errand = Errand(tmp_path / "errand", {}, monotonic=time.monotonic)
+    errand = Subcommand(tmp_path / "errand", {}, monotonic=time.monotonic)
     sent: list[Sequence[str]] = []
     monkeypatch.setattr(errand, "send", sent.append)
     answers = iter([None, (0, "{}\n")])
     monkeypatch.setattr(errand, "returned", lambda: next(answers, None))
-    needs = Needs("memory", "here", errand)
+    needs = FollowUps("memory", "here", errand)
     assert follower.standing is not None
     assert not any(needs.base(follower.standing) for _ in range(5))
     assert len(sent) == 1 and errand.busy

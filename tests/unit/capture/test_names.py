@@ -13,4 +13,4 @@ from workers import capture
 @pytest.mark.parametrize("name", [capture.LOCK, requests.REQUESTS, status.HEARTBEAT])
 def test_no_database_can_be_called_as_a_file_of_capture(name: str) -> None:
     with pytest.raises(click.BadParameter):
-        parameters.name(name)
+        parameters.declared_name(name)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.capture.shipping.shipper import Courier
+from continuum_tasks.capture.shipping.shipper import SegmentShipper
 from continuum_tasks.capture.state import holes
 from continuum_tasks.capture.state.environment import CAPTURE, microseconds
-from continuum_tasks.capture.state.files import make_directory
-from continuum_tasks.capture.state.status import State, Status, read_status
-from continuum_tasks.capture.subcommand import Errand
-from continuum_tasks.capture.supervisor import Wanted, Watch
+from continuum_tasks.capture.state.files import make_private_directory
+from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_status
+from continuum_tasks.capture.subcommand import Subcommand
+from continuum_tasks.capture.supervisor import CaptureSupervisor, WantedCapture
 from continuum_tasks.history.holes import Hole
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.protocol import Buffer
@@ -46,15 +46,15 @@ def test_a_capture_whose_process_is_gone_is_stopped_and_watched_no_longer_than_i
     found = read_status(tmp_path, "memory")
 
     assert found is not None
-    assert (found.state, found.watched_until_us) == (State.STOPPED, microseconds(AT))
+    assert (found.state, found.watched_until_us) == (CaptureState.STOPPED, microseconds(AT))
 
 
 def test_holes_are_kept_in_order_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holes, "N_KEPT", 3)
-    directory = make_directory(tmp_path / CAPTURE / "memory")
+    directory = make_private_directory(tmp_path / CAPTURE / "memory")
     assert holes.read_holes(tmp_path, "memory") == ()
     for n in range(5):
-        holes.note(directory, Hole(timeline="t", commit=n, from_us=n, to_us=n + 1, reason="why"))
+        holes.note_hole(directory, Hole(timeline="t", commit=n, from_us=n, to_us=n + 1, reason="why"))
 
     assert [hole.commit for hole in holes.read_holes(tmp_path, "memory")] == [2, 3, 4]
     (directory / holes.HOLES).write_text("[{}")
@@ -95,7 +95,7 @@ def test_a_hole_that_cannot_be_noted_does_not_keep_capture_from_going_on(setting
 
 def test_when_the_last_durable_commit_was_seen_is_known_once_something_was_shipped(setting: Setting, service: Service) -> None:
     follower = begun(setting)
-    courier = Courier(follower, place=setting.place)
+    courier = SegmentShipper(follower, place=setting.place)
     assert (courier.durable_commit, courier.durable_us) == (0, 0)
     courier.ship()
     assert follower.standing is not None
@@ -112,11 +112,11 @@ def test_when_the_last_durable_commit_was_seen_is_known_once_something_was_shipp
 def test_what_was_read_and_is_not_durable_yet_is_not_said_to_be_watched(setting: Setting, service: Service) -> None:
     """Were it, commits that only the looks know of would pass for captured: lost with their process, and missed by nobody."""
     place = replace(setting.place, capture=replace(setting.place.capture, interval_seconds=60))
-    errand = Errand(place.directory / "memory", {}, monotonic=place.clock.monotonic)
-    wanted = Wanted(database="memory", storage="here", path=setting.path)
-    watch = Watch(wanted, pins=setting.pins, place=place, errand=errand)
+    errand = Subcommand(place.directory / "memory", {}, monotonic=place.clock.monotonic)
+    wanted = WantedCapture(database="memory", storage="here", path=setting.path)
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=place, errand=errand)
 
-    def steps(executor: Executor) -> Status:
+    def steps(executor: Executor) -> CaptureStatus:
         for _ in range(4):
             time.sleep(0.3)
             watch.touched(frozenset({setting.path.with_name("memory.db-wal")}))
@@ -144,15 +144,15 @@ def test_a_capture_that_ends_with_a_full_spool_does_not_say_that_it_watched_to_t
     storage = Away()
     setting.place.repository("here").storage = storage
     place = replace(setting.place, capture=replace(setting.place.capture, spool_limit_bytes=0))
-    errand = Errand(place.directory / "memory", {}, monotonic=place.clock.monotonic)
-    wanted = Wanted(database="memory", storage="here", path=setting.path)
-    watch = Watch(wanted, pins=setting.pins, place=place, errand=errand)
+    errand = Subcommand(place.directory / "memory", {}, monotonic=place.clock.monotonic)
+    wanted = WantedCapture(database="memory", storage="here", path=setting.path)
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=place, errand=errand)
     with ThreadPoolExecutor(1) as executor:
         watch.step(executor)
     storage.away = True
     insert(service, 1)
     watch.close(detail="stopped")  # makes it durable here, and cannot ship it
-    again = Watch(wanted, pins=setting.pins, place=place, errand=errand)
+    again = CaptureSupervisor(wanted, pins=setting.pins, place=place, errand=errand)
     with ThreadPoolExecutor(1) as executor:
         again.step(executor)
         before = read_status(place.directory.parent, "memory")
@@ -176,9 +176,9 @@ class Slow(MemoryStorage):
 
 def test_that_the_last_commit_is_in_the_storage_is_said_as_soon_as_it_is(setting: Setting, service: Service) -> None:
     setting.place.repository("here").storage = Slow()
-    errand = Errand(setting.place.directory / "memory", {}, monotonic=setting.place.clock.monotonic)
-    wanted = Wanted(database="memory", storage="here", path=setting.path)
-    watch = Watch(wanted, pins=setting.pins, place=setting.place, errand=errand)
+    errand = Subcommand(setting.place.directory / "memory", {}, monotonic=setting.place.clock.monotonic)
+    wanted = WantedCapture(database="memory", storage="here", path=setting.path)
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=setting.place, errand=errand)
     with ThreadPoolExecutor(1) as executor:
         for _ in range(20):
             watch.step(executor)
@@ -196,9 +196,9 @@ def test_that_the_last_commit_is_in_the_storage_is_said_as_soon_as_it_is(setting
 
 def test_a_commit_that_comes_behind_the_event_of_its_frames_is_captured_soon(setting: Setting, service: Service) -> None:
     """The kernel tells of frames that are written; a slow fsync puts the commit, which it does not tell of, after the look."""
-    errand = Errand(setting.place.directory / "memory", {}, monotonic=setting.place.clock.monotonic)
-    wanted = Wanted(database="memory", storage="here", path=setting.path)
-    watch = Watch(wanted, pins=setting.pins, place=setting.place, errand=errand)
+    errand = Subcommand(setting.place.directory / "memory", {}, monotonic=setting.place.clock.monotonic)
+    wanted = WantedCapture(database="memory", storage="here", path=setting.path)
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=setting.place, errand=errand)
 
     def steps(executor: Executor) -> None:
         for _ in range(25):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks.cli.main import run
+from continuum_tasks.cli.main import run_command
 from continuum_tasks.sample.generate import SampleSpec, generate
 
 MIB = 1024 * 1024
@@ -40,7 +40,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 
     def call(*words: str) -> Outcome:
         capsys.readouterr()
-        code = run(words)
+        code = run_command(words)
         captured = capsys.readouterr()
         return Outcome(code=code, out=captured.out, err=captured.err)
 

@@ -12,7 +12,7 @@ from click.shell_completion import ShellComplete
 
 from continuum_tasks.capture.state import fence
 from continuum_tasks.capture.state.environment import CAPTURE, microseconds
-from continuum_tasks.capture.state.status import Heartbeat, State, Status, write_heartbeat, write_status
+from continuum_tasks.capture.state.status import CaptureHeartbeat, CaptureState, CaptureStatus, write_heartbeat, write_status
 from continuum_tasks.cli.main import cli
 from continuum_tasks.process import worker_id
 from tests.unit.cli.conftest import Call
@@ -24,25 +24,31 @@ def now_us() -> int:
     return microseconds(datetime.now(UTC))
 
 
-def a_status(**other: object) -> Status:
+def a_status(**other: object) -> CaptureStatus:
     """A database that is captured by this very process, and all is well."""
     now = now_us()
     words: dict[str, object] = {
-        **{"database": "memory", "state": State.RUNNING, "detail": "capture begins", "trouble": "", "worker": worker_id("h1")},
+        **{
+            "database": "memory",
+            "state": CaptureState.RUNNING,
+            "detail": "capture begins",
+            "trouble": "",
+            "worker": worker_id("h1"),
+        },
         **{"storage": "local", "timeline": TIMELINE, "commit": 17, "observed_us": now, "durable_commit": 17},
         **{"watched_until_us": now, "settled_monotonic_ns": 5, "lag_seconds": 0.9, "lag_p50_seconds": 0.5},
         **{"lag_p95_seconds": 0.8, "wal_bytes": 4096, "wal_alarm": False, "spool_bytes": 0, "spool_segments": 0, "n_pins": 1},
         **{"n_holes": 0, "base_after": 0, "shipped_bytes": 9000, "n_requests": 4, "source": "1:2", "updated_us": now},
     }
-    return Status(**{**words, **other})  # type: ignore[arg-type]
+    return CaptureStatus(**{**words, **other})  # type: ignore[arg-type]
 
 
-def put(site: Path, status: Status, *, silent_seconds: float = 0.0) -> None:
+def put(site: Path, status: CaptureStatus, *, silent_seconds: float = 0.0) -> None:
     """Write what a process that captures would, as this one."""
     state = site / "etc" / "state" / CAPTURE
     (state / status.database).mkdir(parents=True, exist_ok=True)
     write_status(state / status.database, status)
-    write_heartbeat(state, Heartbeat(worker=worker_id("h1"), at_us=now_us() - round(silent_seconds * 1_000_000)))
+    write_heartbeat(state, CaptureHeartbeat(worker=worker_id("h1"), at_us=now_us() - round(silent_seconds * 1_000_000)))
 
 
 def switch_on(site: Path) -> None:
@@ -131,7 +137,7 @@ def test_one_capture_is_shown_in_full_and_in_json_with_every_field(call: Call, c
     for text in (TIMELINE, "running: capture begins", "17 in local", "0.5/0.8 s", "4.0 KiB", "pins", "holes", "watched until"):
         assert text in shown.out
     (found,) = call("backup", "capture", "status", "memory", "--format", "json").json
-    missing = {name.replace("_us", "") for name in Status.__slots__} - {key.replace("_at", "") for key in found}  # type: ignore[attr-defined]
+    missing = {name.replace("_us", "") for name in CaptureStatus.__slots__} - {key.replace("_at", "") for key in found}  # type: ignore[attr-defined]
     assert missing == set()
     assert found["troubles"] == [] and 0 <= found["rpo_seconds"] < 60
     assert datetime.fromisoformat(found["observed_at"]).tzinfo is not None
@@ -158,8 +164,8 @@ def test_several_captures_are_a_table_no_wider_than_a_terminal(call: Call, captu
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"state": State.WAITING, "detail": "key is not there"}, "waiting: key is not there"),
-        ({"state": State.FENCED, "detail": "another host captures this timeline"}, "fenced: another host"),
+        ({"state": CaptureState.WAITING, "detail": "key is not there"}, "waiting: key is not there"),
+        ({"state": CaptureState.FENCED, "detail": "another host captures this timeline"}, "fenced: another host"),
         ({"trouble": "not shipped: storage away"}, "not shipped: storage away"),
         ({"spool_bytes": 5 << 30}, "more than spool_limit_bytes"),
         ({"wal_alarm": True}, "more than wal_alarm_bytes"),
@@ -189,13 +195,13 @@ def test_a_capture_whose_process_is_gone_is_stopped(call: Call, captured: Path) 
 
 
 def test_what_nobody_wants_captured_is_no_error(call: Call, site: Path) -> None:
-    put(site, a_status(state=State.STOPPED, detail="not wanted any more"))
+    put(site, a_status(state=CaptureState.STOPPED, detail="not wanted any more"))
     done = call("backup", "capture", "status")
     assert done.code == 0 and "stopped: not wanted any more" in done.out
 
 
 def test_stop_switches_off_and_says_that_commits_are_no_longer_captured(call: Call, captured: Path) -> None:
-    put(captured, a_status(state=State.STOPPED, detail="stopped", spool_segments=3, spool_bytes=3 << 20))
+    put(captured, a_status(state=CaptureState.STOPPED, detail="stopped", spool_segments=3, spool_bytes=3 << 20))
     done = call("backup", "capture", "stop")
     assert done.code == 0 and continuous(captured) == ["continuous = no"]
     assert (

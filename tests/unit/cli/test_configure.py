@@ -15,7 +15,7 @@ from tests.unit.cli.conftest import Call
 
 
 def last(site: Path) -> audit.Event:
-    *_, line = audit.read(site / "etc/state" / audit.FILE)
+    *_, line = audit.read_events(site / "etc/state" / audit.FILE)
     assert line.event is not None and line.intact
     return line.event
 
@@ -107,10 +107,10 @@ def test_changes_and_refusals_are_audited(call: Call, site: Path) -> None:
 def test_names_are_completed(call: Call, site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import click
 
-    from continuum_tasks.cli.frame.context import Asked
+    from continuum_tasks.cli.frame.context import CliContext
     from continuum_tasks.cli.setup.config import get
 
-    ctx = click.Context(get, obj=Asked())
+    ctx = click.Context(get, obj=CliContext())
     with ctx:
         found = get.params[0].shell_complete(ctx, "compression_l")
     assert [item.value for item in found] == ["backup.compression_level"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from continuum_tasks.cli.main import run
+from continuum_tasks.cli.main import run_command
 from tests.unit.cli.conftest import Call
 
 PHASES = ["stage", "plan", "hash", "compress", "seal", "upload", "check", "count", "commit"]
@@ -80,4 +80,4 @@ def test_accept_of_what_is_not_there_or_without_a_reason_is_refused(call: Call, 
     assert call("backup", "accept", full, "--reason", " ").code == 2
     assert call("backup", "accept", full).code == 2
     assert call("backup", "accept", full, "--reason", "x").code == 2
-    assert run(["backup", "accept", full, "--reason", "x" * 501]) == 2
+    assert run_command(["backup", "accept", full, "--reason", "x" * 501]) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from continuum_tasks.cli.frame.context import Asked
+from continuum_tasks.cli.frame.context import CliContext
 from continuum_tasks.cli.main import cli, exit_codes
 from continuum_tasks.cli.registry import BACKUP_COMMANDS, COMMANDS
 
@@ -25,7 +25,7 @@ def parse(line: str) -> click.Context:
     """Parse a line as the command would, down to its values, and stop before anything is done."""
     command: click.Command = cli
     words = shlex.split(line)[1:]
-    ctx = command.make_context("continuum", words, obj=Asked())
+    ctx = command.make_context("continuum", words, obj=CliContext())
     while isinstance(command, click.Group):
         name, found, words = command.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
         assert found is not None

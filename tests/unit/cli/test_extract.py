@@ -214,7 +214,7 @@ def test_restores_undos_and_extracts_are_audited(call: Call, site: Path, full: s
     run(site / "memory.db", "DELETE FROM auto_messages")
     call("backup", "extract", full, "--table", "auto_messages", "--into", "memory.db")
     call("backup", "forensics-copy")
-    lines = list(audit.read(site / "etc/state" / audit.FILE))
+    lines = list(audit.read_events(site / "etc/state" / audit.FILE))
     actions = [line.event.action for line in lines if line.event is not None and line.event.outcome == "done"]
     assert [action for action in actions if action in ("restore", "undo", "extract", "forensics-copy")] == [
         "restore",

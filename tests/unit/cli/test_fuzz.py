@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from continuum_tasks.cli.main import exit_codes, run
+from continuum_tasks.cli.main import exit_codes, run_command
 from tests.unit.cli.conftest import Call
 
 ODD = (
@@ -91,7 +91,7 @@ QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 def check(words: list[str]) -> None:
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run(words)
+        code = run_command(words)
         out.flush()
         err.flush()
     shown, said = out.buffer.getvalue().decode(), err.buffer.getvalue().decode()  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks.capture.state.status import State, Status, write_status
+from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, write_status
 from continuum_tasks.config import load_config
 from continuum_tasks.model import BackupId, TimelineId
 from continuum_tasks.repository.timelines import put_timeline
@@ -146,11 +146,11 @@ def test_extract_at_a_time_is_exact_to_the_commit(call: Call, site: Path, delete
 
 def say(state_dir: Path, recorder: Recorder, *, commit: int, until_us: int) -> None:
     """Let the capture on this host say how far it came."""
-    values = {one.name: {"str": "", "int": 0, "float": 0.0, "bool": False}.get(str(one.type)) for one in fields(Status)}
-    known = {"database": recorder.database, "state": State.STOPPED, "timeline": recorder.timeline.id, "commit": commit}
+    values = {one.name: {"str": "", "int": 0, "float": 0.0, "bool": False}.get(str(one.type)) for one in fields(CaptureStatus)}
+    known = {"database": recorder.database, "state": CaptureState.STOPPED, "timeline": recorder.timeline.id, "commit": commit}
     directory = state_dir / "capture" / recorder.database
     directory.mkdir(parents=True, exist_ok=True)
-    write_status(directory, Status(**{**values, **known, "watched_until_us": until_us}))
+    write_status(directory, CaptureStatus(**{**values, **known, "watched_until_us": until_us}))
 
 
 def numbers(shown: Any) -> list[int]:

@@ -13,7 +13,7 @@ import pytest
 
 from continuum_tasks import __version__
 from continuum_tasks.cli import main
-from continuum_tasks.cli.frame.context import Asked
+from continuum_tasks.cli.frame.context import CliContext
 from continuum_tasks.cli.registry import BACKUP_COMMANDS, COMMANDS
 from continuum_tasks.errors import error_classes
 from tests.unit.cli.conftest import Call
@@ -116,7 +116,7 @@ def test_a_defect_is_one_line_on_screen_and_a_json_line_in_the_log(
 ) -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         divmod(1, 0)
-    code = main._broke(caught.value, Asked(), ["--format", "json"])
+    code = main._broke(caught.value, CliContext(), ["--format", "json"])
     shown = capsys.readouterr()
     log = site / "etc/log/backup.log"
     assert code == 70
@@ -128,7 +128,7 @@ def test_a_defect_is_one_line_on_screen_and_a_json_line_in_the_log(
 
 
 def test_a_defect_without_a_configuration_says_how_to_see_more(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main._broke(KeyError("x"), Asked(config_dir=str(tmp_path)), []) == 70
+    assert main._broke(KeyError("x"), CliContext(config_dir=str(tmp_path)), []) == 70
     assert "CONTINUUM_DEBUG=1" in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from continuum_tasks.capture.state import holes
 from continuum_tasks.capture.state.environment import CAPTURE, microseconds
-from continuum_tasks.capture.state.files import make_directory
+from continuum_tasks.capture.state.files import make_private_directory
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import NoSpace, SourceBusy
 from continuum_tasks.history.holes import Hole
@@ -85,7 +85,7 @@ def test_a_measurement_that_cannot_be_kept_fails_no_backup(call: Call, site: Pat
     metrics = open_metrics(site / "etc/state/metadata.db")
     with open_runtime(load_config(site / "etc")) as runtime:
         broken = replace(runtime.site, metrics=Full(metrics._metadata))
-        measure_action.backup(runtime.catalog.find(full), 1.0, site=broken)
+        measure_action.measure_backup(runtime.catalog.find(full), 1.0, site=broken)
     metrics.close()
     assert len(measured(site, "backup_duration_seconds")) == 1
 
@@ -205,10 +205,10 @@ def test_a_report_tells_how_much_was_captured(call: Call, site: Path, full: str)
         for quantile, value in (("0.5", 0.6), ("0.95", 1.1)):
             metrics.record("capture_lag_seconds", value, at=at, labels={"database": "memory", "quantile": quantile})
     metrics.close()
-    directory = make_directory(site / "etc/state" / CAPTURE / "memory")
+    directory = make_private_directory(site / "etc/state" / CAPTURE / "memory")
     begin_us = microseconds(now - timedelta(minutes=50))
     hole = Hole(timeline="t", commit=5, from_us=begin_us, to_us=begin_us + 60_000_000, reason="the log was begun anew")
-    holes.note(directory, hole)
+    holes.note_hole(directory, hole)
 
     (memory,) = call("backup", "report", "--format", "json").json["databases"]
     found = memory["capture"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from continuum_tasks.config import load_config, write_config
 from continuum_tasks.config import schema as config_schema
 from continuum_tasks.config.load import read_config
-from continuum_tasks.config.named import Setting, effective, find, settings_of
+from continuum_tasks.config.named import Setting, effective, find_setting, settings_of
 from continuum_tasks.config.schema import FILES
 from continuum_tasks.errors import ConfigError, ContinuumError, KeyMissing, LockError, UsageError
 from continuum_tasks.model import Cipher
@@ -71,8 +71,8 @@ def make(directory: Path) -> Path:
 
 
 def put(directory: Path, name: str, value: str | None) -> configure.Changed:
-    request = configure.Request(setting=name, value=value, directory=directory, environment=ENVIRONMENT, by="me")
-    return configure.run(request, now=NOW)
+    request = configure.SettingChange(setting=name, value=value, directory=directory, environment=ENVIRONMENT, by="me")
+    return configure.change_setting(request, now=NOW)
 
 
 def texts(directory: Path) -> dict[str, str]:
@@ -98,7 +98,7 @@ def test_a_value_that_is_taken_reads_back_and_leaves_every_other_line(tmp_path: 
         return
     after = texts(tmp_path)
     assert load_config(tmp_path, environment=ENVIRONMENT)
-    found = find(setting.name, all_settings(tmp_path))
+    found = find_setting(setting.name, all_settings(tmp_path))
     assert found.entry is not None and found.entry.text == value.strip(" \t")
     assert {n for n in FILES if before[n] != after[n]} <= {setting.file}
     kept = after[setting.file].split("\n")
@@ -168,7 +168,7 @@ def test_a_hostile_value_changes_nothing_or_one_value(tmp_path: Path, name: str,
         assert texts(tmp_path) == before
         assert len(err.message) < 600
     else:
-        found = find(name, all_settings(tmp_path))
+        found = find_setting(name, all_settings(tmp_path))
         assert changed.written and found.entry is not None and found.entry.text == value.strip(" \t")
     assert load_config(tmp_path, environment=ENVIRONMENT)
 
@@ -292,20 +292,20 @@ def test_a_file_that_somebody_else_changes_meanwhile_is_not_overwritten(
 def test_a_mistyped_name_is_answered_with_what_was_meant(tmp_path: Path, name: str, meant: str) -> None:
     make(tmp_path)
     with pytest.raises(UsageError) as refused:
-        find(name, all_settings(tmp_path))
+        find_setting(name, all_settings(tmp_path))
     assert meant in refused.value.hint
 
 
 def test_a_name_that_several_have_names_them(tmp_path: Path) -> None:
     make(tmp_path)
     with pytest.raises(UsageError) as refused:
-        find("path", all_settings(tmp_path))
+        find_setting("path", all_settings(tmp_path))
     assert "database:memory.path" in refused.value.hint and "storage:local.path" in refused.value.hint
-    assert find("database.path", all_settings(tmp_path)).name == "database:memory.path"
+    assert find_setting("database.path", all_settings(tmp_path)).name == "database:memory.path"
 
 
 def test_every_key_of_the_schema_has_a_name_and_a_value_that_can_be_set_to_itself(tmp_path: Path) -> None:
-    config = init.plan(init.InitRequest(config_dir=tmp_path), key_id="k")
+    config = init.plan_configuration(init.InitRequest(config_dir=tmp_path), key_id="k")
     write_config(config)
     found = all_settings(tmp_path)
     known = {key.name for keys in (*FILES["backup.conf"].values(), *FILES["retention.conf"].values()) for key in keys or ()}

@@ -39,7 +39,7 @@ REGENERATE = "render_config(init.plan(...)) and deploy/etc disagree: change both
 
 
 def sample() -> Config:
-    return init.plan(init.InitRequest(config_dir=Path("/etc/continuum")), key_id="backup-key-v1")
+    return init.plan_configuration(init.InitRequest(config_dir=Path("/etc/continuum")), key_id="backup-key-v1")
 
 
 _seconds = st.integers(0, 400 * 86400)

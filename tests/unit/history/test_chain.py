@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from continuum_tasks.errors import BackupNotFound
 from continuum_tasks.history import chain
 from continuum_tasks.history.chain import Requirements
-from continuum_tasks.model import Backup, Cipher, Status, Strategy
+from continuum_tasks.model import Backup, BackupStatus, Cipher, Strategy
 from tests.unit.retention.plan.rows import START, ago, backup, histories, identify
 
 REQUIREMENTS = Requirements(host="h1", page_size=4096, cipher=Cipher.AES_256_GCM, key_ids=("k1",))
@@ -32,7 +32,7 @@ def walk(wanted: Backup, backups: Sequence[Backup]) -> list[Backup] | None:
 
 
 def is_good(one: Backup) -> bool:
-    if one.status is not Status.COMPLETED:
+    if one.status is not BackupStatus.COMPLETED:
         return False
     return one.failed_at is None or (one.verified_at is not None and one.verified_at > one.failed_at)
 
@@ -71,7 +71,7 @@ def test_whatever_is_usable_has_links(backups: list[Backup]) -> None:
 def test_the_parent_is_the_newest_usable_one_of_the_right_kind_or_the_run_is_a_full(
     backups: list[Backup], strategy: Strategy
 ) -> None:
-    choice = chain.choose(strategy, backups, requirements=REQUIREMENTS)
+    choice = chain.choose_parent_of(strategy, backups, requirements=REQUIREMENTS)
 
     fits_kind = {
         Strategy.FULL: lambda _: False,
@@ -108,7 +108,7 @@ def test_a_loop_of_any_length_is_called_one() -> None:
     ],
 )
 def test_a_full_that_was_not_asked_for_says_why(changes: dict[str, object], why: str) -> None:
-    choice = chain.choose(Strategy.INCREMENTAL, [backup(0, **changes)], requirements=REQUIREMENTS)
+    choice = chain.choose_parent_of(Strategy.INCREMENTAL, [backup(0, **changes)], requirements=REQUIREMENTS)
 
     assert (choice.strategy, choice.parent, choice.reason) == (Strategy.FULL, None, f"{identify(0)}: {why}")
 
@@ -118,15 +118,15 @@ def test_an_unencrypted_parent_needs_no_key() -> None:
 
     parent = backup(0, cipher=Cipher.NONE, key_id="")
 
-    assert chain.choose(Strategy.INCREMENTAL, [parent], requirements=requirements).parent == parent
+    assert chain.choose_parent_of(Strategy.INCREMENTAL, [parent], requirements=requirements).parent == parent
 
 
 def test_reasons_say_what_was_asked_for_and_what_it_builds_on() -> None:
     full = backup(0)
 
-    assert chain.choose(Strategy.FULL, [full], requirements=REQUIREMENTS).reason == "asked for"
-    assert chain.choose(Strategy.INCREMENTAL, [full], requirements=REQUIREMENTS).reason == f"builds on {full.id}"
-    nothing = chain.choose(Strategy.DIFFERENTIAL, [], requirements=REQUIREMENTS)
+    assert chain.choose_parent_of(Strategy.FULL, [full], requirements=REQUIREMENTS).reason == "asked for"
+    assert chain.choose_parent_of(Strategy.INCREMENTAL, [full], requirements=REQUIREMENTS).reason == f"builds on {full.id}"
+    nothing = chain.choose_parent_of(Strategy.DIFFERENTIAL, [], requirements=REQUIREMENTS)
     assert nothing.reason == "nothing usable for a differential to build on"
 
 
@@ -144,11 +144,11 @@ def test_a_chain_is_never_made_longer_than_a_restore_takes(monkeypatch: pytest.M
     monkeypatch.setattr(chain, "MAX_LINKS", 50)
     rows = [*(backup(i, parent=i - 1) for i in range(49, 0, -1)), backup(0)]
 
-    choice = chain.choose(Strategy.INCREMENTAL, rows, requirements=REQUIREMENTS)
+    choice = chain.choose_parent_of(Strategy.INCREMENTAL, rows, requirements=REQUIREMENTS)
 
     assert choice.parent is None
     assert choice.reason == f"{rows[0].id}: its chain has 50 links, the most a restore reads"
-    assert chain.choose(Strategy.INCREMENTAL, rows[1:], requirements=REQUIREMENTS).parent == rows[1]
+    assert chain.choose_parent_of(Strategy.INCREMENTAL, rows[1:], requirements=REQUIREMENTS).parent == rows[1]
     assert len(chain.links(rows[0], rows)) == 50
 
 
@@ -169,6 +169,6 @@ def test_a_thousand_links_are_judged_in_any_order() -> None:
 
 def test_a_backup_of_another_host_is_no_parent_however_new() -> None:
     theirs = replace(backup(1), host="h2")
-    choice = chain.choose(Strategy.INCREMENTAL, [theirs], requirements=REQUIREMENTS)
+    choice = chain.choose_parent_of(Strategy.INCREMENTAL, [theirs], requirements=REQUIREMENTS)
     assert (choice.strategy, choice.parent) == (Strategy.FULL, None)
     assert chain.made_on("h2", [theirs, backup(0)]) == [theirs]

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from continuum_tasks.history import segment_names
-from continuum_tasks.history.segment_names import SegmentRef, Span
+from continuum_tasks.history.segment_names import SegmentRef, SegmentSpan
 from continuum_tasks.model import TimelineId
 
 TIMELINE = TimelineId("timeline-20261126-163300-0badcafe")
@@ -18,13 +18,13 @@ PREFIX = f"segments/memory/{TIMELINE}/"
 
 
 def raw(seq: int) -> SegmentRef:
-    found = segment_names.parse(segment_names.raw_key("memory", TIMELINE, seq), size_bytes=100, modified_us=seq)
+    found = segment_names.parse_name(segment_names.raw_key("memory", TIMELINE, seq), size_bytes=100, modified_us=seq)
     assert found is not None
     return found
 
 
 def merged(first_seq: int, last_seq: int) -> SegmentRef:
-    span = Span(
+    span = SegmentSpan(
         first_seq=first_seq,
         last_seq=last_seq,
         first_commit=first_seq * 10,
@@ -32,7 +32,7 @@ def merged(first_seq: int, last_seq: int) -> SegmentRef:
         first_us=first_seq * 1000,
         last_us=last_seq * 1000,
     )
-    found = segment_names.parse(segment_names.merged_key("memory", TIMELINE, span), size_bytes=1000, modified_us=9)
+    found = segment_names.parse_name(segment_names.merged_key("memory", TIMELINE, span), size_bytes=1000, modified_us=9)
     assert found is not None
     return found
 
@@ -64,9 +64,9 @@ def test_a_raw_name_reads_back(seq: int) -> None:
 @given(numbers=st.lists(st.integers(1, segment_names.MAX_SEQ), min_size=6, max_size=6).map(sorted))
 def test_a_merged_name_reads_back(numbers: list[int]) -> None:
     keys = ("first_seq", "last_seq", "first_commit", "last_commit", "first_us", "last_us")
-    span = Span(**dict(zip(keys, numbers, strict=True)))
+    span = SegmentSpan(**dict(zip(keys, numbers, strict=True)))
 
-    found = segment_names.parse(segment_names.merged_key("memory", TIMELINE, span), size_bytes=7, modified_us=8)
+    found = segment_names.parse_name(segment_names.merged_key("memory", TIMELINE, span), size_bytes=7, modified_us=8)
 
     assert found is not None
     assert {key: getattr(found, key) for key in keys} == dict(zip(keys, numbers, strict=True))
@@ -97,7 +97,7 @@ def test_a_merged_name_reads_back(numbers: list[int]) -> None:
     ],
 )
 def test_what_is_no_segments_name_is_left_alone(key: str) -> None:
-    assert segment_names.parse(key, size_bytes=1, modified_us=1) is None
+    assert segment_names.parse_name(key, size_bytes=1, modified_us=1) is None
 
 
 @pytest.mark.parametrize("seq", [0, -1, segment_names.MAX_SEQ + 1])
@@ -107,7 +107,7 @@ def test_a_seq_that_ten_digits_do_not_hold_is_refused(seq: int) -> None:
 
 
 def test_a_span_that_goes_backwards_is_refused() -> None:
-    span = Span(first_seq=1, last_seq=2, first_commit=5, last_commit=4, first_us=1, last_us=1)
+    span = SegmentSpan(first_seq=1, last_seq=2, first_commit=5, last_commit=4, first_us=1, last_us=1)
     with pytest.raises(ValueError, match="goes backwards"):
         segment_names.merged_key("memory", TIMELINE, span)
 

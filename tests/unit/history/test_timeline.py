@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from continuum_tasks.errors import BackupNotFound
 from continuum_tasks.history import timeline as plan
-from continuum_tasks.history.timeline import Line, Missed, Where
+from continuum_tasks.history.timeline import NoCommit, TimelineSpan, Where
 from continuum_tasks.model import Backup, Commit, Position
 from continuum_tasks.units import microseconds
 from tests.unit.history.timelines import EPOCH_US, SECOND_US, commit, histories, standing, timeline
@@ -30,8 +30,8 @@ def many(draw: st.DrawFn) -> list[list[Commit]]:
     return found
 
 
-def lines(histories: Sequence[Sequence[Commit]]) -> list[Line]:
-    made = [Line(timeline=timeline(n), first=one[0], last=one[-1]) for n, one in enumerate(histories)]
+def lines(histories: Sequence[Sequence[Commit]]) -> list[TimelineSpan]:
+    made = [TimelineSpan(timeline=timeline(n), first=one[0], last=one[-1]) for n, one in enumerate(histories)]
     return made[::-1]
 
 
@@ -53,9 +53,9 @@ def model(when_us: int, histories: Sequence[Sequence[Commit]], watched_until_us:
     return Where.HOLE if in_hole else (n, at.number)
 
 
-def located(when_us: int, histories: Sequence[Sequence[Commit]], watched_until_us: int) -> tuple[int, int] | Missed:
-    line = plan.choose(when_us, lines(histories), watched_until_us=watched_until_us)
-    if isinstance(line, Missed):
+def located(when_us: int, histories: Sequence[Sequence[Commit]], watched_until_us: int) -> tuple[int, int] | NoCommit:
+    line = plan.choose_timeline(when_us, lines(histories), watched_until_us=watched_until_us)
+    if isinstance(line, NoCommit):
         return line
     n = next(n for n in range(len(histories)) if timeline(n) == line.timeline)
     index = plan.last_at(when_us, histories[n])
@@ -74,39 +74,39 @@ def test_an_instant_is_the_last_commit_seen_by_then_or_nothing(
 
     expected = model(when_us, found, watched_until_us)
     if isinstance(expected, Where):
-        assert isinstance(got, Missed)
+        assert isinstance(got, NoCommit)
         assert got.where is expected
         assert got.from_us is None or got.from_us <= when_us
         assert got.to_us is None or when_us < got.to_us
         if found:
-            assert plan.show(when_us) in got.message
+            assert plan.show_instant(when_us) in got.message
             edges = [edge for edge in (got.from_us, got.to_us) if edge is not None]
             assert edges
-            assert all(plan.show(edge) in got.message for edge in edges)
+            assert all(plan.show_instant(edge) in got.message for edge in edges)
         assert got.hint
     else:
         assert got == expected
 
 
 def test_no_more_timelines_are_read_than_needed() -> None:
-    def endless(first: Line) -> Sequence[Line]:
+    def endless(first: TimelineSpan) -> Sequence[TimelineSpan]:
         yield first  # type: ignore[misc]
         raise AssertionError("asked for an older timeline")
 
-    line = Line(timeline=timeline(), first=commit(1, EPOCH_US), last=commit(9, EPOCH_US + 9))
-    assert plan.choose(EPOCH_US + 3, endless(line)) == line
+    line = TimelineSpan(timeline=timeline(), first=commit(1, EPOCH_US), last=commit(9, EPOCH_US + 9))
+    assert plan.choose_timeline(EPOCH_US + 3, endless(line)) == line
 
 
 def test_a_timeline_stands_for_as_long_as_it_is_known_to_have_been_followed() -> None:
     """A service that is stopped before a restore commits nothing, and the state of that time is known."""
-    old = Line(timeline=timeline(0), first=commit(1, EPOCH_US), last=commit(9, EPOCH_US + 9))
-    new = Line(
+    old = TimelineSpan(timeline=timeline(0), first=commit(1, EPOCH_US), last=commit(9, EPOCH_US + 9))
+    new = TimelineSpan(
         timeline=timeline(1), first=commit(1, EPOCH_US + 60), last=commit(1, EPOCH_US + 60), followed_until_us=EPOCH_US + 50
     )
-    assert plan.choose(EPOCH_US + 50, [new, old]) == old
-    missed = plan.choose(EPOCH_US + 51, [new, old])
-    assert isinstance(missed, Missed) and (missed.from_us, missed.to_us) == (EPOCH_US + 50, EPOCH_US + 60)
-    assert plan.choose(EPOCH_US + 60, [new, old]) == new
+    assert plan.choose_timeline(EPOCH_US + 50, [new, old]) == old
+    missed = plan.choose_timeline(EPOCH_US + 51, [new, old])
+    assert isinstance(missed, NoCommit) and (missed.from_us, missed.to_us) == (EPOCH_US + 50, EPOCH_US + 60)
+    assert plan.choose_timeline(EPOCH_US + 60, [new, old]) == new
 
 
 def test_a_hole_names_its_edges_and_what_works() -> None:
@@ -117,7 +117,7 @@ def test_a_hole_names_its_edges_and_what_works() -> None:
     assert missed is not None
     err = missed.error("memory")
     assert isinstance(err, BackupNotFound)
-    asked, from_text, to_text = (plan.show(EPOCH_US + n * SECOND_US) for n in (5, 3, 9))
+    asked, from_text, to_text = (plan.show_instant(EPOCH_US + n * SECOND_US) for n in (5, 3, 9))
     assert err.message == (
         f"database memory: {asked} is in a hole of {timeline()}: nothing was captured"
         f" between {from_text} (commit 7) and {to_text} (commit 8)"
@@ -178,6 +178,6 @@ def test_an_instant_keeps_every_microsecond(at: datetime) -> None:
     aware = at.replace(tzinfo=UTC)
     us = microseconds(aware)
 
-    assert datetime.fromisoformat(plan.show(us)) == aware
+    assert datetime.fromisoformat(plan.show_instant(us)) == aware
     assert microseconds(aware.astimezone(timezone(timedelta(hours=5)))) == us
     assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us) == aware

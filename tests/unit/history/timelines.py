@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hypothesis import strategies as st
 
 from continuum_tasks.history import segment_names
-from continuum_tasks.history.segment_names import SegmentRef, Span
+from continuum_tasks.history.segment_names import SegmentRef, SegmentSpan
 from continuum_tasks.model import Backup, Commit, Position, TimelineId
 from tests.unit.history.test_segment_names import raw
 from tests.unit.retention.plan.rows import START, backup
@@ -57,7 +57,7 @@ def _ref(seq: int, commits: tuple[Commit, ...], *, is_raw: bool) -> SegmentRef:
     first, last = commits[0], commits[-1]
     if is_raw:
         return replace(raw(seq), modified_us=last.observed_us + 10)
-    span = Span(
+    span = SegmentSpan(
         first_seq=seq,
         last_seq=seq,
         first_commit=first.number,
@@ -65,7 +65,7 @@ def _ref(seq: int, commits: tuple[Commit, ...], *, is_raw: bool) -> SegmentRef:
         first_us=first.observed_us,
         last_us=last.observed_us,
     )
-    found = segment_names.parse(segment_names.merged_key("memory", timeline(), span), size_bytes=100, modified_us=0)
+    found = segment_names.parse_name(segment_names.merged_key("memory", timeline(), span), size_bytes=100, modified_us=0)
     assert found is not None
     return found
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from continuum_tasks.errors import KeyMissing, KeyringError, KeyWrong
 from continuum_tasks.keyring import generate_key, import_key, open_keyring
-from continuum_tasks.keyring.keyfile import Key, decode_key, encode_key
+from continuum_tasks.keyring.keyfile import KeyFile, decode_key, encode_key
 from continuum_tasks.model import WrappedKey
 
 NOW = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
@@ -54,7 +54,7 @@ def test_a_key_is_one_private_file_in_a_private_directory(tmp_path: Path) -> Non
 
 
 def test_the_text_of_version_1_stays_what_it_is() -> None:
-    text = encode_key(Key(key_id=ID, created_at=NOW, secret=SECRET)).decode()
+    text = encode_key(KeyFile(key_id=ID, created_at=NOW, secret=SECRET)).decode()
 
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
         "CONTINUUM BACKUP KEY 1",
@@ -281,14 +281,14 @@ def test_a_copy_may_come_through_a_pipe(keys: Path, tmp_path: Path) -> None:
 
 @given(secret=st.binary(min_size=32, max_size=32), key_id=st.from_regex(r"[a-z0-9][a-z0-9_-]{0,63}", fullmatch=True))
 def test_every_key_reads_back_as_it_was_written(secret: bytes, key_id: str) -> None:
-    key = Key(key_id=key_id, created_at=NOW, secret=secret)
+    key = KeyFile(key_id=key_id, created_at=NOW, secret=secret)
 
     assert decode_key(encode_key(key), name="key") == key
 
 
 @given(position=st.integers(0), typed=st.sampled_from("0123456789ABCDEFGHJKMNPQRSTVWXYZ"), row=st.integers(1, 4))
 def test_a_typing_error_names_its_row_and_shows_nothing(position: int, typed: str, row: int) -> None:
-    lines = encode_key(Key(key_id=ID, created_at=NOW, secret=SECRET)).decode().splitlines()
+    lines = encode_key(KeyFile(key_id=ID, created_at=NOW, secret=SECRET)).decode().splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith(f"row {row}"))
     spots = [i for i in range(9, len(lines[at])) if lines[at][i] not in f" {typed}"]
     spot = spots[position % len(spots)]
@@ -323,7 +323,7 @@ def test_a_typing_error_names_its_row_and_shows_nothing(position: int, typed: st
     ],
 )
 def test_a_damaged_key_file_says_what_is_wrong_with_it(old: str, new: str, said: str) -> None:
-    text = encode_key(Key(key_id=ID, created_at=NOW, secret=SECRET)).decode()
+    text = encode_key(KeyFile(key_id=ID, created_at=NOW, secret=SECRET)).decode()
     assert old in text
 
     with pytest.raises(KeyringError, match=said) as caught:
@@ -333,7 +333,7 @@ def test_a_damaged_key_file_says_what_is_wrong_with_it(old: str, new: str, said:
 
 
 def test_swapped_rows_are_found() -> None:
-    text = encode_key(Key(key_id=ID, created_at=NOW, secret=SECRET)).decode()
+    text = encode_key(KeyFile(key_id=ID, created_at=NOW, secret=SECRET)).decode()
     swapped = text.replace("row 1", "row X").replace("row 2", "row 1").replace("row X", "row 2")
 
     with pytest.raises(KeyringError, match="row 1 has a typing error"):
@@ -347,7 +347,7 @@ def test_any_bytes_are_a_key_or_a_keyring_error(data: bytes) -> None:
 
 
 def test_no_secret_is_in_any_text_form(keys: Path) -> None:
-    key = Key(key_id=ID, created_at=NOW, secret=SECRET)
+    key = KeyFile(key_id=ID, created_at=NOW, secret=SECRET)
     ring = open_keyring(keys)
 
     for text in (repr(key), str(key), repr(ring), str(ring), repr(wrapped(keys))):

@@ -12,12 +12,12 @@ from continuum_tasks.layer.digest import digests_of
 from continuum_tasks.layer.format import (
     BlockEntry,
     ChunkIndex,
-    Header,
     ObjectContext,
+    ObjectHeader,
     Trailer,
     encode_header,
-    encode_index,
-    encode_trailer,
+    encode_layer_index,
+    encode_layer_trailer,
 )
 from continuum_tasks.layer.reader import OpenedChunk, open_chunk
 from continuum_tasks.layer.seal import INDEX_NONCE, NO_COMMITMENT, Sealer, block_nonce
@@ -90,7 +90,9 @@ class Forgery:
     def make(self) -> bytes:
         pages = self.pages or [[noise_page(self.page_size, pgno) for pgno in self.pgnos]]
         packed = self.packed or [(Codec.NONE, b"".join(block)) for block in pages]
-        header = Header(codec=self.codec, cipher=Cipher.NONE, page_size=self.page_size, salt=SALT, commitment=self.commitment)
+        header = ObjectHeader(
+            codec=self.codec, cipher=Cipher.NONE, page_size=self.page_size, salt=SALT, commitment=self.commitment
+        )
         sealer = Sealer(header, CONTEXT, None)
         out = bytearray(self.header(encode_header(header)))
         entries = []
@@ -100,7 +102,7 @@ class Forgery:
             out += sealed(sealer, data, nonce=block_nonce(number))
         digests = digests_of(b"".join(page for block in pages for page in block), self.page_size)
         index = ChunkIndex(page_size=self.page_size, blocks=tuple(entries), pgnos=array("I", self.pgnos), digests=digests)
-        raw, n_runs = encode_index(index)
+        raw, n_runs = encode_layer_index(index)
         raw = self.index(raw)
         trailer = Trailer(
             index_offset=len(out),
@@ -110,7 +112,7 @@ class Forgery:
             n_pages=len(self.pgnos),
             index_codec=Codec.NONE,
         )
-        end = encode_trailer(self.trailer(trailer))
+        end = encode_layer_trailer(self.trailer(trailer))
         return bytes(out) + sealed(sealer, raw, nonce=INDEX_NONCE, also=end) + end
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 
-from continuum_tasks.layer.digest import ZERO_DIGEST, digests_of, page_digest, root
+from continuum_tasks.layer.digest import ZERO_DIGEST, digest_root, digests_of, page_digest
 
 
 def test_a_page_digest_is_the_published_xxh3_128_of_the_page_big_endian():
@@ -18,4 +18,4 @@ def test_digests_of_are_the_page_digests_one_after_the_other():
 def test_the_root_is_the_sha256_of_the_digests_however_they_are_cut():
     digests = bytes(range(160)) + ZERO_DIGEST
 
-    assert root([digests]) == root([digests[:5], memoryview(digests)[5:]]) == hashlib.sha256(digests).hexdigest()
+    assert digest_root([digests]) == digest_root([digests[:5], memoryview(digests)[5:]]) == hashlib.sha256(digests).hexdigest()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuum_tasks.layer.merge import claim, lock_page, owned
+from continuum_tasks.layer.merge import claim_pages, lock_page, owned
 
 
 @given(n_pages=st.integers(1, 40), layers=st.lists(st.sets(st.integers(1, 50), max_size=20), max_size=6))
@@ -15,7 +15,7 @@ def test_the_newest_layer_that_has_a_page_owns_it_and_the_base_the_rest(n_pages:
     owners = memoryview(array("I", [0]) * n_pages)
 
     for ordinal, pgnos in enumerate(layers, 1):
-        claim(owners, array("I", sorted(pgnos)), ordinal)
+        claim_pages(owners, array("I", sorted(pgnos)), ordinal)
 
     for pgno in range(1, n_pages + 1):
         assert owners[pgno - 1] == max((n for n, pgnos in enumerate(layers, 1) if pgno in pgnos), default=0)

@@ -22,8 +22,8 @@ from continuum_tasks.repository.timelines import (
     put_merged,
     put_segment,
     put_timeline,
-    read_index,
     read_segment,
+    read_segment_index,
     read_timelines,
     segment_context,
     stored_segments,
@@ -203,7 +203,7 @@ def test_without_its_key_a_timeline_is_listed_and_its_segments_do_not_open(
     lost, other = without_keys(tmp_path, storage), keyed(tmp_path / "other", storage)
 
     assert read_timelines(lost) == read_timelines(other) == [line]
-    for read in (read_index, read_segment):
+    for read in (read_segment_index, read_segment):
         with pytest.raises(KeyMissing, match="k"):
             read(lost, line, only(lost, line))
         with pytest.raises(KeyWrong, match="k"):
@@ -225,7 +225,9 @@ def test_segments_of_an_unencrypted_timeline_are_kept_too(tmp_path: Path, storag
     line, segments = shipped(repository, 2, encrypted=False)
 
     assert read_timelines(repository) == [line]
-    assert [read_index(repository, line, ref).head for ref in list_segments(repository, line)] == [s.head for s in segments]
+    assert [read_segment_index(repository, line, ref).head for ref in list_segments(repository, line)] == [
+        s.head for s in segments
+    ]
 
 
 def test_an_unencrypted_segment_in_an_encrypted_timeline_is_refused(repository: Repository, storage: MemoryStorage) -> None:
@@ -257,7 +259,7 @@ def test_a_merged_segment_under_a_name_that_lies_is_refused(repository: Reposito
     (ref,) = list_segments(repository, line)
 
     with pytest.raises(ObjectDamaged, match=f"object {key}: holds segment 1-2 of {line.id}"):
-        read_index(repository, line, ref)
+        read_segment_index(repository, line, ref)
 
 
 def test_a_segment_of_another_page_size_than_its_timelines_is_refused(repository: Repository) -> None:
@@ -271,11 +273,11 @@ def test_a_truncated_or_missing_segment_is_named(repository: Repository, storage
     line, segments = shipped(repository, 1)
     ref = only(repository, line)
     storage.put(ref.key, segments[0].data[:-1])
-    for read in (read_index, read_segment):
+    for read in (read_segment_index, read_segment):
         with pytest.raises(ObjectDamaged, match=f"object {ref.key}"):
             read(repository, line, ref)
     storage.delete(ref.key)
-    for read in (read_index, read_segment):
+    for read in (read_segment_index, read_segment):
         with pytest.raises(ObjectMissing):
             read(repository, line, ref)
 
@@ -301,7 +303,7 @@ def test_an_index_takes_one_to_three_requests(
 
     monkeypatch.setattr(storage, "get", counted)
 
-    assert len(read_index(repository, line, ref).index.pgnos) == n_pages
+    assert len(read_segment_index(repository, line, ref).index.pgnos) == n_pages
     assert len(asked) == n_reads
 
 
@@ -315,7 +317,7 @@ def test_a_place_of_the_index_outside_the_object_is_refused(
     storage.put(ref.key, data)
 
     with pytest.raises(ObjectDamaged, match=f"object {ref.key}: its index begins at byte {index_offset}"):
-        read_index(repository, line, ref)
+        read_segment_index(repository, line, ref)
 
 
 def test_damage_in_the_tail_of_a_large_segment_is_noticed(repository: Repository, storage: MemoryStorage) -> None:
@@ -323,7 +325,7 @@ def test_damage_in_the_tail_of_a_large_segment_is_noticed(repository: Repository
     for at in (*range(96), *range(-60, 0)):
         flip(storage, ref.key, at)
         with pytest.raises((ObjectDamaged, KeyWrong), match=ref.key):
-            read_index(repository, line, ref)
+            read_segment_index(repository, line, ref)
         flip(storage, ref.key, at)
 
 

@@ -9,11 +9,18 @@ from typing import Any, TypeVar
 
 from continuum_tasks.layer.digest import digests_of
 from continuum_tasks.layer.draft import ChunkOptions
-from continuum_tasks.layer.format import BlockEntry, Header, ObjectContext, encode_header
+from continuum_tasks.layer.format import BlockEntry, ObjectContext, ObjectHeader, encode_header
 from continuum_tasks.layer.seal import INDEX_NONCE, NO_COMMITMENT, Sealer, block_nonce
 from continuum_tasks.model import Cipher, Codec, Commit, Mark, TimelineId
 from continuum_tasks.segment.chain import NO_CHAIN, chain_all
-from continuum_tasks.segment.format import MAGIC, SegmentTrailer, encode_index, encode_texts, encode_trailer, stored_order
+from continuum_tasks.segment.format import (
+    MAGIC,
+    SegmentTrailer,
+    encode_segment_index,
+    encode_segment_trailer,
+    encode_texts,
+    stored_order,
+)
 from continuum_tasks.segment.head import SealedSegment, SegmentDraft, SegmentHead, SegmentIndex, head_of
 from continuum_tasks.segment.merge import merge
 from continuum_tasks.segment.reader import OpenedSegment, open_segment
@@ -154,7 +161,7 @@ class Forgery:
         plan = draft(self.contents, page_size=self.page_size)
         commits = tuple(replace(one, **self.commits.get(one.number, {})) for one in plan.commits)
         plan = replace(plan, commits=commits, pgnos=array("I", self.pgnos or plan.pgnos), **self.head)
-        header = Header(
+        header = ObjectHeader(
             codec=self.codec,
             cipher=Cipher.NONE,
             page_size=self.page_size,
@@ -169,7 +176,7 @@ class Forgery:
         digests = self.digests(digests_of(b"".join(pages), self.page_size))
         after = self.after(chain_all(plan.before, plan.commits, plan.pgnos, digests))
         index = SegmentIndex(head=head_of(plan, after), pgnos=plan.pgnos, digests=digests, blocks=blocks)
-        raw = self.index(encode_index(index))
+        raw = self.index(encode_segment_index(index))
         trailer = SegmentTrailer(
             index_offset=len(out),
             index_stored_bytes=len(raw) + 16,
@@ -179,7 +186,7 @@ class Forgery:
             n_text_bytes=len(encode_texts(plan.reasons)),
             index_codec=Codec.NONE,
         )
-        end = encode_trailer(self.trailer(trailer))
+        end = encode_segment_trailer(self.trailer(trailer))
         return bytes(out) + sealed(sealer, raw, nonce=INDEX_NONCE, also=end) + end
 
     def _blocks(self, sealer: Sealer, out: bytearray, raw: bytes) -> tuple[BlockEntry, ...]:

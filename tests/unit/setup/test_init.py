@@ -27,7 +27,7 @@ def request(root: Path, **changes) -> InitRequest:
 
 
 def run(asked: InitRequest) -> init.Initialized:
-    return init.run(asked, now=NOW, random_bytes=os.urandom)
+    return init.initialise(asked, now=NOW, random_bytes=os.urandom)
 
 
 def tree(root: Path) -> dict[str, tuple[int, bytes]]:
@@ -219,7 +219,7 @@ def test_a_user_without_rights_is_told_so_and_nothing_changes(tmp_path: Path) ->
 
 
 def test_without_options_it_plans_the_runbooks_paths() -> None:
-    config = init.plan(InitRequest(config_dir=Path("/etc/continuum")), key_id="backup-key-v1")
+    config = init.plan_configuration(InitRequest(config_dir=Path("/etc/continuum")), key_id="backup-key-v1")
 
     assert str(config.database("").path) == "/var/lib/continuum/memory.db"
     assert str(config.storage("").path) == "/var/backups/continuum"

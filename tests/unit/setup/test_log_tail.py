@@ -23,10 +23,10 @@ def wanted(line: bytes) -> bool:
 
 
 def read(path: Path, *, n: int | None = None, over: bytes = b"none", not_before: float = 0.0) -> list[bytes]:
-    window = log_tail.Window(wanted=wanted, over=lambda line: line.startswith(over), n=n)
+    window = log_tail.LogWindow(wanted=wanted, over=lambda line: line.startswith(over), n=n)
     told: list[str] = []
     with ExitStack() as stack:
-        found = list(log_tail.lines(log_tail.open_log(path, stack, not_before=not_before), window, tell=told.append))
+        found = list(log_tail.log_lines(log_tail.open_log(path, stack, not_before=not_before), window, tell=told.append))
     return found + [text.encode() for text in told]
 
 
@@ -101,11 +101,11 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[tuple[Path, log_tail.Follower]]:
+def log(tmp_path: Path) -> Iterator[tuple[Path, log_tail.LogFollower]]:
     path = tmp_path / "backup.log"
     path.write_bytes(b"old\n")
     descriptor = os.open(path, os.O_RDONLY)
-    with closing(log_tail.Follower(path, descriptor=descriptor, offset=4)) as follower:
+    with closing(log_tail.LogFollower(path, descriptor=descriptor, offset=4)) as follower:
         os.close(descriptor)
         yield path, follower
 
@@ -115,7 +115,7 @@ def append(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def test_following_waits_for_whole_lines(log: tuple[Path, log_tail.Follower]) -> None:
+def test_following_waits_for_whole_lines(log: tuple[Path, log_tail.LogFollower]) -> None:
     path, follower = log
     append(path, b"one\ntw")
     assert follower.poll() == [b"one"]
@@ -124,7 +124,7 @@ def test_following_waits_for_whole_lines(log: tuple[Path, log_tail.Follower]) ->
     assert follower.poll() == []
 
 
-def test_following_survives_rotation_and_loses_no_line(log: tuple[Path, log_tail.Follower]) -> None:
+def test_following_survives_rotation_and_loses_no_line(log: tuple[Path, log_tail.LogFollower]) -> None:
     path, follower = log
     found: list[bytes] = []
     with path.open("ab", buffering=0) as still_open:
@@ -140,13 +140,13 @@ def test_following_survives_rotation_and_loses_no_line(log: tuple[Path, log_tail
     assert found == [b"1", b"2", b"3", b"4"]
 
 
-def test_following_survives_a_file_that_is_cut_off_or_not_there_yet(log: tuple[Path, log_tail.Follower]) -> None:
+def test_following_survives_a_file_that_is_cut_off_or_not_there_yet(log: tuple[Path, log_tail.LogFollower]) -> None:
     path, follower = log
     path.write_bytes(b"")
     assert follower.poll() == []
     append(path, b"again\n")
     assert follower.poll() == [b"again"]
-    with closing(log_tail.Follower(path.with_name("later.log"), descriptor=None, offset=0)) as other:
+    with closing(log_tail.LogFollower(path.with_name("later.log"), descriptor=None, offset=0)) as other:
         assert other.poll() == []
         append(path.with_name("later.log"), b"here\n")
         assert other.poll() == [b"here"]

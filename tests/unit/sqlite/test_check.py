@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.errors import ProofFailed
-from continuum_tasks.sqlite.check import foreign_key_check, integrity_check, quick_check, row_counts, schema_digest
+from continuum_tasks.sqlite.check import foreign_key_check, integrity_check, quick_check_file, row_counts_file, schema_digest
 from tests.unit.sqlite import other
 
 _SCHEMA = (
@@ -26,8 +26,8 @@ def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 def test_a_good_file_passes_every_check_and_nothing_is_left_beside_it(path: Path) -> None:
     before = path.stat()
 
-    assert quick_check(path) == integrity_check(path) == foreign_key_check(path) == ()
-    assert row_counts(path) == (("a", 3), ("b", 1), ("f", 1), ('odd "name', 0), ("w", 0))
+    assert quick_check_file(path) == integrity_check(path) == foreign_key_check(path) == ()
+    assert row_counts_file(path) == (("a", 3), ("b", 1), ("f", 1), ('odd "name', 0), ("w", 0))
     assert len(schema_digest(path)) == 64
 
     assert list(path.parent.iterdir()) == [path]
@@ -63,7 +63,7 @@ def test_a_damaged_page_is_found_and_a_damaged_index_only_by_the_full_check(path
         path,
         "DELETE FROM f; PRAGMA writable_schema=on; UPDATE sqlite_schema SET sql='CREATE INDEX i ON a(id+x)' WHERE name='i'",
     )
-    assert quick_check(path) == ()
+    assert quick_check_file(path) == ()
     assert any("index i" in line for line in integrity_check(path))
 
 
@@ -77,16 +77,16 @@ def test_a_damaged_page_is_found_and_a_damaged_index_only_by_the_full_check(path
 def test_what_is_no_database_is_a_finding_not_an_ok(tmp_path: Path, data: bytes, finding: str) -> None:
     path = tmp_path / "private.db"
     path.write_bytes(data)
-    for check in (quick_check, integrity_check):
+    for check in (quick_check_file, integrity_check):
         assert finding in check(path)[0]
 
 
 def test_a_cut_off_file_is_a_finding_and_its_rows_are_not_counted(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(8192)
-    assert "malformed" in quick_check(path)[0]
+    assert "malformed" in quick_check_file(path)[0]
     with pytest.raises(ProofFailed, match="malformed"):
-        row_counts(path)
+        row_counts_file(path)
     with pytest.raises(ProofFailed, match="malformed"):
         schema_digest(path)
 
@@ -94,5 +94,5 @@ def test_a_cut_off_file_is_a_finding_and_its_rows_are_not_counted(path: Path) ->
 def test_tables_of_an_extension_that_is_not_here_are_left_out(path: Path) -> None:
     row = "'table', 'z', 'z', 0, 'CREATE VIRTUAL TABLE z USING not_loaded(a)'"
     other.sql(path, f"PRAGMA writable_schema=on; INSERT INTO sqlite_schema VALUES ({row})")
-    assert "z" not in dict(row_counts(path))
-    assert dict(row_counts(path))["a"] == 3
+    assert "z" not in dict(row_counts_file(path))
+    assert dict(row_counts_file(path))["a"] == 3

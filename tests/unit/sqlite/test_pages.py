@@ -9,11 +9,11 @@ import pytest
 
 from continuum_tasks.clock import Clock
 from continuum_tasks.errors import ProofFailed
-from continuum_tasks.layer.digest import ZERO_DIGEST, page_digest, root
+from continuum_tasks.layer.digest import ZERO_DIGEST, digest_root, page_digest
 from continuum_tasks.sqlite.changes import changed_pages, digest_file
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.pages import read_runs, write_pages
-from continuum_tasks.sqlite.snapshot import StageLimits, stage
+from continuum_tasks.sqlite.snapshot import StageLimits, stage_copy
 from tests.unit.sqlite import other
 
 PAGE = 512
@@ -78,7 +78,7 @@ def test_digests_are_those_of_every_page_whatever_the_threads(
     data = path.read_bytes()
     expected = b"".join(page_digest(data[at : at + page_size]) for at in range(0, len(data), page_size))
     assert out.read_bytes() == expected
-    assert found == root([expected])
+    assert found == digest_root([expected])
     assert out.stat().st_mode & 0o777 == 0o600
     assert sorted(tmp_path.iterdir()) == [out, path]
 
@@ -130,7 +130,7 @@ def test_the_lock_page_of_a_database_beyond_1_gib_is_never_read_digested_or_chan
     empty = tmp_path / "empty"
     empty.touch()
 
-    with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
+    with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
         out = tmp_path / "digests"
         digest_file(staged.path, out, page_size=65536, n_pages=staged.n_pages, n_threads=2)
         digests = out.read_bytes()

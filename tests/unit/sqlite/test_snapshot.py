@@ -18,9 +18,9 @@ import pytest
 
 from continuum_tasks.clock import Clock
 from continuum_tasks.errors import NoSpace, SourceBusy, SourceMissing, SourceRefused
-from continuum_tasks.sqlite.check import integrity_check, quick_check
+from continuum_tasks.sqlite.check import integrity_check, quick_check_file
 from continuum_tasks.sqlite.inspect import inspect
-from continuum_tasks.sqlite.snapshot import StageLimits, stage
+from continuum_tasks.sqlite.snapshot import StageLimits, stage_copy
 from tests.unit.sqlite import other
 from tests.unit.sqlite.conftest import NOW
 
@@ -28,7 +28,7 @@ _BIG = "CREATE TABLE big(id INTEGER PRIMARY KEY, v, b)"
 
 
 def _staged_dump(path: Path, tmp_path: Path, limits: StageLimits, clock: Clock) -> str:
-    with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
+    with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
         assert staged.damaged == ()
         assert staged.path.stat().st_size == staged.n_pages * staged.page_size
         assert list(staged.path.parent.iterdir()) == [staged.path]
@@ -45,7 +45,7 @@ def test_a_staged_copy_is_the_source_in_every_page_size_and_journal_mode(
     other.sql(path, f"PRAGMA page_size={page_size}; PRAGMA journal_mode={mode}; CREATE TABLE t(x)")
     other.run(path, "c = connect(); c.executemany('INSERT INTO t VALUES (?)', [(('y' * (i % 3000)),) for i in range(200)])")
 
-    with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
+    with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
         assert (staged.page_size, staged.journal_mode, staged.taken_at) == (page_size, mode, NOW)
         assert staged.sqlite_version == apsw.sqlite_lib_version()
         assert stat.S_IMODE(staged.path.stat().st_mode) == 0o600
@@ -85,7 +85,7 @@ def test_the_copy_follows_a_source_that_shrinks_and_changes_its_page_size(
     for change in ("SELECT 1", "DELETE FROM t; VACUUM", "PRAGMA page_size=512; VACUUM"):
         source = inspect(path)
         other.sql(path, change)  # after the look, before the copy
-        with stage(source, tmp_path / "stage", limits=limits, clock=clock) as staged:
+        with stage_copy(source, tmp_path / "stage", limits=limits, clock=clock) as staged:
             assert staged.page_size * staged.n_pages == path.stat().st_size
             seen.append((staged.page_size, staged.n_pages > 400))
     assert seen == [(4096, True), (4096, False), (512, False)]
@@ -167,7 +167,7 @@ def test_commits_made_between_two_steps_are_not_in_the_copy_and_do_not_restart_i
         return monotonic()
 
     clock = Clock(now=lambda: NOW, monotonic=commit)
-    with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
+    with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
         seen = other.sql(staged.path, "SELECT DISTINCT v FROM big")
         assert integrity_check(staged.path) == ()
 
@@ -232,7 +232,7 @@ for t in 'ab':
         assert writer.stdout is not None
         writer.stdout.readline()
         for _ in range(8):
-            with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
+            with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
                 assert integrity_check(staged.path) == ()
                 query = "SELECT (SELECT sum(v) FROM a) + (SELECT sum(v) FROM b), count(*), max(n) FROM log"
                 total, n_rows, last = eval(other.sql(staged.path, query))
@@ -251,7 +251,7 @@ def test_writers_of_a_rollback_database_get_it_back_when_the_window_is_over(tmp_
     clock = Clock(now=lambda: NOW, monotonic=lambda: float(next(ticks)))
     with (
         pytest.raises(SourceBusy, match=r"memory\.db: .*longer than its writers may wait \(30 s\)") as busy,
-        stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock),
+        stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock),
     ):
         pass
 
@@ -266,8 +266,8 @@ def test_the_window_does_not_bound_a_wal_database(tmp_path: Path, limits: StageL
     _big(path, "wal", 40)
     ticks = count(step=20)
     clock = Clock(now=lambda: NOW, monotonic=lambda: float(next(ticks)))
-    with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
-        assert quick_check(staged.path) == ()
+    with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
+        assert quick_check_file(staged.path) == ()
 
 
 def test_a_writer_waits_for_the_copy_and_not_for_what_is_done_with_it(
@@ -275,7 +275,7 @@ def test_a_writer_waits_for_the_copy_and_not_for_what_is_done_with_it(
 ) -> None:
     path = tmp_path / "memory.db"
     other.run(path, other.ROLLBACK)
-    with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock):
+    with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock):
         assert other.write(path) == "written"
 
 
@@ -289,7 +289,7 @@ def test_the_instant_is_read_after_the_state_is_held(tmp_path: Path, limits: Sta
         return next(calls)
 
     clock = Clock(now=now, monotonic=monotonic)
-    with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
+    with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
         assert staged.taken_at == NOW + timedelta(seconds=5)
         assert other.sql(staged.path, "SELECT count(*) FROM t") == "(1,)"  # the commit of the second call is not inside
 
@@ -304,7 +304,7 @@ def test_a_database_locked_exclusively_is_busy_and_its_holder_named(
     with (
         other.living(path, hold) as holder,
         pytest.raises(SourceBusy, match=rf"memory\.db: locked .*pid {holder.pid} \(python") as busy,
-        stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock),
+        stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock),
     ):
         pass
     assert "busy_timeout_seconds" in busy.value.hint
@@ -330,7 +330,7 @@ def test_a_source_sqlite_cannot_read_is_copied_to_the_byte_and_called_damaged(
     damage(path)
     data = path.read_bytes()
 
-    with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
+    with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
         assert "copied page by page" in staged.damaged[0]
         assert str(path) in staged.damaged[0]
         assert staged.n_pages == -(-len(data) // 4096)
@@ -345,9 +345,9 @@ def test_damage_inside_a_page_is_copied_and_found_by_the_check(tmp_path: Path, c
     with path.open("r+b") as file:
         file.seek(4096 * 3)
         file.write(random.Random(2).randbytes(4096))
-    with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
+    with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
         assert staged.path.read_bytes()[4096:] == path.read_bytes()[4096:]
-        assert quick_check(staged.path)
+        assert quick_check_file(staged.path)
 
 
 def test_a_damaged_source_with_a_wal_says_that_the_wal_is_not_in_the_copy(
@@ -357,7 +357,7 @@ def test_a_damaged_source_with_a_wal_says_that_the_wal_is_not_in_the_copy(
     other.sql(path, "PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t VALUES (1)")
     other.run(path, "c = connect(); c.execute('UPDATE t SET x = 2'); die()")  # leaves page 2 alone in the -wal
     _torn_header(path)
-    with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
+    with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
         assert any("-wal: " in line and "could not be applied" in line for line in staged.damaged)
 
 
@@ -372,7 +372,7 @@ def test_too_little_space_is_told_before_the_first_byte(tmp_path: Path, clock: C
 
     with (
         pytest.raises(NoSpace, match=r"memory\.db: staging needs 87961\d+ bytes in .*stage, \d+ are free") as full,
-        stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock),
+        stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock),
     ):
         pass
 
@@ -395,7 +395,7 @@ def test_a_source_this_user_cannot_recover_is_refused_with_a_remedy(
     with (
         other.unprivileged(folder),
         pytest.raises(SourceRefused, match=r"memory\.db: cannot be opened as SQLite needs it") as refused,
-        stage(inspect(path), folder / "stage", limits=limits, clock=clock),
+        stage_copy(inspect(path), folder / "stage", limits=limits, clock=clock),
     ):
         pass
     assert "write" in refused.value.hint
@@ -408,10 +408,10 @@ def test_a_file_that_vanished_or_was_replaced_since_the_look_is_not_copied(
     other.run(path, other.ROLLBACK)
     source = inspect(path)
     path.rename(tmp_path / "away.db")
-    with pytest.raises(SourceMissing, match="gone"), stage(source, tmp_path / "stage", limits=limits, clock=clock):
+    with pytest.raises(SourceMissing, match="gone"), stage_copy(source, tmp_path / "stage", limits=limits, clock=clock):
         pass
     other.run(path, other.ROLLBACK)
-    with pytest.raises(SourceBusy, match="replaced"), stage(source, tmp_path / "stage", limits=limits, clock=clock):
+    with pytest.raises(SourceBusy, match="replaced"), stage_copy(source, tmp_path / "stage", limits=limits, clock=clock):
         pass
 
 
@@ -437,8 +437,8 @@ def test_what_a_killed_process_staged_is_swept_by_the_next_and_a_living_one_is_n
     later = Clock(now=lambda: datetime.now(UTC) + timedelta(minutes=5), monotonic=monotonic)
 
     with (
-        stage(inspect(path), folder, limits=limits, clock=later) as first,
-        stage(inspect(path), folder, limits=limits, clock=later) as second,
+        stage_copy(inspect(path), folder, limits=limits, clock=later) as first,
+        stage_copy(inspect(path), folder, limits=limits, clock=later) as second,
     ):
         assert not left.exists()
         assert first.path.exists()
@@ -451,7 +451,7 @@ def test_two_threads_stage_one_database_at_once(tmp_path: Path, clock: Clock, li
     sizes: list[int] = []
 
     def one() -> None:
-        with stage(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
+        with stage_copy(inspect(path), tmp_path / "stage", limits=limits, clock=clock) as staged:
             sizes.append(staged.n_pages)
 
     threads = [threading.Thread(target=one) for _ in range(4)]

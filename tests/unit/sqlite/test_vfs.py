@@ -54,7 +54,7 @@ def test_sqlites_layer_without_the_main_db_flag_loses_them_too(path: Path) -> No
 def test_the_exclusive_lock_keeps_every_other_process_out_until_it_is_let_go(path: Path) -> None:
     with vfs.exclusive(path):
         assert other.write(path) == "database is locked"
-        with vfs.opened(path) as again:
+        with vfs.open_locked_file(path) as again:
             again.xRead(16, 0)
         assert other.write(path) == "database is locked"
     assert other.write(path) == "written"
@@ -64,15 +64,15 @@ def test_a_shared_lock_waits_for_a_writer_as_long_as_told_and_no_longer(path: Pa
     with (
         other.living(path, "c = connect(); c.execute('BEGIN EXCLUSIVE')"),
         pytest.raises(apsw.BusyError),
-        vfs.shared(path, wait_seconds=0.1),
+        vfs.hold_shared(path, wait_seconds=0.1),
     ):
         pass
-    with vfs.shared(path, wait_seconds=5):
+    with vfs.hold_shared(path, wait_seconds=5):
         pass
 
 
 def test_a_short_file_reads_short(path: Path) -> None:
     size = path.stat().st_size
-    with vfs.opened(path) as file:
+    with vfs.open_locked_file(path) as file:
         assert len(file.xRead(100, size - 10)) == 10
         assert file.xRead(100, size + 10) == b""

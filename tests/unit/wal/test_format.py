@@ -17,7 +17,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
 @pytest.mark.parametrize("page_size", [512, 4096, 65536])
 def test_headers_of_a_real_log_say_what_sqlite_committed(tmp_path: Path, page_size: int) -> None:
     log = make_log(tmp_path, page_size=page_size, n_commits=5)
-    header, index = wal.decode_header(log.wal), wal.decode_index(log.shm)
+    header, index = wal.decode_wal_header(log.wal), wal.decode_shm_header(log.shm)
     frames = frames_of(log)
     assert (header.page_size, header.order) == (page_size, "<")
     assert header.frame_bytes == page_size + 24
@@ -27,7 +27,7 @@ def test_headers_of_a_real_log_say_what_sqlite_committed(tmp_path: Path, page_si
 
 
 def test_a_log_of_the_other_byte_order_is_read(log: Log) -> None:
-    assert wal.decode_header(big_endian(log)).order == ">"
+    assert wal.decode_wal_header(big_endian(log)).order == ">"
 
 
 @pytest.mark.parametrize("at", range(wal.HEADER_BYTES))
@@ -35,15 +35,15 @@ def test_a_flipped_byte_of_the_header_is_noticed(log: Log, at: int) -> None:
     changed = bytearray(log.wal[: wal.HEADER_BYTES])
     changed[at] ^= 1
     with pytest.raises(ValueError, match=r"no WAL|checksum"):
-        wal.decode_header(changed)
+        wal.decode_wal_header(changed)
 
 
 def test_a_header_cut_short_or_with_an_impossible_page_size_is_refused(log: Log) -> None:
     with pytest.raises(ValueError, match="31 bytes"):
-        wal.decode_header(log.wal[:31])
+        wal.decode_wal_header(log.wal[:31])
     start = log.wal[:8] + struct.pack(">I", 1000) + log.wal[12:24]
     with pytest.raises(ValueError, match="page size 1000"):
-        wal.decode_header(start + struct.pack(">II", *wal.checksum(start, (0, 0), "<")))
+        wal.decode_wal_header(start + struct.pack(">II", *wal.wal_checksum(start, (0, 0), "<")))
 
 
 @pytest.mark.parametrize("at", range(2 * wal.INDEX_HEADER_BYTES))
@@ -51,7 +51,7 @@ def test_an_index_header_that_is_being_written_is_noticed(log: Log, at: int) -> 
     changed = bytearray(log.shm[: wal.INDEX_BYTES])
     changed[at] ^= 1
     with pytest.raises(ValueError, match="copies"):
-        wal.decode_index(changed)
+        wal.decode_shm_header(changed)
 
 
 @pytest.mark.parametrize(
@@ -60,25 +60,25 @@ def test_an_index_header_that_is_being_written_is_noticed(log: Log, at: int) -> 
 )
 def test_an_index_header_whose_copies_agree_on_nonsense_is_refused(log: Log, at: int, value: int, what: str) -> None:
     with pytest.raises(ValueError, match=what):
-        wal.decode_index(_twice(log, at, value, signed=False))
+        wal.decode_shm_header(_twice(log, at, value, signed=False))
 
 
 def test_an_index_header_with_an_impossible_page_size_is_refused_even_with_its_checksum(log: Log) -> None:
     with pytest.raises(ValueError, match="page size 5 "):
-        wal.decode_index(_twice(log, 14, 5, signed=True))
+        wal.decode_shm_header(_twice(log, 14, 5, signed=True))
 
 
 def test_the_index_of_a_log_that_was_never_written_says_no_page_size(log: Log) -> None:
     head = bytearray(log.shm[: wal.INDEX_HEADER_BYTES])
     head[14:40] = bytes(26)
-    head[40:48] = struct.pack("=II", *wal.checksum(bytes(head[:40]), (0, 0), "<"))
-    found = wal.decode_index(bytes(head) * 2 + bytes(4))
+    head[40:48] = struct.pack("=II", *wal.wal_checksum(bytes(head[:40]), (0, 0), "<"))
+    found = wal.decode_shm_header(bytes(head) * 2 + bytes(4))
     assert (found.page_size, found.max_frame, found.salts) == (0, 0, bytes(8))
 
 
 def test_an_index_cut_short_is_refused(log: Log) -> None:
     with pytest.raises(ValueError, match="99 bytes"):
-        wal.decode_index(log.shm[:99])
+        wal.decode_shm_header(log.shm[:99])
 
 
 def _twice(log: Log, at: int, value: int, *, signed: bool) -> bytes:
@@ -87,5 +87,5 @@ def _twice(log: Log, at: int, value: int, *, signed: bool) -> bytes:
     if at == 0:
         head[0:4] = struct.pack("=I", value)
     if signed:
-        head[40:48] = struct.pack("=II", *wal.checksum(bytes(head[:40]), (0, 0), "<"))
+        head[40:48] = struct.pack("=II", *wal.wal_checksum(bytes(head[:40]), (0, 0), "<"))
     return bytes(head) * 2 + bytes(4)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.wal.commits import transactions
-from continuum_tasks.wal.format import HEADER_BYTES, decode_header
+from continuum_tasks.wal.format import HEADER_BYTES, decode_wal_header
 from continuum_tasks.wal.frames import Frames, read_frames
 from tests.unit.wal.logs import Log, big_endian, frames_of, make_log
 
@@ -23,7 +23,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Log:
 
 
 def read(wal: bytes) -> Frames:
-    header = decode_header(wal)
+    header = decode_wal_header(wal)
     return read_frames(wal[HEADER_BYTES:], header, first=1, before=header.checksum)
 
 
@@ -37,7 +37,7 @@ def test_every_frame_is_proven_and_read_as_one_by_one(log: Log) -> None:
 
 
 def test_a_stretch_that_begins_anywhere_is_proven_from_the_frame_before_it(log: Log) -> None:
-    header, expected = decode_header(log.wal), frames_of(log)
+    header, expected = decode_wal_header(log.wal), frames_of(log)
     for after in (1, 7, len(expected) - 1):
         data = log.wal[HEADER_BYTES + after * header.frame_bytes :]
         frames = read_frames(data, header, first=after + 1, before=expected[after - 1].checksum)
@@ -45,7 +45,7 @@ def test_a_stretch_that_begins_anywhere_is_proven_from_the_frame_before_it(log: 
 
 
 def test_a_flipped_byte_anywhere_in_a_frame_names_that_frame(small: Log) -> None:
-    header = decode_header(small.wal)
+    header = decode_wal_header(small.wal)
     for at in range(HEADER_BYTES + header.frame_bytes, HEADER_BYTES + 2 * header.frame_bytes):
         changed = bytearray(small.wal)
         changed[at] ^= 0x80
@@ -54,7 +54,7 @@ def test_a_flipped_byte_anywhere_in_a_frame_names_that_frame(small: Log) -> None
 
 
 def test_frames_after_another_past_are_refused(small: Log) -> None:
-    header = decode_header(small.wal)
+    header = decode_wal_header(small.wal)
     with pytest.raises(ValueError, match="frame 1 does not match"):
         read_frames(small.wal[HEADER_BYTES:], header, first=1, before=(1, 2))
 
@@ -90,7 +90,7 @@ def test_frames_that_end_in_the_middle_of_a_transaction_are_refused(tmp_path: Pa
     log = make_log(tmp_path, page_size=512, n_commits=4, seed=3)
     expected = frames_of(log)
     at = next(number for number, frame in enumerate(expected, 1) if not frame.size)
-    header = decode_header(log.wal)
+    header = decode_wal_header(log.wal)
     part = read_frames(log.wal[HEADER_BYTES:][: at * header.frame_bytes], header, first=1, before=header.checksum)
     with pytest.raises(ValueError, match=f"frame {at} is the last one and ends no commit"):
         list(transactions(part))

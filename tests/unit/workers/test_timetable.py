@@ -19,7 +19,7 @@ from continuum_tasks.host.metrics import EACH_MINUTE
 from continuum_tasks.model import Backup, DrillRecord, Manifest, Position, Rehearsal, SourceFacts, TimelineId
 from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.tasks import schedule
-from continuum_tasks.tasks.watch import look
+from continuum_tasks.tasks.watch import watch_recovery_points_task
 from tests.unit.capture.statuses import TIMELINE, status, tell
 from tests.unit.retention.plan.rows import backup
 
@@ -155,7 +155,7 @@ def test_the_watchdog_measures_every_minute_and_speaks_up_when_the_target_is_mis
     clock = replace(runtime.site.clock, now=lambda: now)
 
     with caplog.at_level(logging.ERROR):
-        look(replace(runtime, site=replace(runtime.site, clock=clock)))
+        watch_recovery_points_task(replace(runtime, site=replace(runtime.site, clock=clock)))
 
     (sample,) = runtime.site.metrics.series("backup_rpo_seconds")
     assert (sample.value, sample.labels) == (minutes * 60, {"database": "memory", "storage": "local"})
@@ -192,7 +192,7 @@ def test_the_recovery_point_of_a_captured_database_is_up_to_when_its_commits_are
     runtime = captured(runtime, now=SUNDAY)
     tell(runtime.site.state_dir, status(SUNDAY - timedelta(seconds=8), **changes), heard_at=SUNDAY - timedelta(seconds=5))
 
-    look(runtime)
+    watch_recovery_points_task(runtime)
 
     assert [sample.value for sample in runtime.site.metrics.series("backup_rpo_seconds")] == [age_seconds]
     assert words in caplog.text if words else not caplog.records
@@ -225,7 +225,7 @@ def test_the_watchdog_keeps_what_a_capture_says_of_itself(runtime: Runtime) -> N
     runtime = captured(runtime, now=SUNDAY)
     tell(runtime.site.state_dir, status(SUNDAY), heard_at=SUNDAY)
 
-    look(runtime)
+    watch_recovery_points_task(runtime)
 
     found = [(name, one.labels, one.value) for name in EACH_MINUTE for one in runtime.site.metrics.series(name)]
     labels = {"database": "memory"}
@@ -245,11 +245,11 @@ def test_the_watchdog_keeps_what_a_capture_says_of_itself(runtime: Runtime) -> N
 
 def test_a_database_without_any_backup_misses_its_target(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
-        look(runtime)
+        watch_recovery_points_task(runtime)
 
     assert "database memory: no usable backup, rpo_target 5 min" in caplog.text
     caplog.clear()
-    look(only(runtime))
+    watch_recovery_points_task(only(runtime))
     assert not caplog.records  # nothing is scheduled, so nothing was promised
 
 

@@ -13,7 +13,7 @@ from beat_schedule import TIMETABLE, beat_schedule
 from continuum_tasks.config import BrokerSettings, Config, load_config
 from continuum_tasks.errors import ConfigError
 from continuum_tasks.host import routing
-from continuum_tasks.tasks.client import address, broker_url, client_settings, embedded, result_url
+from continuum_tasks.tasks.client import address, broker_url_of, client_settings, embedded, result_url
 from workers import pools, settings
 
 TASKS = (
@@ -135,13 +135,13 @@ def test_the_embedded_url_survives_odd_characters_in_its_path(config: Config) ->
     files.directory.mkdir(parents=True)
     files.socket_record.write_text(f"{files.directory}/broker.sock")
     files.password.write_text("00ff")
-    assert broker_url(local).endswith("a%20b%23c/broker/broker.sock?virtual_host=1")
-    assert "00ff" not in address(broker_url(local))
+    assert broker_url_of(local).endswith("a%20b%23c/broker/broker.sock?virtual_host=1")
+    assert "00ff" not in address(broker_url_of(local))
 
 
 def test_a_pool_command_names_its_queue_and_no_url(config: Config) -> None:
     for pool in pools.pools(config):
-        words = pools.command(pool, host=config.host)
+        words = pools.pool_command(pool, host=config.host)
         assert words[words.index("-Q") + 1] == pool.queue
         assert words[words.index("-n") + 1] == f"{pool.name}@h1"
         assert {"--without-gossip", "--without-mingle", "fair", "prefork"} <= set(words)

@@ -5,15 +5,15 @@ from datetime import timedelta
 import pytest
 
 from continuum_tasks.backup.plan import admission
-from continuum_tasks.backup.plan.admission import Run
-from continuum_tasks.model import Rhythm, Status
+from continuum_tasks.backup.plan.admission import EndedRun
+from continuum_tasks.model import BackupSchedule, BackupStatus
 from tests.unit.retention.plan.rows import NOW, ago, backup
 
-ODD = {"status": Status.SUSPECT, "suspect_reasons": ("anomaly: rows lost: many",)}
+ODD = {"status": BackupStatus.SUSPECT, "suspect_reasons": ("anomaly: rows lost: many",)}
 
 
-def runs(*errors: str, seconds_ago: float = 60) -> list[Run]:
-    return [Run(at=NOW - timedelta(seconds=seconds_ago + 60 * n), error=error) for n, error in enumerate(errors)]
+def runs(*errors: str, seconds_ago: float = 60) -> list[EndedRun]:
+    return [EndedRun(at=NOW - timedelta(seconds=seconds_ago + 60 * n), error=error) for n, error in enumerate(errors)]
 
 
 @pytest.mark.parametrize(("age", "refused"), [(0, True), (299, True), (300, False), (-30, False)])
@@ -40,12 +40,12 @@ def test_an_anomaly_that_holds_refuses_and_names_the_first_and_what_to_accept() 
 
 
 def test_fulls_wait_while_an_anomaly_holds_unless_nothing_else_is_scheduled() -> None:
-    rhythm = Rhythm(full_every_seconds=7, incremental_every_seconds=1, verify_every_seconds=0)
+    rhythm = BackupSchedule(full_every_seconds=7, incremental_every_seconds=1, verify_every_seconds=0)
     rows = [backup(2, **ODD), backup(1)]
     assert admission.rhythm_now(rhythm, rows).full_every_seconds == 0
     assert admission.rhythm_now(rhythm, rows).incremental_every_seconds == 1
     assert admission.rhythm_now(rhythm, rows[1:]) == rhythm
-    fulls_only = Rhythm(full_every_seconds=7, incremental_every_seconds=0, verify_every_seconds=0)
+    fulls_only = BackupSchedule(full_every_seconds=7, incremental_every_seconds=0, verify_every_seconds=0)
     assert admission.rhythm_now(fulls_only, rows) == fulls_only
 
 
@@ -62,5 +62,5 @@ def test_fewer_failures_others_or_a_success_between_do_not(errors: tuple[str, ..
 
 
 def test_what_time_heals_is_tried_each_time() -> None:
-    transient = [Run(at=ago(minutes=n), error="StorageUnreachable", transient=True) for n in range(3)]
+    transient = [EndedRun(at=ago(minutes=n), error="StorageUnreachable", transient=True) for n in range(3)]
     assert admission.failing(transient, now=NOW) is None

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from continuum_tasks.backup.plan import anomaly
-from continuum_tasks.backup.plan.anomaly import Seen, clean, describe, find
+from continuum_tasks.backup.plan.anomaly import CountedBackup, clean, describe_comparison, find_anomalies
 from continuum_tasks.findings import Severity
 from continuum_tasks.health.plan.protection import Protection, protection_findings
 from continuum_tasks.history.anomalies import holding, is_anomalous
-from continuum_tasks.model import Backup, Codec, Rhythm, Status, Strategy
+from continuum_tasks.model import Backup, BackupSchedule, BackupStatus, Codec, Strategy
 from tests.unit.retention.plan.rows import START, backup, histories, identify
 
 PAGES = 10_000  # 40 MB
@@ -29,7 +29,7 @@ def seen(
     rows: Mapping[str, int] | None = None,
     n_pages: int = PAGES,
     **changes: Any,
-) -> Seen:
+) -> CountedBackup:
     """One backup: a full when it stores all pages, else an incremental on the one before."""
     raw = round(share * n_pages) * 4096
     parent = None if share == 1.0 else n - 1
@@ -42,25 +42,25 @@ def seen(
         stored_size_bytes=round(packed * raw),
         **changes,
     )
-    return Seen(backup=made, rows=ROWS if rows is None else rows)
+    return CountedBackup(backup=made, rows=ROWS if rows is None else rows)
 
 
-def past(*, increments: int = 6, share: float = 0.02, packed: float = 0.5) -> list[Seen]:
+def past(*, increments: int = 6, share: float = 0.02, packed: float = 0.5) -> list[CountedBackup]:
     """A full and increments on it, newest first."""
     return [*(seen(n, share=share, packed=packed) for n in range(increments, 0, -1)), seen(0)]
 
 
-def names(new: Seen, history: list[Seen]) -> list[str]:
-    return [one.name for one in find(new, history)]
+def names(new: CountedBackup, history: list[CountedBackup]) -> list[str]:
+    return [one.name for one in find_anomalies(new, history)]
 
 
 def test_what_is_like_before_is_no_anomaly() -> None:
-    assert find(seen(7, share=0.03, packed=0.52), past()) == ()
-    assert find(seen(7, packed=0.57), past()) == ()
+    assert find_anomalies(seen(7, share=0.03, packed=0.52), past()) == ()
+    assert find_anomalies(seen(7, packed=0.57), past()) == ()
 
 
 def test_the_first_backup_is_never_one() -> None:
-    assert find(seen(0, packed=1.0, rows={}), []) == ()
+    assert find_anomalies(seen(0, packed=1.0, rows={}), []) == ()
 
 
 @pytest.mark.parametrize(("packed", "found"), [(0.62, []), (0.64, ["compression"]), (0.28, []), (0.27, ["compression"])])
@@ -144,10 +144,10 @@ def test_rows_and_tables_that_are_gone(rows: Mapping[str, int], found: list[str]
 
 
 def test_the_numbers_are_in_the_text() -> None:
-    lost, total = find(seen(7, share=0.03, packed=0.5, rows={**ROWS, "messages": 500}), past())
+    lost, total = find_anomalies(seen(7, share=0.03, packed=0.5, rows={**ROWS, "messages": 500}), past())
     assert lost.reason == "anomaly: rows lost: table messages lost 4500 of 5000 rows (90 %)"
     assert total.text == "all tables lost 4500 of 7024 rows (64 %)"
-    (dropped,) = find(seen(7, share=0.03, packed=0.5, rows={"messages": 5000, "entities": 2000}), past())
+    (dropped,) = find_anomalies(seen(7, share=0.03, packed=0.5, rows={"messages": 5000, "entities": 2000}), past())
     assert dropped.text == "table tenants is gone; it had 24 rows"
 
 
@@ -169,9 +169,9 @@ def test_rows_that_went_a_few_at_a_time_show_against_the_fulls() -> None:
     fulls = [replace(seen(n), rows={**ROWS, "messages": 6000}) for n in (1, 0)]
     waning = [replace(seen(n, share=0.02, packed=0.5), rows={**ROWS, "messages": 3200}) for n in range(9, 1, -1)]
     new = seen(10, share=0.02, packed=0.5, rows={**ROWS, "messages": 2900})
-    (found,) = find(new, [*waning, *fulls])
+    (found,) = find_anomalies(new, [*waning, *fulls])
     assert found.text == "table messages lost 3100 of 6000 rows (52 %) at the last full"
-    assert find(new, [*waning, fulls[0]]) == ()
+    assert find_anomalies(new, [*waning, fulls[0]]) == ()
     uncounted = [replace(one, rows={}) for one in waning]
     assert names(new, [*uncounted, *fulls]) == ["rows lost"]
 
@@ -182,26 +182,26 @@ def test_a_database_that_cannot_be_counted_is_judged_by_its_size() -> None:
 
 
 def test_the_line_for_those_who_look_has_both_sides() -> None:
-    assert describe(seen(7, share=0.03, packed=0.5), past()) == (
+    assert describe_comparison(seen(7, share=0.03, packed=0.5), past()) == (
         "pages take 50 % (usual 55 % in 1 fulls), 3.0 % of them stored (usual 2.0 % in 6), 7024 rows in 3 tables (7024 before)"
     )
     empty = replace(seen(1).backup, layer_size_bytes=0, original_size_bytes=0, stored_size_bytes=0)
-    assert describe(Seen(backup=empty), []) == (
+    assert describe_comparison(CountedBackup(backup=empty), []) == (
         "pages take 0 % (no full to compare), 0 % of them stored (nothing to compare), rows not counted (not counted before)"
     )
 
 
 def test_history_is_what_is_usable_since_the_last_that_was_accepted() -> None:
     rows = [backup(n) for n in range(5, 0, -1)]
-    rows[1] = replace(rows[1], status=Status.SUSPECT)
+    rows[1] = replace(rows[1], status=BackupStatus.SUSPECT)
     assert [b.id for b in clean(rows, set())] == [identify(n) for n in (5, 3, 2, 1)]
     assert [b.id for b in clean(rows, {identify(2)})] == [identify(n) for n in (5, 3, 2)]
     assert clean([], {identify(2)}) == []
 
 
 def test_an_anomaly_holds_until_a_clean_backup_comes_after_it() -> None:
-    odd = {"status": Status.SUSPECT, "suspect_reasons": ("anomaly: rows lost: many",)}
-    damaged = {"status": Status.SUSPECT, "suspect_reasons": ("row 1 missing",)}
+    odd = {"status": BackupStatus.SUSPECT, "suspect_reasons": ("anomaly: rows lost: many",)}
+    damaged = {"status": BackupStatus.SUSPECT, "suspect_reasons": ("row 1 missing",)}
     rows = [backup(5, **odd), backup(4, **damaged), backup(3, **odd), backup(2), backup(1, **odd)]
     assert [b.id for b in holding(rows)] == [identify(5), identify(3)]
     assert holding([backup(6), *rows]) == ()
@@ -213,10 +213,10 @@ def test_an_anomaly_holds_until_a_clean_backup_comes_after_it() -> None:
 def test_any_history_is_judged_without_an_error_and_only_by_what_is_clean(made: list[Any], n: int) -> None:
     rows = sorted(made, key=lambda b: b.created_at, reverse=True)
     history = clean(rows, {identify(n)})
-    assert all(one.status is Status.COMPLETED for one in history)
-    new = Seen(backup=backup(50, strategy=Strategy.INCREMENTAL, parent=n))
-    find(new, [Seen(backup=one) for one in history])
-    describe(new, [Seen(backup=one) for one in history])
+    assert all(one.status is BackupStatus.COMPLETED for one in history)
+    new = CountedBackup(backup=backup(50, strategy=Strategy.INCREMENTAL, parent=n))
+    find_anomalies(new, [CountedBackup(backup=one) for one in history])
+    describe_comparison(new, [CountedBackup(backup=one) for one in history])
     assert set(holding(rows)) <= set(rows)
 
 
@@ -225,14 +225,14 @@ def test_every_threshold_leaves_room_for_what_was_measured() -> None:
 
 
 def said(rows: list[Backup]) -> list[tuple[Severity, str]]:
-    rhythm = Rhythm(full_every_seconds=0, incremental_every_seconds=0, verify_every_seconds=0)
+    rhythm = BackupSchedule(full_every_seconds=0, incremental_every_seconds=0, verify_every_seconds=0)
     protection = Protection(database="memory", storage="local", rhythm=rhythm, backups=tuple(rows))
     found = protection_findings(protection, now=START + timedelta(hours=1))
     return [(one.severity, one.text) for one in found if one.subject == "anomalies of memory"]
 
 
 def test_health_is_critical_while_an_anomaly_holds_then_warns_for_a_week_in_each_storage() -> None:
-    odd: dict[str, Any] = {"status": Status.SUSPECT, "suspect_reasons": ("anomaly: rows lost: many",)}
+    odd: dict[str, Any] = {"status": BackupStatus.SUSPECT, "suspect_reasons": ("anomaly: rows lost: many",)}
     first, second = backup(2, **odd), backup(3, **odd)
     ((severity, text),) = said([second, first, backup(1)])
     assert severity is Severity.CRITICAL and text == f"since {first.id} in storage local: anomaly: rows lost: many"

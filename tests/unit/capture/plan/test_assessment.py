@@ -14,13 +14,13 @@ from continuum_tasks.findings import Finding, Severity
 from continuum_tasks.health.plan import health
 from continuum_tasks.health.plan.protection import Protection, last_backup, protection_findings
 from continuum_tasks.history.holes import since
-from continuum_tasks.model import Position, Rhythm, Status, TimelineId
+from continuum_tasks.model import BackupSchedule, BackupStatus, Position, TimelineId
 from continuum_tasks.units import instant
 from tests.unit.report.plan.captures import MIB, capture, hole, standing, us
 from tests.unit.retention.plan.rows import NOW, ago, backup
 
 OK, WARNING, CRITICAL = Severity.OK, Severity.WARNING, Severity.CRITICAL
-RHYTHM = Rhythm(full_every_seconds=7 * 86_400, incremental_every_seconds=3600, verify_every_seconds=86_400)
+RHYTHM = BackupSchedule(full_every_seconds=7 * 86_400, incremental_every_seconds=3600, verify_every_seconds=86_400)
 BASE = standing(1, 4000, created_at=ago(hours=2))
 
 
@@ -190,8 +190,8 @@ def test_the_service_s_check_warns_of_a_capture_in_trouble_and_is_silent_about_o
     ("found", "backups", "idle"),
     [
         (capture(), [standing(1, 4711)], True),
-        (capture(), [standing(2, 4711, status=Status.SUSPECT, suspect_reasons=("anomaly: rows lost",)), BASE], True),
-        (capture(), [standing(2, 4711, status=Status.SUSPECT, suspect_reasons=("unreadable",)), BASE], False),
+        (capture(), [standing(2, 4711, status=BackupStatus.SUSPECT, suspect_reasons=("anomaly: rows lost",)), BASE], True),
+        (capture(), [standing(2, 4711, status=BackupStatus.SUSPECT, suspect_reasons=("unreadable",)), BASE], False),
         (capture(), [standing(2, 4711, failed_at=NOW), standing(1, 4711)], False),
         (capture(), [], False),
         (capture(), [standing(1, 4710)], False),

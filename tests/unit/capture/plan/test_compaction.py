@@ -37,7 +37,7 @@ def joined(group: Sequence[SegmentRef]) -> SegmentRef:
 
 def applied(refs: Sequence[SegmentRef], now_us: int, bounds: Bounds = BOUNDS) -> list[SegmentRef]:
     refs = list(refs)
-    for group in compaction.plan(refs, now_us=now_us, bounds=bounds).merges:
+    for group in compaction.plan_compaction(refs, now_us=now_us, bounds=bounds).merges:
         at = refs.index(group[0])
         refs[at : at + len(group)] = [joined(group)]
     return refs
@@ -58,8 +58,8 @@ def test_ten_minutes_become_one_segment_two_minutes_after_they_are_over() -> Non
     refs = each_second(700)
     over = HOUR + SHORT_US + REST_US
 
-    assert compaction.plan(refs, now_us=over - 1, bounds=BOUNDS).merges == ()
-    assert compaction.plan(refs, now_us=over, bounds=BOUNDS).merges == (tuple(refs[:600]),)
+    assert compaction.plan_compaction(refs, now_us=over - 1, bounds=BOUNDS).merges == ()
+    assert compaction.plan_compaction(refs, now_us=over, bounds=BOUNDS).merges == (tuple(refs[:600]),)
 
 
 def test_an_hour_that_is_over_becomes_one_segment_of_merged_and_raw_ones() -> None:
@@ -78,25 +78,25 @@ def test_an_hour_that_is_over_becomes_one_segment_of_merged_and_raw_ones() -> No
 
 def test_the_newest_segment_and_one_alone_stay_as_they_are() -> None:
     late = HOUR + 10 * LONG_US
-    assert compaction.plan([], now_us=late, bounds=BOUNDS).merges == ()
-    assert compaction.plan(each_second(2), now_us=late, bounds=BOUNDS).merges == ()
-    assert compaction.plan(each_second(3), now_us=late, bounds=BOUNDS).merges == (tuple(each_second(2)),)
+    assert compaction.plan_compaction([], now_us=late, bounds=BOUNDS).merges == ()
+    assert compaction.plan_compaction(each_second(2), now_us=late, bounds=BOUNDS).merges == ()
+    assert compaction.plan_compaction(each_second(3), now_us=late, bounds=BOUNDS).merges == (tuple(each_second(2)),)
 
 
 def test_a_merged_segment_waits_for_its_hour() -> None:
     refs = applied(each_second(1300), HOUR + SHORT_US + REST_US)
     later = HOUR + 2 * SHORT_US + REST_US
 
-    assert compaction.plan(refs, now_us=later, bounds=BOUNDS).merges == (tuple(refs[1:601]),)
+    assert compaction.plan_compaction(refs, now_us=later, bounds=BOUNDS).merges == (tuple(refs[1:601]),)
 
 
 def test_one_run_is_bounded_and_says_what_is_left() -> None:
     refs = [one for hour in range(5) for one in each_second(3, start_us=HOUR + hour * LONG_US, first_seq=1 + 3 * hour)]
     late = HOUR + 10 * LONG_US
 
-    by_count = compaction.plan(refs, now_us=late, bounds=Bounds(max_merges=2))
-    by_bytes = compaction.plan(refs, now_us=late, bounds=Bounds(max_read_bytes=6000))
-    tiny = compaction.plan(refs, now_us=late, bounds=Bounds(max_read_bytes=1))
+    by_count = compaction.plan_compaction(refs, now_us=late, bounds=Bounds(max_merges=2))
+    by_bytes = compaction.plan_compaction(refs, now_us=late, bounds=Bounds(max_read_bytes=6000))
+    tiny = compaction.plan_compaction(refs, now_us=late, bounds=Bounds(max_read_bytes=1))
 
     assert (len(by_count.merges), by_count.n_left, by_count.read_bytes) == (2, 3, 6000)
     assert (len(by_bytes.merges), by_bytes.n_left) == (2, 3)
@@ -109,7 +109,7 @@ def test_merging_loses_no_seq_and_comes_to_an_end(refs: list[SegmentRef], hours:
     before = seqs(refs)
     done = refs
     for _ in range(200):
-        plan = compaction.plan(done, now_us=now_us, bounds=Bounds(max_merges=3))
+        plan = compaction.plan_compaction(done, now_us=now_us, bounds=Bounds(max_merges=3))
         for group in plan.merges:
             assert len(group) > 1
             assert seqs(group) == list(range(group[0].first_seq, group[-1].last_seq + 1))

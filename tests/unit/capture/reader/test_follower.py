@@ -10,9 +10,9 @@ import pytest
 
 from continuum_tasks.capture.pins.base_copy import read_base
 from continuum_tasks.capture.pins.client import PinsLost
-from continuum_tasks.capture.plan.continuity import Verdict
+from continuum_tasks.capture.plan.continuity import Continuity
 from continuum_tasks.capture.reader import first_page
-from continuum_tasks.capture.reader.follower import Follower, Lost
+from continuum_tasks.capture.reader.follower import CommitFollower, Lost
 from continuum_tasks.capture.reader.sealing import data_key
 from continuum_tasks.capture.reader.wal_files import TransactionTooLarge
 from continuum_tasks.capture.state import progress
@@ -25,7 +25,7 @@ from tests.unit.capture.service import Service, make, serving
 from tests.unit.sqlite.other import sql
 
 
-def begun(setting: Setting, **capture: int) -> Follower:
+def begun(setting: Setting, **capture: int) -> CommitFollower:
     follower = setting.follower(**capture)
     judgement = follower.begin(watched_until_us=0)
     assert judgement is not None and follower.holds
@@ -35,7 +35,7 @@ def begun(setting: Setting, **capture: int) -> Follower:
     return follower
 
 
-def spooled(follower: Follower, setting: Setting) -> list[OpenedSegment]:
+def spooled(follower: CommitFollower, setting: Setting) -> list[OpenedSegment]:
     """Open what is in the spool, each proven to be what it says."""
     assert follower.standing is not None
     timeline, key, spool = follower.standing.timeline, data_key(follower.standing, place=setting.place), follower.spool()
@@ -48,7 +48,7 @@ def spooled(follower: Follower, setting: Setting) -> list[OpenedSegment]:
     ]
 
 
-def commits(follower: Follower, setting: Setting) -> list[Commit]:
+def commits(follower: CommitFollower, setting: Setting) -> list[Commit]:
     return [commit for segment in spooled(follower, setting) for commit in segment.index.head.commits]
 
 
@@ -137,7 +137,7 @@ def test_capture_goes_on_where_it_stood_when_the_log_is_still_that_one(setting: 
     again = setting.follower()
     judgement = again.begin(watched_until_us=0)
     again.rotate()
-    assert judgement is not None and judgement.verdict is Verdict.GO_ON
+    assert judgement is not None and judgement.verdict is Continuity.GO_ON
     assert [commit.number for commit in commits(again, setting)] == list(range(1, 9))
     assert not any(commit.resumed for commit in commits(again, setting)[1:])
 
@@ -171,7 +171,7 @@ def test_a_log_that_the_last_one_out_removed_is_a_hole_too(setting: Setting, ser
     assert not setting.path.with_name("memory.db-wal").exists()
     again = setting.follower()
     judgement = again.begin(watched_until_us=follower.looked_us)
-    assert judgement is not None and judgement.verdict is Verdict.HOLE
+    assert judgement is not None and judgement.verdict is Continuity.HOLE
 
 
 def test_a_database_that_nobody_wrote_to_has_no_hole_after_a_restart(setting: Setting) -> None:
@@ -179,7 +179,7 @@ def test_a_database_that_nobody_wrote_to_has_no_hole_after_a_restart(setting: Se
     follower.let_go()
     again = setting.follower()
     judgement = again.begin(watched_until_us=0)
-    assert judgement is not None and judgement.verdict is Verdict.GO_ON
+    assert judgement is not None and judgement.verdict is Continuity.GO_ON
 
 
 def test_the_copy_to_begin_with_is_the_database_to_the_byte_while_others_commit(setting: Setting, service: Service) -> None:
@@ -356,7 +356,7 @@ def test_a_death_behind_the_standing_leaves_no_page_1_that_is_older_than_it(
     follower = begun(setting)
     service.run("CREATE TABLE u(x)")
 
-    def dies(directory: Path, then: progress.Standing) -> None:
+    def dies(directory: Path, then: progress.CaptureProgress) -> None:
         save(directory, then)
         raise KeyboardInterrupt
 
@@ -364,7 +364,7 @@ def test_a_death_behind_the_standing_leaves_no_page_1_that_is_older_than_it(
     monkeypatch.setattr(progress, "save", dies)
     with pytest.raises(KeyboardInterrupt):
         follower.rotate()
-    found, stands = first_page.read(follower.directory), progress.load(follower.directory)
+    found, stands = first_page.read_first_page(follower.directory), progress.load(follower.directory)
     assert found is not None and stands is not None
     assert (found.commit, stands.commit) == (2, 2)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.capture.reader.follower import Follower
+from continuum_tasks.capture.reader.follower import CommitFollower
 from continuum_tasks.capture.shipping.ended_timelines import leftovers
-from continuum_tasks.capture.shipping.shipper import N_AT_THE_END, Courier
+from continuum_tasks.capture.shipping.shipper import N_AT_THE_END, SegmentShipper
 from continuum_tasks.capture.shipping.spool import Spool
 from continuum_tasks.errors import Fenced, StorageUnreachable
 from continuum_tasks.storage.memory import MemoryStorage
@@ -36,7 +36,7 @@ def segments(storage: MemoryStorage) -> list[str]:
 
 def test_segments_are_shipped_in_order_behind_their_timelines_document(setting: Setting, service: Service) -> None:
     follower = begun(setting)
-    courier = Courier(follower, place=setting.place)
+    courier = SegmentShipper(follower, place=setting.place)
     insert(service, 2)
     follower.rotate()
     courier.ship()
@@ -53,7 +53,7 @@ def test_what_cannot_be_shipped_waits_and_is_shipped_later(setting: Setting, ser
     repository = setting.place.repository("here")
     repository.storage = storage
     follower = begun(setting)
-    courier = Courier(follower, place=setting.place)
+    courier = SegmentShipper(follower, place=setting.place)
     storage.away = True
     for _ in range(3):
         insert(service, 1)
@@ -71,10 +71,10 @@ def test_what_cannot_be_shipped_waits_and_is_shipped_later(setting: Setting, ser
 def test_a_second_writer_is_fenced_off(setting: Setting, service: Service, tmp_path: Path) -> None:
     """A cloned host has the same standing and another database."""
     follower = begun(setting)
-    courier = Courier(follower, place=setting.place)
+    courier = SegmentShipper(follower, place=setting.place)
     courier.ship()
     follower.change(published=True)
-    clone = Follower(
+    clone = CommitFollower(
         "memory", "here", setting.path, pins=setting.pins, place=replace(setting.place, directory=tmp_path / "clone")
     )
     (clone.directory / "standing.json").write_bytes((follower.directory / "standing.json").read_bytes())
@@ -86,7 +86,7 @@ def test_a_second_writer_is_fenced_off(setting: Setting, service: Service, tmp_p
     clone.rotate()
     courier.ship()
     with pytest.raises(Fenced):
-        Courier(clone, place=setting.place).ship()
+        SegmentShipper(clone, place=setting.place).ship()
     assert len(segments(setting.storage)) == 2
 
 
@@ -103,7 +103,7 @@ def test_what_an_ended_timeline_left_is_shipped_too(setting: Setting, service: S
     (tmp_path / "other.db").rename(setting.path)
     follower.begin(watched_until_us=0)
     assert [left.timeline.id for left in leftovers(follower.directory)] == [old]
-    courier = Courier(follower, place=setting.place)
+    courier = SegmentShipper(follower, place=setting.place)
     courier.ship()
     assert len(list(setting.storage.list(f"segments/memory/{old}/"))) == 2
     assert len(list(setting.storage.list("timelines/memory/"))) == 2
@@ -115,7 +115,7 @@ def test_a_timeline_that_begins_while_another_is_shipped_has_its_document_stored
 ) -> None:
     """Without it nobody could open one segment of that timeline: its key is in there."""
     follower = begun(setting)
-    courier = Courier(follower, place=setting.place)
+    courier = SegmentShipper(follower, place=setting.place)
     with ThreadPoolExecutor(1) as executor:
         courier.step(executor)
     service.process.kill()
@@ -138,7 +138,7 @@ def test_nothing_is_shipped_into_a_storage_that_lost_all_as_the_mount_point_of_a
     """It would count as durable, and be missing between what the disk has once it is back."""
     repository = setting.place.repository("here")
     follower = begun(setting)
-    courier = Courier(follower, place=setting.place)
+    courier = SegmentShipper(follower, place=setting.place)
     courier.ship()
     follower.change(published=True)
     insert(service, 1)
@@ -155,7 +155,7 @@ def test_nothing_is_shipped_into_a_storage_that_lost_all_as_the_mount_point_of_a
 def test_no_timeline_begins_in_a_storage_that_lost_all(setting: Setting, service: Service) -> None:
     repository = setting.place.repository("here")
     follower = begun(setting)
-    Courier(follower, place=setting.place).ship()
+    SegmentShipper(follower, place=setting.place).ship()
     follower.change(published=True)
     setting.time.offset = timedelta(hours=-2)
     follower.let_go()
@@ -168,7 +168,7 @@ def test_no_timeline_begins_in_a_storage_that_lost_all(setting: Setting, service
 def test_a_second_writer_on_an_ended_timeline_keeps_the_present_one_from_nothing(setting: Setting, service: Service) -> None:
     """A fence put up for it would come back with every new timeline, and nothing would be captured any more."""
     follower = begun(setting)
-    courier = Courier(follower, place=setting.place)
+    courier = SegmentShipper(follower, place=setting.place)
     courier.ship()
     follower.change(published=True)
     assert follower.standing is not None
@@ -189,9 +189,9 @@ def test_who_stops_is_not_kept_by_what_waits_after_an_outage(setting: Setting, s
     for _ in range(N_AT_THE_END + 3):
         insert(service, 1)
         follower.rotate()
-    courier = Courier(follower, place=setting.place)
+    courier = SegmentShipper(follower, place=setting.place)
     courier.cancel()
     courier.ship()
     assert len(segments(setting.storage)) == N_AT_THE_END
-    Courier(follower, place=setting.place).ship()
+    SegmentShipper(follower, place=setting.place).ship()
     assert len(segments(setting.storage)) == N_AT_THE_END + 4

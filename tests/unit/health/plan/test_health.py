@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from continuum_tasks.findings import Finding, Severity, Trouble, critical, exit_code, ok, warning, worst
 from continuum_tasks.health.plan import health
-from continuum_tasks.health.plan.health import DatabaseFacts, Facts, FailedJob, KeyFacts, PoolFacts, SpaceFacts, StorageFacts
+from continuum_tasks.health.plan.health import DatabaseFacts, Facts, FailedJob, KeyFacts, PoolFacts, SpaceFacts, StorageState
 from continuum_tasks.health.plan.protection import Protection, last_backup, protection_findings, recovery_points, target_seconds
-from continuum_tasks.model import Backup, DrillRecord, Rehearsal, Rhythm, Status
+from continuum_tasks.model import Backup, BackupSchedule, BackupStatus, DrillRecord, Rehearsal
 from continuum_tasks.units import show_bytes, show_seconds
 from tests.unit.retention.plan.rows import NOW, ago, backup, histories, identify
 
 OK, WARNING, CRITICAL = Severity.OK, Severity.WARNING, Severity.CRITICAL
 MIB = 1024 * 1024
-RHYTHM = Rhythm(full_every_seconds=7 * 86400, incremental_every_seconds=240, verify_every_seconds=86400)
+RHYTHM = BackupSchedule(full_every_seconds=7 * 86400, incremental_every_seconds=240, verify_every_seconds=86400)
 BROKEN = Trouble(message="storage s3: no connection", hint="check the network")
 FULL = backup(0, created_at=ago(days=1), verified_at=ago(hours=2))
 FRESH = backup(1, parent=0, created_at=ago(minutes=2))
@@ -29,7 +29,7 @@ HEALTHY = Protection(database="memory", storage="local", rhythm=RHYTHM, backups=
 FACTS = Facts(
     databases=(DatabaseFacts(name="memory", size_bytes=MIB, wal=True, sqlite_version=3_051_003, free_bytes=100 * MIB),),
     protections=(HEALTHY,),
-    storages=(StorageFacts(name="local", used=True, latency_seconds=0.0042, free_bytes=10 * MIB, need_bytes=MIB),),
+    storages=(StorageState(name="local", used=True, latency_seconds=0.0042, free_bytes=10 * MIB, need_bytes=MIB),),
     broker=health.BrokerFacts(embedded=True, trouble=None),
     pools=(PoolFacts(subject="queue agent.h1", alive=True, seen_at=NOW),),
     failed_jobs=(),
@@ -43,7 +43,7 @@ def found(facts: Facts = FACTS, **changes: Any) -> list[Finding]:
     return [one for one in health.backup_findings(replace(facts, **changes), now=NOW) if one.severity is not OK]
 
 
-def protected(*backups: Backup, rhythm: Rhythm = RHYTHM, trouble: Trouble | None = None) -> list[Finding]:
+def protected(*backups: Backup, rhythm: BackupSchedule = RHYTHM, trouble: Trouble | None = None) -> list[Finding]:
     rows = tuple(sorted(backups, key=lambda b: b.created_at, reverse=True))
     wanted = Protection(database="memory", storage="local", rhythm=rhythm, backups=rows, trouble=trouble)
     return [one for one in protection_findings(wanted, now=NOW) if one.severity is not OK]
@@ -89,7 +89,7 @@ def test_the_last_backup_is_late_when_it_is_older_than_the_target(seconds: int, 
 
 
 def test_without_a_usable_backup_nothing_else_is_said_and_a_full_is_advised() -> None:
-    for rows in ((), (backup(0, status=Status.SUSPECT, created_at=ago(minutes=1)),)):
+    for rows in ((), (backup(0, status=BackupStatus.SUSPECT, created_at=ago(minutes=1)),)):
         finding = only(protected(*rows))
         assert finding.severity is CRITICAL
         assert finding.text == "no usable backup in storage local or any other"
@@ -97,7 +97,7 @@ def test_without_a_usable_backup_nothing_else_is_said_and_a_full_is_advised() ->
 
 
 def test_the_age_is_that_of_the_last_usable_backup_not_of_the_last() -> None:
-    suspect = backup(2, created_at=ago(seconds=10), status=Status.SUSPECT, suspect_reasons=("row 5 missing",))
+    suspect = backup(2, created_at=ago(seconds=10), status=BackupStatus.SUSPECT, suspect_reasons=("row 5 missing",))
     late = replace(FULL, created_at=ago(hours=1))
 
     age, chain = protected(late, suspect)
@@ -110,7 +110,7 @@ def test_the_age_is_that_of_the_last_usable_backup_not_of_the_last() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"status": Status.SUSPECT}, "suspect"),
+        ({"status": BackupStatus.SUSPECT}, "suspect"),
         ({"failed_at": ago(seconds=5)}, "its verification failed"),
         ({"parent_id": identify(9)}, "a link of its chain is missing or bad"),
         ({"failed_at": ago(seconds=9), "verified_at": ago(seconds=5), "parent_id": identify(9)}, "a link of its chain"),
@@ -123,7 +123,7 @@ def test_an_unusable_newest_backup_says_why(changes: dict[str, Any], why: str) -
 
 
 def test_more_unusable_backups_are_counted() -> None:
-    bad = [backup(n, created_at=ago(seconds=n), status=Status.SUSPECT) for n in (10, 20, 30)]
+    bad = [backup(n, created_at=ago(seconds=n), status=BackupStatus.SUSPECT) for n in (10, 20, 30)]
 
     assert "(suspect) and 2 more, newer than" in only(protected(FULL, FRESH, *bad)).text
 
@@ -269,7 +269,7 @@ def test_a_database_that_cannot_be_looked_at_is_critical_unless_it_may_pass() ->
 
 
 def test_an_unreachable_storage_is_critical_only_when_something_rests_there() -> None:
-    storage = StorageFacts(name="s3", used=True, trouble=BROKEN)
+    storage = StorageState(name="s3", used=True, trouble=BROKEN)
 
     assert only(found(storages=(storage,))).severity is CRITICAL
     assert only(found(storages=(replace(storage, used=False),))).severity is WARNING
@@ -277,13 +277,13 @@ def test_an_unreachable_storage_is_critical_only_when_something_rests_there() ->
 
 @pytest.mark.parametrize(("free", "severity"), [(None, []), (200, []), (199, [WARNING]), (100, [WARNING]), (99, [CRITICAL])])
 def test_a_storage_needs_room_for_the_next_fulls(free: int | None, severity: list[Severity]) -> None:
-    storage = StorageFacts(name="local", used=True, free_bytes=free, need_bytes=100)
+    storage = StorageState(name="local", used=True, free_bytes=free, need_bytes=100)
 
     assert [one.severity for one in found(storages=(storage,))] == severity
 
 
 def test_a_storage_that_answered_a_while_ago_says_when() -> None:
-    storage = StorageFacts(name="s3", used=True, latency_seconds=0.03, answered_at=ago(minutes=25))
+    storage = StorageState(name="s3", used=True, latency_seconds=0.03, answered_at=ago(minutes=25))
 
     assert [one.text for one in health.backup_findings(replace(FACTS, storages=(storage,)), now=NOW)][3] == (
         "reachable in 30 ms 25 min ago"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from continuum_tasks.findings import Trouble, critical
 from continuum_tasks.report.html.capture import share
-from continuum_tasks.report.html.document import BEGIN, document
+from continuum_tasks.report.html.document import BEGIN, html_page
 from continuum_tasks.report.plan.attention import attention
-from continuum_tasks.report.plan.report import Period, Report, build
+from continuum_tasks.report.plan.report import Period, PeriodReport, build_report
 from tests.unit.report.plan.reports import WEEK, captured, drill, failed, report, rows, verdict
 from tests.unit.retention.plan.rows import NOW, ago
 
@@ -58,18 +58,18 @@ def tree(text: str) -> ElementTree.Element:
     return ElementTree.fromstring(text.removeprefix(BEGIN))
 
 
-def made(found: Report) -> str:
-    return document(found, version="1.2.3")
+def made(found: PeriodReport) -> str:
+    return html_page(found, version="1.2.3")
 
 
 @pytest.mark.parametrize("found", [FULL, EMPTY], ids=["full", "empty"])
-def test_the_page_is_well_formed_and_every_element_is_closed(found: Report) -> None:
+def test_the_page_is_well_formed_and_every_element_is_closed(found: PeriodReport) -> None:
     tree(made(found))
     assert Page(made(found)).open == []
 
 
 @pytest.mark.parametrize("found", [FULL, EMPTY], ids=["full", "empty"])
-def test_the_page_loads_nothing_and_runs_nothing(found: Report) -> None:
+def test_the_page_loads_nothing_and_runs_nothing(found: PeriodReport) -> None:
     page = Page(made(found))
     assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form", "use", "image"} & {
         t for t, _ in page.tags
@@ -172,7 +172,7 @@ def test_attention_comes_first_with_its_hints() -> None:
     ]
 
 
-def hostile(text: str) -> Report:
+def hostile(text: str) -> PeriodReport:
     given = rows()
     backups = tuple(
         replace(b, database=text, storage=text, suspect_reasons=(text,) if b.suspect_reasons else ()) for b in given.backups
@@ -191,7 +191,7 @@ def hostile(text: str) -> Report:
         decisions=tuple(replace(d, action=text, subject=text, outcome=text, detail=text) for d in given.decisions),
         storages=tuple(replace(s, storage=text, trouble=Trouble(message=text, hint=text)) for s in given.storages),
     )
-    found = build(poisoned, WEEK, host=text)
+    found = build_report(poisoned, WEEK, host=text)
     return replace(found, attention=attention(found))
 
 
@@ -241,6 +241,6 @@ def test_a_storage_that_fills_says_when_and_a_shrinking_one_has_a_minus_sign() -
 
 @pytest.mark.parametrize("name", ["day", "week", "month"])
 def test_every_period_makes_a_page(name: str) -> None:
-    found = build(rows(), Period.ending(NOW + timedelta(minutes=17), name=name), host="h1")
+    found = build_report(rows(), Period.ending(NOW + timedelta(minutes=17), name=name), host="h1")
     tree(made(found))
     assert f"The {name} from " in " ".join(Page(made(found)).words)

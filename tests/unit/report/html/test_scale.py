@@ -22,19 +22,19 @@ def labels(found: tuple[float, list[Tick]]) -> list[str]:
     [(0, ["0", "1"]), (1, ["0", "1"]), (3, ["0", "1", "2", "3"]), (93, ["0", "50", "100"]), (101, ["0", "50", "100", "150"])],
 )
 def test_counts_have_whole_numbers_on_their_axis(highest: float, expected: list[str]) -> None:
-    assert labels(scale.counts(highest)) == expected
+    assert labels(scale.count_axis(highest)) == expected
 
 
 def test_sizes_and_durations_have_round_numbers_of_their_unit() -> None:
     assert labels(scale.sizes(5.2 * 1024**3)) == ["0 GiB", "2 GiB", "4 GiB", "6 GiB"]
     assert labels(scale.sizes(0)) == ["0 B", "0.5 B", "1 B"]
-    assert labels(scale.seconds(32)) == ["0 s", "10 s", "20 s", "30 s", "40 s"]
-    assert labels(scale.seconds(7 * 60)) == ["0 min", "2 min", "4 min", "6 min", "8 min"]
-    assert labels(scale.seconds(3 * 3600))[-1] == "3 h"
-    assert scale.seconds(0)[0] > 0
+    assert labels(scale.seconds_axis(32)) == ["0 s", "10 s", "20 s", "30 s", "40 s"]
+    assert labels(scale.seconds_axis(7 * 60)) == ["0 min", "2 min", "4 min", "6 min", "8 min"]
+    assert labels(scale.seconds_axis(3 * 3600))[-1] == "3 h"
+    assert scale.seconds_axis(0)[0] > 0
 
 
-@given(st.floats(0, 1e15), st.sampled_from([scale.counts, scale.sizes, scale.seconds]))
+@given(st.floats(0, 1e15), st.sampled_from([scale.count_axis, scale.sizes, scale.seconds_axis]))
 def test_an_axis_holds_its_highest_value_and_names_few_numbers(highest: float, make: object) -> None:
     end, ticks = make(highest)  # type: ignore[operator]
     assert end >= highest * 0.999
@@ -44,7 +44,7 @@ def test_an_axis_holds_its_highest_value_and_names_few_numbers(highest: float, m
 
 @given(st.lists(st.floats(0, 1e9), max_size=20))
 def test_the_axis_of_ages_has_two_bounds_that_hold_the_values(values: list[float]) -> None:
-    low, high, ticks = scale.ages(values)
+    low, high, ticks = scale.age_axis(values)
     assert low < high and len(ticks) >= 2
     assert high >= min(max(values, default=0), 365 * 86_400)
     axis = Vertical(height=170, low=low, high=high, logarithmic=True)

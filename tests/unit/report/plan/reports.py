@@ -7,22 +7,34 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from continuum_tasks.history.holes import Hole
-from continuum_tasks.model import Attestation, BackupId, DrillRecord, Level, PhaseCost, Status
+from continuum_tasks.model import Attestation, BackupId, BackupStatus, DrillRecord, Level, PhaseCost
 from continuum_tasks.report.plan.capture_coverage import CaptureRows
-from continuum_tasks.report.plan.report import Decision, Declared, FailedRun, Period, Report, Rows, Run, Verdict, build
-from continuum_tasks.report.plan.usage import Point, StorageFacts, storage_usage
+from continuum_tasks.report.plan.report import (
+    BackupRun,
+    Declared,
+    FailedRun,
+    Period,
+    PeriodReport,
+    ReportedVerification,
+    RetentionEvent,
+    Rows,
+    build_report,
+)
+from continuum_tasks.report.plan.usage import StorageReading, UsagePoint, add_up_usage
 from continuum_tasks.units import microseconds
 from tests.unit.retention.plan.rows import NOW, ago, backup, identify
 
 WEEK = Period.ending(NOW, name="week")
 
 
-def verdict(n: int, *, passed: bool, at: datetime, database: str = "memory", level: Level = Level.RESTORE) -> Verdict:
+def verdict(
+    n: int, *, passed: bool, at: datetime, database: str = "memory", level: Level = Level.RESTORE
+) -> ReportedVerification:
     found = () if passed else (f"object of {n}: damaged",)
     made = Attestation(
         backup_id=identify(n), level=level, passed=passed, at=at, duration_seconds=2.0, host="h1", findings=found
     )
-    return Verdict(database=database, attestation=made)
+    return ReportedVerification(database=database, attestation=made)
 
 
 def drill(n: int, *, at: datetime, seconds: float, passed: bool = True) -> DrillRecord:
@@ -42,8 +54,8 @@ def failed(*, at: datetime, kind: str = "create_backup", database: str = "memory
     return FailedRun(kind=kind, database=database, at=at, error="SourceBusy", message=message, hint="wait")
 
 
-def expired(*, at: datetime, **changes: Any) -> Run:
-    made = Run(
+def expired(*, at: datetime, **changes: Any) -> BackupRun:
+    made = BackupRun(
         backup_id="",
         database="memory",
         storage="local",
@@ -88,17 +100,17 @@ def rows(**changes: Any) -> Rows:
             base_id=identify(3),
             created_at=ago(hours=1),
             finished_at=ago(hours=1),
-            status=Status.SUSPECT,
+            status=BackupStatus.SUSPECT,
             suspect_reasons=("anomaly: 61 % of the pages changed",),
         ),
         backup(5, database="archive", storage="s3", created_at=ago(days=1), finished_at=ago(days=1)),
         backup(6, database="old", created_at=ago(days=100), finished_at=ago(days=100)),
     ]
     newest_first = tuple(sorted(made, key=lambda b: b.created_at, reverse=True))
-    local = StorageFacts(
-        name="local", free_bytes=10**9, measured=tuple(Point(at=ago(days=n), n_bytes=1000) for n in (20, 2, 1))
+    local = StorageReading(
+        name="local", free_bytes=10**9, measured=tuple(UsagePoint(at=ago(days=n), n_bytes=1000) for n in (20, 2, 1))
     )
-    usage = [storage_usage(facts, made, now=NOW) for facts in (local, StorageFacts(name="s3", free_bytes=None))]
+    usage = [add_up_usage(facts, made, now=NOW) for facts in (local, StorageReading(name="s3", free_bytes=None))]
     found = Rows(
         databases=(Declared(name="memory", target_seconds=3 * 86_400), Declared(name="archive", target_seconds=2 * 86_400)),
         backups=newest_first,
@@ -111,16 +123,18 @@ def rows(**changes: Any) -> Rows:
         ),
         drills=(drill(1, at=ago(days=40), seconds=10), drill(2, at=ago(days=2), seconds=12)),
         decisions=(
-            Decision(at=ago(days=1), action="expire", subject=identify(9), outcome="done", detail="older than every rule"),
-            Decision(at=ago(days=8), action="hold", subject=identify(1), outcome="done", detail="before the change"),
+            RetentionEvent(
+                at=ago(days=1), action="expire", subject=identify(9), outcome="done", detail="older than every rule"
+            ),
+            RetentionEvent(at=ago(days=8), action="hold", subject=identify(1), outcome="done", detail="before the change"),
         ),
         storages=tuple(usage),
     )
     return replace(found, **changes)
 
 
-def report(**changes: Any) -> Report:
-    return build(rows(**changes), WEEK, host="h1")
+def report(**changes: Any) -> PeriodReport:
+    return build_report(rows(**changes), WEEK, host="h1")
 
 
 def backup_id(n: int) -> BackupId:

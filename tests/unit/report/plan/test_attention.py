@@ -10,7 +10,7 @@ import pytest
 from continuum_tasks.findings import Finding, Severity, Trouble
 from continuum_tasks.report.plan.attention import attention
 from continuum_tasks.report.plan.report import Declared
-from continuum_tasks.report.plan.usage import Point, StorageFacts, storage_usage
+from continuum_tasks.report.plan.usage import StorageReading, UsagePoint, add_up_usage
 from tests.unit.report.plan.reports import captured, drill, expired, failed, report, verdict
 from tests.unit.retention.plan.rows import NOW, ago, backup
 
@@ -122,8 +122,8 @@ def test_restores_that_became_slower_are_a_warning(later: float, texts: list[str
 
 
 def test_a_storage_that_fills_within_a_month_is_critical_and_one_in_trouble_a_warning() -> None:
-    growing = tuple(Point(at=ago(days=n), n_bytes=(10 - n) * 1024**2) for n in range(10, -1, -1))
-    filling = storage_usage(StorageFacts(name="local", free_bytes=5 * 1024**2, measured=growing), [], now=NOW)
+    growing = tuple(UsagePoint(at=ago(days=n), n_bytes=(10 - n) * 1024**2) for n in range(10, -1, -1))
+    filling = add_up_usage(StorageReading(name="local", free_bytes=5 * 1024**2, measured=growing), [], now=NOW)
     filling = replace(filling, fills_at=ago(days=-5))
     one = only(storages=(filling,))
     assert (one.severity, one.text) == (CRITICAL, "full in 5 d at this growth, 5.0 MiB free")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from continuum_tasks.history.holes import Hole
-from continuum_tasks.report.plan.capture_coverage import Captured, CaptureRows, captured, followed
+from continuum_tasks.report.plan.capture_coverage import CaptureCoverage, CaptureRows, capture_coverage, followed
 from continuum_tasks.units import microseconds
 from tests.unit.report.plan import reports
 from tests.unit.retention.plan.rows import NOW, ago
@@ -20,8 +20,8 @@ WEEK = {"since": ago(days=7), "until": NOW}
 HOURS = 3600.0
 
 
-def summed(rows: CaptureRows, n_slices: int = 7) -> Captured:
-    found = captured(rows, n_slices=n_slices, **WEEK)
+def summed(rows: CaptureRows, n_slices: int = 7) -> CaptureCoverage:
+    found = capture_coverage(rows, n_slices=n_slices, **WEEK)
     assert found is not None
     return found
 
@@ -51,9 +51,9 @@ def test_the_numbers_of_three_days_that_were_measured_each_hour() -> None:
 
 
 def test_what_was_not_measured_is_not_known() -> None:
-    assert captured(CaptureRows(database="memory"), n_slices=7, **WEEK) is None
+    assert capture_coverage(CaptureRows(database="memory"), n_slices=7, **WEEK) is None
     old = measured({8 * 24 * 60: 0.0})
-    assert captured(old, n_slices=7, **WEEK) is None
+    assert capture_coverage(old, n_slices=7, **WEEK) is None
     only_now = summed(measured({0: 0.0}))
     assert (only_now.share, only_now.missed_seconds, only_now.lag_p95_seconds) == (1.0, 0.0, None)
     assert (only_now.slices, only_now.wal_peak_bytes) == ((None,) * 7, 0)
@@ -91,7 +91,7 @@ def test_coverage_agrees_with_looking_at_each_minute(down: list[bool], holes: li
         database="memory", down=tuple((since + m * MINUTE, float(one)) for m, one in enumerate(down)), holes=tuple(apart)
     )
 
-    found = captured(rows, since=since, until=NOW, n_slices=n_slices)
+    found = capture_coverage(rows, since=since, until=NOW, n_slices=n_slices)
 
     def covered(minute: datetime) -> bool:
         if down[(minute - since) // MINUTE]:

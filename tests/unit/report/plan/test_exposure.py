@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuum_tasks.report.plan.exposure import Exposure, Followed, Points, RecoveryPoint, exposure
+from continuum_tasks.report.plan.exposure import Exposure, Followed, Points, RecoveryPoint, follow_exposure
 from tests.unit.retention.plan.rows import NOW
 
 HOUR = timedelta(hours=1)
@@ -21,14 +21,14 @@ def point(hours_ago: float, *, took_minutes: float = 0) -> RecoveryPoint:
 
 
 def follow(*points: RecoveryPoint, target: int = 3600, n: int = 24) -> Exposure:
-    return exposure(Points(made=points), target_seconds=target, since=SINCE, until=NOW, n_slices=n)
+    return follow_exposure(Points(made=points), target_seconds=target, since=SINCE, until=NOW, n_slices=n)
 
 
 def test_while_commits_are_captured_the_age_stays_what_it_was_measured() -> None:
     stretches = [
         Followed(begins_at=SINCE + h * HOUR, ends_at=SINCE + (h + 1) * HOUR, age_seconds=2.0 + h) for h in (2, 3, 4, 20, 21)
     ]
-    found = exposure(
+    found = follow_exposure(
         Points(made=(point(25), point(10)), followed=stretches), target_seconds=3600, since=SINCE, until=NOW, n_slices=24
     )
 
@@ -55,7 +55,7 @@ def test_commits_that_wait_for_the_storage_minute_after_minute_are_one_gap() -> 
     ]
 
     def over(stretches: list[Followed]) -> Exposure:
-        return exposure(Points(made=(), followed=stretches), target_seconds=300, since=SINCE, until=NOW, n_slices=24)
+        return follow_exposure(Points(made=(), followed=stretches), target_seconds=300, since=SINCE, until=NOW, n_slices=24)
 
     found = over(stretches)
     (gap,) = found.gaps
@@ -67,11 +67,13 @@ def test_commits_that_wait_for_the_storage_minute_after_minute_are_one_gap() -> 
 
 def test_a_stretch_that_reaches_over_the_ends_of_the_period_is_cut() -> None:
     all_of_it = Followed(begins_at=SINCE - HOUR, ends_at=NOW + HOUR, age_seconds=3.0)
-    found = exposure(Points(made=(point(12),), followed=[all_of_it]), target_seconds=3600, since=SINCE, until=NOW, n_slices=4)
+    found = follow_exposure(
+        Points(made=(point(12),), followed=[all_of_it]), target_seconds=3600, since=SINCE, until=NOW, n_slices=4
+    )
 
     assert (found.ages, found.gaps, found.last_seconds) == ((3.0,) * 4, (), 3.0)
     with_last = Points(made=(point(12), point(0)), followed=[all_of_it])
-    assert exposure(with_last, target_seconds=3600, since=SINCE, until=NOW, n_slices=4).last_seconds == 0
+    assert follow_exposure(with_last, target_seconds=3600, since=SINCE, until=NOW, n_slices=4).last_seconds == 0
 
 
 def test_points_that_come_in_time_leave_no_gap() -> None:

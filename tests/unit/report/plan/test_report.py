@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from continuum_tasks.model import Status
-from continuum_tasks.report.plan.report import PERIODS, Period, build
-from continuum_tasks.report.plan.usage import Point
+from continuum_tasks.model import BackupStatus
+from continuum_tasks.report.plan.report import PERIODS, Period, build_report
+from continuum_tasks.report.plan.usage import UsagePoint
 from tests.unit.report.plan.reports import WEEK, drill, expired, failed, report, rows, verdict
 from tests.unit.retention.plan.rows import NOW, ago, backup, identify
 
@@ -46,7 +46,7 @@ def test_suspects_are_named_with_their_reasons_newest_first() -> None:
         ("", ("gone",)),
     ]
     assert MEMORY.n_suspect == 2
-    unexplained = backup(7, created_at=ago(hours=1), finished_at=ago(hours=1), status=Status.SUSPECT)
+    unexplained = backup(7, created_at=ago(hours=1), finished_at=ago(hours=1), status=BackupStatus.SUSPECT)
     assert report(backups=(unexplained,), expired=()).suspects[0].suspect_reasons == ("suspect",)
 
 
@@ -105,7 +105,7 @@ def test_the_trend_of_drills_is_of_the_last_dozen_that_passed() -> None:
 def test_decisions_and_storage_levels_are_those_of_the_period() -> None:
     assert [decision.action for decision in FOUND.decisions] == ["expire"]
     local, s3 = FOUND.storages
-    assert local.points[0] == Point(at=WEEK.since, n_bytes=1000)  # the level it began at
+    assert local.points[0] == UsagePoint(at=WEEK.since, n_bytes=1000)  # the level it began at
     assert all(WEEK.holds(point.at) for point in local.points)
     assert local.used_bytes == 5 * 1000 and s3.used_bytes == 1000
     assert [p.at for p in s3.points] == [ago(days=1)]
@@ -120,12 +120,12 @@ def test_the_same_rows_in_another_order_give_the_same_report() -> None:
         decisions=given.decisions[::-1],
         drills=given.drills[::-1],
     )
-    assert build(turned, WEEK, host="h1") == build(given, WEEK, host="h1")
+    assert build_report(turned, WEEK, host="h1") == build_report(given, WEEK, host="h1")
 
 
 def test_nothing_at_all_makes_a_report_of_nothing() -> None:
     empty = rows(databases=(), backups=(), expired=(), failed=(), verdicts=(), drills=(), decisions=(), storages=())
-    found = build(empty, WEEK, host="h1")
+    found = build_report(empty, WEEK, host="h1")
     assert (found.n_made, found.n_failed, found.databases, found.storages, found.attention) == (0, 0, (), (), ())
     assert sum(bar.n_made for bar in found.bars) == 0
 
@@ -133,4 +133,4 @@ def test_nothing_at_all_makes_a_report_of_nothing() -> None:
 def test_runs_and_failures_outside_the_period_change_nothing() -> None:
     given = rows()
     more = replace(given, expired=(*given.expired, expired(at=ago(days=29))), failed=(*given.failed, failed(at=ago(days=7.01))))
-    assert build(more, WEEK, host="h1") == build(given, WEEK, host="h1")
+    assert build_report(more, WEEK, host="h1") == build_report(given, WEEK, host="h1")

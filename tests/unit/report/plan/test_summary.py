@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from continuum_tasks.report.plan.report import Decision
+from continuum_tasks.report.plan.report import RetentionEvent
 from continuum_tasks.report.plan.summary import decided, suspected
 from tests.unit.report.plan.reports import expired
 from tests.unit.retention.plan.rows import NOW, ago, identify
 
 
-def decision(n: int, action: str = "expire", **changes: object) -> Decision:
-    made = Decision(at=ago(minutes=n), action=action, subject=identify(n), outcome="done", detail="no rule keeps it")
+def decision(n: int, action: str = "expire", **changes: object) -> RetentionEvent:
+    made = RetentionEvent(at=ago(minutes=n), action=action, subject=identify(n), outcome="done", detail="no rule keeps it")
     return replace(made, **changes)
 
 

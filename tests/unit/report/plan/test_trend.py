@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuum_tasks.report.plan.trend import BLOCKS, change, sparkline, summarise
+from continuum_tasks.report.plan.trend import BLOCKS, sparkline, summarise, trend_change
 
 NUMBERS = st.floats(-1e12, 1e12)
 
@@ -49,4 +49,4 @@ def test_a_line_is_never_wider_than_asked_and_drawn_of_blocks_only(values: list[
     ],
 )
 def test_the_change_compares_the_medians_of_both_halves(values: list[float], expected: float | None) -> None:
-    assert change(values) == expected
+    assert trend_change(values) == expected

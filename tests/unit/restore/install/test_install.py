@@ -13,7 +13,7 @@ import pytest
 
 from continuum_tasks import failpoints
 from continuum_tasks.errors import StorageUnreachable, TargetBusy, TargetError, TargetExists
-from continuum_tasks.restore.install.install import Outcome, Ownership, install, recover
+from continuum_tasks.restore.install.install import InstallOutcome, Ownership, install, recover
 from continuum_tasks.restore.install.intent import Intent, recorded
 from continuum_tasks.sqlite.directory import record_path
 from tests.unit.sqlite import other
@@ -306,7 +306,7 @@ def test_a_kill_between_link_and_unlink_of_a_fresh_target_is_finished(target: Pa
         target.hardlink_to(temp)
     recovered = recover(target)
     assert recovered is not None
-    assert recovered.outcome is Outcome.FINISHED
+    assert recovered.outcome is InstallOutcome.FINISHED
     assert names(target.parent) == ["memory.db"]
     assert recover(target) is None
 
@@ -340,7 +340,7 @@ def test_recovery_keeps_a_temporary_file_that_is_in_use_again(target: Path) -> N
         pass
     done = install(temp, target, overwrite=True, now=NOW + timedelta(seconds=1))
     assert done.recovered is not None
-    assert done.recovered.outcome is Outcome.UNDONE
+    assert done.recovered.outcome is InstallOutcome.UNDONE
     assert other.sql(target, "SELECT x FROM t") == "('new',)"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from continuum_tasks.errors import SourceRefused
 from continuum_tasks.failpoints import RESTORE
-from continuum_tasks.restore.install.install import Outcome, install, recover
+from continuum_tasks.restore.install.install import InstallOutcome, install, recover
 from continuum_tasks.sqlite.directory import record_path
 from continuum_tasks.sqlite.inspect import inspect
 from tests.unit.restore.install.test_install import names, new_file
@@ -92,7 +92,7 @@ def test_after_a_kill_the_target_is_old_or_new_and_the_next_restore_succeeds(tmp
     recovered = recover(target)
 
     assert recovered is not None
-    assert recovered.outcome is (Outcome.FINISHED if renamed else Outcome.UNDONE)
+    assert recovered.outcome is (InstallOutcome.FINISHED if renamed else InstallOutcome.UNDONE)
     assert _look(target) == ("new" if renamed else OLD_SEEN[old])
     assert not readable or other.sql(target, "SELECT count(*) FROM beside") == "(1,)"
     assert not temp.exists()
@@ -119,7 +119,7 @@ def test_the_next_install_settles_a_killed_one_by_itself(tmp_path: Path, point: 
     done = install(new_file(tmp_path, text="newest"), target, overwrite=True, now=NOW)
 
     assert done.recovered is not None
-    assert done.recovered.outcome is (Outcome.FINISHED if renamed else Outcome.UNDONE)
+    assert done.recovered.outcome is (InstallOutcome.FINISHED if renamed else InstallOutcome.UNDONE)
     assert _look(target) == "newest"
     assert done.quarantine is not None or (old == "missing" and not renamed)
     if done.quarantine:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from continuum_tasks.errors import BackupNotFound
-from continuum_tasks.model import Backup, Status
+from continuum_tasks.model import Backup, BackupStatus
 from continuum_tasks.restore.plan import point_in_time
 from tests.unit.retention.plan.rows import NOW, backup
 
@@ -16,8 +16,8 @@ THIRD = backup(120, parent=60)
 ALL = (THIRD, SECOND, FIRST)
 
 
-def chosen(when: datetime, backups: tuple[Backup, ...] = ALL) -> point_in_time.Point:
-    return point_in_time.at(when, backups, database="memory", storage="local")
+def chosen(when: datetime, backups: tuple[Backup, ...] = ALL) -> point_in_time.ChosenPoint:
+    return point_in_time.choose_point(when, backups, database="memory", storage="local")
 
 
 def test_the_last_snapshot_at_or_before_the_time_is_chosen_and_says_how_far_before_it_is() -> None:
@@ -41,14 +41,14 @@ def test_a_time_in_the_future_gets_the_last() -> None:
 
 
 def test_a_suspect_backup_and_what_builds_on_it_are_passed_over() -> None:
-    suspect = replace(SECOND, status=Status.SUSPECT)
+    suspect = replace(SECOND, status=BackupStatus.SUSPECT)
     assert chosen(THIRD.created_at, (THIRD, suspect, FIRST)).backup == FIRST
 
 
 def test_of_copies_in_two_storages_the_preferred_storage_s_is_taken() -> None:
     other = replace(FIRST, storage="s3")
     assert chosen(FIRST.created_at, (FIRST, other)).backup == FIRST
-    assert point_in_time.at(FIRST.created_at, (FIRST, other), database="memory", storage="s3").backup == other
+    assert point_in_time.choose_point(FIRST.created_at, (FIRST, other), database="memory", storage="s3").backup == other
 
 
 def test_a_link_in_another_storage_does_not_make_a_chain_whole() -> None:

@@ -9,7 +9,7 @@ import pytest
 from continuum_tasks.errors import BackupNotFound
 from continuum_tasks.history.chain import check_chain
 from continuum_tasks.model import Backup, Manifest, SourceFacts
-from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES, plan
+from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES, plan_restore
 from tests.unit.retention.plan.rows import backup, identify
 
 CHAIN = [backup(0, stored_size_bytes=100), backup(1, parent=0, stored_size_bytes=20), backup(2, parent=1, stored_size_bytes=3)]
@@ -30,7 +30,7 @@ def manifest(one: Backup, *, repository_id: str = "r1") -> Manifest:
 
 
 def test_layers_come_oldest_first_and_their_stored_bytes_add_up() -> None:
-    wanted = plan(CHAIN[2], CHAIN[::-1])
+    wanted = plan_restore(CHAIN[2], CHAIN[::-1])
 
     assert wanted.layers == tuple(CHAIN)
     assert wanted.fetch_bytes == 123
@@ -38,14 +38,14 @@ def test_layers_come_oldest_first_and_their_stored_bytes_add_up() -> None:
 
 
 def test_what_came_after_the_wanted_backup_is_not_fetched() -> None:
-    assert plan(CHAIN[1], CHAIN).layers == tuple(CHAIN[:2])
+    assert plan_restore(CHAIN[1], CHAIN).layers == tuple(CHAIN[:2])
 
 
 def test_a_link_that_is_only_in_another_storage_is_gone() -> None:
     elsewhere = [CHAIN[0], replace(CHAIN[1], storage="s3"), CHAIN[2]]
 
     with pytest.raises(BackupNotFound, match=f"its link {identify(1)} is gone"):
-        plan(CHAIN[2], elsewhere)
+        plan_restore(CHAIN[2], elsewhere)
 
 
 def test_one_chain_base_first_is_accepted() -> None:

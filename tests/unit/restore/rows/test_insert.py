@@ -11,9 +11,9 @@ import pytest
 
 from continuum_tasks.errors import TargetBusy, TargetError, TargetExists
 from continuum_tasks.restore.rows import insert
-from continuum_tasks.restore.rows.insert import Brought
+from continuum_tasks.restore.rows.insert import InsertedRows
 from continuum_tasks.restore.rows.match import Match, OnConflict
-from continuum_tasks.restore.rows.select import Picked, pick
+from continuum_tasks.restore.rows.select import SelectedRows, select_rows
 from tests.unit.sqlite import other
 
 BASE = """
@@ -53,16 +53,16 @@ class Case:
         with closing(sqlite3.connect(self.live)) as connection:
             return connection.execute(sql).fetchall()
 
-    def pick(self, table: str, where: str = "") -> Picked:
+    def pick(self, table: str, where: str = "") -> SelectedRows:
         picked = self.copy.with_name("picked.db")
         picked.unlink(missing_ok=True)
-        return pick(self.copy, picked, table, where=where)
+        return select_rows(self.copy, picked, table, where=where)
 
     def look(self, table: str, on_conflict: OnConflict = OnConflict.FAIL) -> Match:
-        return insert.look(self.pick(table), self.live, on_conflict=on_conflict)
+        return insert.inspect_insert(self.pick(table), self.live, on_conflict=on_conflict)
 
-    def bring(self, table: str, on_conflict: OnConflict = OnConflict.FAIL, where: str = "") -> Brought:
-        return insert.bring(self.pick(table, where), self.live, on_conflict=on_conflict, monotonic=monotonic)
+    def bring(self, table: str, on_conflict: OnConflict = OnConflict.FAIL, where: str = "") -> InsertedRows:
+        return insert.insert_rows(self.pick(table, where), self.live, on_conflict=on_conflict, monotonic=monotonic)
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_looking_leaves_every_byte_and_no_file_behind(case: Case, mode: str) -> 
     case.change(f"PRAGMA journal_mode = {mode}; DELETE FROM notes")
     picked = case.pick("notes")
     before = {path.name: path.read_bytes() for path in case.live.parent.iterdir()}
-    assert insert.look(picked, case.live, on_conflict=OnConflict.FAIL).n_new == 3
+    assert insert.inspect_insert(picked, case.live, on_conflict=OnConflict.FAIL).n_new == 3
     assert {path.name: path.read_bytes() for path in case.live.parent.iterdir()} == before
 
 

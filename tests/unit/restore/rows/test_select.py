@@ -11,7 +11,7 @@ import pytest
 
 from continuum_tasks.errors import ContinuumError, UsageError
 from continuum_tasks.restore.rows import render
-from continuum_tasks.restore.rows.select import Picked, pick
+from continuum_tasks.restore.rows.select import SelectedRows, select_rows
 
 SCHEMA = """
 CREATE TABLE notes (id INTEGER PRIMARY KEY, name TEXT NOT NULL, data BLOB, score REAL, any_thing, t INT AS (id * 2));
@@ -33,10 +33,10 @@ def copy(tmp_path: Path) -> Path:
     return path
 
 
-def take(copy: Path, where: str = "", *, table: str = "notes") -> Picked:
+def take(copy: Path, where: str = "", *, table: str = "notes") -> SelectedRows:
     picked = copy.with_name("picked.db")
     picked.unlink(missing_ok=True)
-    return pick(copy, picked, table, where=where)
+    return select_rows(copy, picked, table, where=where)
 
 
 def test_rows_and_columns_come_as_they_are_without_generated_columns(copy: Path) -> None:

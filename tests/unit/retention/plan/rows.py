@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from continuum_tasks.model import Backup, BackupId, Cipher, Codec, Status, Strategy
+from continuum_tasks.model import Backup, BackupId, BackupStatus, Cipher, Codec, Strategy
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,7 +30,7 @@ def backup(n: int, *, parent: int | None = None, **changes: Any) -> Backup:
         database="memory",
         storage="local",
         strategy=Strategy.FULL if parent is None else Strategy.INCREMENTAL,
-        status=Status.COMPLETED,
+        status=BackupStatus.COMPLETED,
         created_at=at,
         finished_at=at,
         parent_id=None if parent is None else identify(parent),
@@ -59,7 +59,9 @@ def histories(draw: st.DrawFn) -> list[Backup]:
             i,
             parent=draw(st.none() | st.integers(0, n)),
             strategy=draw(st.sampled_from(Strategy)),
-            status=draw(st.sampled_from([Status.COMPLETED, Status.COMPLETED, Status.COMPLETED, Status.SUSPECT])),
+            status=draw(
+                st.sampled_from([BackupStatus.COMPLETED, BackupStatus.COMPLETED, BackupStatus.COMPLETED, BackupStatus.SUSPECT])
+            ),
             verified_at=draw(instants),
             failed_at=draw(st.none() | instants),
             page_size=draw(st.sampled_from([4096, 4096, 8192])),

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks.model import Backup, BackupId, Status, Strategy
-from continuum_tasks.retention.plan.keep_reasons import Policy, Sight
-from continuum_tasks.retention.plan.retention import RetentionPlan, plan, slot
+from continuum_tasks.model import Backup, BackupId, BackupStatus, Strategy
+from continuum_tasks.retention.plan.keep_reasons import Policy, RetentionInputs
+from continuum_tasks.retention.plan.retention import RetentionPlan, plan_retention, slot
 from tests.unit.retention.plan.rows import backup
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)  # a Monday
 DAY = 86_400
-SIGHT = Sight(now=NOW, storage_now=NOW, holds={})
+SIGHT = RetentionInputs(now=NOW, storage_now=NOW, holds={})
 NOTHING = Policy(
     hourly=0,
     daily=0,
@@ -68,7 +68,7 @@ def expired(planned: RetentionPlan) -> list[Backup]:
 
 
 def test_no_backups_give_an_empty_plan() -> None:
-    assert plan([], NOTHING, SIGHT) == RetentionPlan(keep=(), expire=(), roll_forward=(), deferred=())
+    assert plan_retention([], NOTHING, SIGHT) == RetentionPlan(keep=(), expire=(), roll_forward=(), deferred=())
 
 
 def test_a_base_of_the_point_in_time_window_stays_with_its_links_whatever_the_flags() -> None:
@@ -76,7 +76,7 @@ def test_a_base_of_the_point_in_time_window_stays_with_its_links_whatever_the_fl
     sight = replace(SIGHT, bases=frozenset({links[1].id}))
     policy = replace(NOTHING, max_age_seconds=5 * DAY, aggressive=True, max_roll_forward_per_run=0)
 
-    planned = plan([*links, last], policy, sight)
+    planned = plan_retention([*links, last], policy, sight)
 
     assert why(planned, links[1]) == ("base of the point-in-time window",)
     assert why(planned, links[0]) == (f"base of {links[1].id}",)
@@ -86,13 +86,13 @@ def test_a_base_of_the_point_in_time_window_stays_with_its_links_whatever_the_fl
 def test_backups_of_two_databases_or_storages_are_refused() -> None:
     for other in (at(1, database="archive"), at(1, storage="s3")):
         with pytest.raises(RuntimeError, match="one database in one storage"):
-            plan([at(2), other], NOTHING, SIGHT)
+            plan_retention([at(2), other], NOTHING, SIGHT)
 
 
 def test_the_newest_of_each_period_stays_and_says_which_it_is() -> None:
     fulls = [at(days) for days in (0.1, 0.2, 1.1, 2.1, 40, 400)]
     policy = replace(NOTHING, hourly=2, daily=3, weekly=1, monthly=2, yearly=2)
-    planned = plan(fulls, policy, SIGHT)
+    planned = plan_retention(fulls, policy, SIGHT)
 
     assert why(planned, fulls[0]) == (
         "last verified good chain",
@@ -113,7 +113,7 @@ def test_the_newest_of_each_period_stays_and_says_which_it_is() -> None:
 
 def test_a_week_is_an_iso_week() -> None:
     saturday, sunday, monday = at(9), at(8), at(7)  # 14, 15 and 16 November 2026
-    planned = plan([saturday, sunday, monday, at(0.1)], replace(NOTHING, weekly=3), SIGHT)
+    planned = plan_retention([saturday, sunday, monday, at(0.1)], replace(NOTHING, weekly=3), SIGHT)
 
     assert why(planned, monday) == ("weekly 2 of 3",)
     assert why(planned, sunday) == ("weekly 3 of 3",)
@@ -123,7 +123,7 @@ def test_a_week_is_an_iso_week() -> None:
 def test_what_is_within_the_grace_or_keep_within_stays() -> None:
     old, young, new = at(8), at(6), at(0.5)
     policy = replace(NOTHING, grace_period_seconds=7 * DAY, keep_within_seconds=3600 * 13)
-    planned = plan([old, young, new], policy, SIGHT)
+    planned = plan_retention([old, young, new], policy, SIGHT)
 
     assert why(planned, young) == ("within 7 days' grace",)
     assert why(planned, new)[1:3] == ("within 7 days' grace", "within 13 hours' keep_within")
@@ -134,16 +134,16 @@ def test_what_is_within_the_grace_or_keep_within_stays() -> None:
     ("seconds", "text"), [(DAY, "1 day's"), (3600, "1 hour's"), (90, "90 seconds'"), (1, "1 second's"), (48 * 3600, "2 days'")]
 )
 def test_a_grace_is_written_in_the_largest_unit_that_fits(seconds: int, text: str) -> None:
-    planned = plan([at(0)], replace(NOTHING, grace_period_seconds=seconds), SIGHT)
+    planned = plan_retention([at(0)], replace(NOTHING, grace_period_seconds=seconds), SIGHT)
     assert f"within {text} grace" in why(planned, planned.keep[0].backup)
 
 
 def test_never_fewer_than_min_backups_the_usable_ones_first() -> None:
-    broken = at(1, status=Status.SUSPECT)
+    broken = at(1, status=BackupStatus.SUSPECT)
     good = [at(2), at(3), at(4)]
-    planned = plan([*good, broken], replace(NOTHING, min_backups=2), replace(SIGHT, now=NOW))
+    planned = plan_retention([*good, broken], replace(NOTHING, min_backups=2), replace(SIGHT, now=NOW))
     assert why(planned, good[1])[-1] == "one of the fewest: 2 of 2"
-    few = plan([at(5), at(6, failed_at=NOW), at(7, failed_at=NOW)], replace(NOTHING, min_backups=2), SIGHT)
+    few = plan_retention([at(5), at(6, failed_at=NOW), at(7, failed_at=NOW)], replace(NOTHING, min_backups=2), SIGHT)
     assert [kept.reasons[-1] for kept in few.keep] == ["one of the fewest: 1 of 2", "one of the fewest: 2 of 2"]
     assert [e.reason for e in few.expire] == ["not usable, and its grace is over"]
 
@@ -151,8 +151,8 @@ def test_never_fewer_than_min_backups_the_usable_ones_first() -> None:
 def test_only_verified_backups_stand_for_a_period_when_asked_for() -> None:
     verified, unverified = at(1.4), at(1.3, verified=False)
     rows = [at(0.1), unverified, verified]
-    strict = plan(rows, replace(NOTHING, daily=2), SIGHT)
-    loose = plan(rows, replace(NOTHING, daily=2, only_verified=False), SIGHT)
+    strict = plan_retention(rows, replace(NOTHING, daily=2), SIGHT)
+    loose = plan_retention(rows, replace(NOTHING, daily=2, only_verified=False), SIGHT)
 
     assert why(strict, verified) == ("daily 2 of 2",)
     assert [e.reason for e in strict.expire] == ["not verified, and newer ones are"]
@@ -163,21 +163,21 @@ def test_only_verified_backups_stand_for_a_period_when_asked_for() -> None:
 def test_unverified_backups_never_push_verified_ones_out() -> None:
     good = [at(days) for days in (10, 11, 12)]
     garbage = [at(n / 10, verified=False) for n in range(1, 90)]
-    planned = plan([*good, *garbage], replace(NOTHING, daily=3), SIGHT)
+    planned = plan_retention([*good, *garbage], replace(NOTHING, daily=3), SIGHT)
 
     assert [why(planned, one)[-1] for one in good] == ["daily 1 of 3", "daily 2 of 3", "daily 3 of 3"]
     assert why(planned, garbage[0])[0] == "newer than the last verified backup"
 
 
 def test_nothing_goes_while_nothing_is_verified_yet() -> None:
-    planned = plan([at(400, verified=False), at(1, verified=False)], NOTHING, SIGHT)
+    planned = plan_retention([at(400, verified=False), at(1, verified=False)], NOTHING, SIGHT)
     assert planned.expire == () and planned.keep[1].reasons == ("nothing is verified yet",)
 
 
 def test_what_is_older_than_max_age_goes_but_for_the_floors() -> None:
     ancient, old, new = at(90), at(50), at(41, verified=False)
     policy = replace(NOTHING, monthly=12, max_age_seconds=40 * DAY)
-    planned = plan([ancient, old, new], policy, SIGHT)
+    planned = plan_retention([ancient, old, new], policy, SIGHT)
 
     assert why(planned, old) == ("last verified good chain",)
     assert why(planned, new) == ("one of the fewest: 1 of 1",)
@@ -187,7 +187,7 @@ def test_what_is_older_than_max_age_goes_but_for_the_floors() -> None:
 def test_the_last_verified_good_chain_stays_with_all_its_links() -> None:
     links = chain(30, 29, 28)
     bad = [at(days, failed_at=NOW) for days in (2, 1)]
-    planned = plan([*links, *bad], replace(NOTHING, aggressive=True), SIGHT)
+    planned = plan_retention([*links, *bad], replace(NOTHING, aggressive=True), SIGHT)
 
     assert why(planned, links[2])[0] == "last verified good chain"
     assert why(planned, links[0]) == (f"base of {links[2].id}",)
@@ -197,15 +197,15 @@ def test_the_last_verified_good_chain_stays_with_all_its_links() -> None:
 
 def test_a_held_backup_stays_with_what_it_needs() -> None:
     links = chain(30, 29)
-    planned = plan([*links, at(1)], NOTHING, replace(SIGHT, holds={links[1].id: "incident 4711"}))
+    planned = plan_retention([*links, at(1)], NOTHING, replace(SIGHT, holds={links[1].id: "incident 4711"}))
 
     assert why(planned, links[1]) == ("held: incident 4711",)
     assert why(planned, links[0]) == (f"base of {links[1].id}",)
 
 
 def test_nothing_older_than_an_unanswered_suspect_goes() -> None:
-    old, suspect, unproven = at(30), at(10, status=Status.SUSPECT), at(9, verified=False)
-    planned = plan([at(31), old, suspect, unproven], replace(NOTHING, aggressive=True), SIGHT)
+    old, suspect, unproven = at(30), at(10, status=BackupStatus.SUSPECT), at(9, verified=False)
+    planned = plan_retention([at(31), old, suspect, unproven], replace(NOTHING, aggressive=True), SIGHT)
 
     assert planned.expire == ()
     assert why(planned, old)[1] == f"while {suspect.id} is suspect"
@@ -213,16 +213,16 @@ def test_nothing_older_than_an_unanswered_suspect_goes() -> None:
 
 
 def test_a_suspect_that_a_newer_verified_backup_answers_counts_until_its_whole_grace_is_over() -> None:
-    old, suspect, answer = at(30), at(5, status=Status.SUSPECT), at(4)
+    old, suspect, answer = at(30), at(5, status=BackupStatus.SUSPECT), at(4)
     hard = replace(NOTHING, aggressive=True, grace_period_seconds=7 * DAY)
 
-    assert plan([old, suspect, answer], hard, SIGHT).expire == ()
-    assert expired(plan([old, suspect, answer], replace(hard, grace_period_seconds=3 * DAY), SIGHT)) == [old, suspect]
+    assert plan_retention([old, suspect, answer], hard, SIGHT).expire == ()
+    assert expired(plan_retention([old, suspect, answer], replace(hard, grace_period_seconds=3 * DAY), SIGHT)) == [old, suspect]
 
 
 def test_a_backup_from_the_future_stays_and_takes_nobody_s_place() -> None:
     good, future = at(1), at(-400)
-    planned = plan([at(2), good, future], replace(NOTHING, daily=1), SIGHT)
+    planned = plan_retention([at(2), good, future], replace(NOTHING, daily=1), SIGHT)
 
     assert why(planned, future) == ("its time is ahead of the clock",)
     assert why(planned, good)[:2] == ("last verified good chain", "daily 1 of 1")
@@ -232,7 +232,7 @@ def test_a_backup_from_the_future_stays_and_takes_nobody_s_place() -> None:
 def test_dependents_go_before_what_they_need_oldest_chain_first() -> None:
     first, second = chain(30, 29, 28), chain(20, 19)
     side = at(18, parent=second[0])
-    planned = plan([*second, at(1), *first, side], NOTHING, SIGHT)
+    planned = plan_retention([*second, at(1), *first, side], NOTHING, SIGHT)
 
     assert expired(planned) == [first[2], first[1], first[0], side, second[1], second[0]]
 
@@ -241,7 +241,7 @@ def test_a_chain_with_a_hole_or_a_loop_counts_for_nothing_and_goes() -> None:
     full, orphan = at(1), at(3, parent=at(4))
     loop = [at(5), at(6)]
     loop = [replace(loop[0], parent_id=loop[1].id), replace(loop[1], parent_id=loop[0].id)]
-    planned = plan([full, orphan, *loop], replace(NOTHING, daily=9), SIGHT)
+    planned = plan_retention([full, orphan, *loop], replace(NOTHING, daily=9), SIGHT)
 
     assert {b.id for b in expired(planned)} == {orphan.id, loop[0].id, loop[1].id}
     assert [kept.backup for kept in planned.keep] == [full]
@@ -249,13 +249,13 @@ def test_a_chain_with_a_hole_or_a_loop_counts_for_nothing_and_goes() -> None:
 
 def test_a_kept_backup_whose_parent_is_gone_is_kept_all_the_same() -> None:
     orphan = at(3, parent=at(4))
-    planned = plan([at(1), orphan], NOTHING, replace(SIGHT, holds={orphan.id: "evidence"}))
+    planned = plan_retention([at(1), orphan], NOTHING, replace(SIGHT, holds={orphan.id: "evidence"}))
     assert why(planned, orphan) == ("held: evidence",)
 
 
 def test_links_that_stand_for_nothing_else_are_rolled_forward_when_that_saves_space() -> None:
     links = chain(30, 29, 28, 27, stored_size_bytes=500_000, layer_size_bytes=1_000_000)
-    planned = plan([*links, at(1)], NOTHING, replace(SIGHT, holds={links[3].id: "x"}))
+    planned = plan_retention([*links, at(1)], NOTHING, replace(SIGHT, holds={links[3].id: "x"}))
     (rolled,) = planned.roll_forward
 
     assert rolled.backup == links[3]
@@ -269,15 +269,15 @@ def test_links_that_stand_for_nothing_else_are_rolled_forward_when_that_saves_sp
 def test_a_roll_forward_for_crumbs_is_not_made_nor_one_of_what_is_not_verified() -> None:
     crumbs = chain(30, 29, 28)
     hold = replace(SIGHT, holds={crumbs[2].id: "x"})
-    assert plan([*crumbs, at(1)], NOTHING, hold).roll_forward == ()
+    assert plan_retention([*crumbs, at(1)], NOTHING, hold).roll_forward == ()
     big = chain(30, 29, 28, stored_size_bytes=900_000, verified=False)
-    assert plan([*big, at(1)], NOTHING, replace(SIGHT, holds={big[2].id: "x"})).roll_forward == ()
-    assert plan([*big, at(1)], NOTHING, replace(SIGHT, holds={big[2].id: "x"})).expire == ()
+    assert plan_retention([*big, at(1)], NOTHING, replace(SIGHT, holds={big[2].id: "x"})).roll_forward == ()
+    assert plan_retention([*big, at(1)], NOTHING, replace(SIGHT, holds={big[2].id: "x"})).expire == ()
 
 
 def test_links_older_than_max_age_are_rolled_away_whatever_that_costs() -> None:
     links = chain(50, 30)
-    planned = plan([*links, at(1)], replace(NOTHING, max_age_seconds=40 * DAY, monthly=3), SIGHT)
+    planned = plan_retention([*links, at(1)], replace(NOTHING, max_age_seconds=40 * DAY, monthly=3), SIGHT)
     (rolled,) = planned.roll_forward
 
     assert rolled.backup == links[1] and rolled.saves_bytes < rolled.layer_bytes / 4
@@ -290,7 +290,7 @@ def test_a_link_that_two_kept_backups_need_goes_when_both_are_rolled_forward() -
     far = at(26, parent=at(25, parent=two[1], stored_size_bytes=900_000), stored_size_bytes=900_000)
     middle = at(25, parent=two[1], stored_size_bytes=900_000)
     holds = {b.id: "x" for b in (two[0], far)}
-    planned = plan([full, link, *two, middle, far, at(1)], NOTHING, replace(SIGHT, holds=holds))
+    planned = plan_retention([full, link, *two, middle, far, at(1)], NOTHING, replace(SIGHT, holds=holds))
 
     assert [r.backup for r in planned.roll_forward] == [far, two[0]]
     assert planned.roll_forward[0].frees == (middle, two[1])
@@ -300,13 +300,13 @@ def test_a_link_that_two_kept_backups_need_goes_when_both_are_rolled_forward() -
 def test_a_layer_without_pages_is_estimated_as_it_is() -> None:
     empty = at(30, layer_size_bytes=0, stored_size_bytes=0)
     links = [empty, at(29, parent=empty, stored_size_bytes=9_000_000), at(28, parent=at(29))]
-    planned = plan([*links, at(1)], NOTHING, replace(SIGHT, holds={links[2].id: "x"}))
+    planned = plan_retention([*links, at(1)], NOTHING, replace(SIGHT, holds={links[2].id: "x"}))
     assert planned.roll_forward == () or planned.roll_forward[0].layer_bytes == 2_000_000
 
 
 def test_a_run_expires_no_more_than_its_cap_and_leaves_the_rest_for_the_next() -> None:
     old = [at(days) for days in (30, 29, 28)]
-    planned = plan([*old, at(1)], replace(NOTHING, max_expire_per_run=2), SIGHT)
+    planned = plan_retention([*old, at(1)], replace(NOTHING, max_expire_per_run=2), SIGHT)
 
     assert expired(planned) == old[:2]
     assert [e.backup for e in planned.deferred] == [old[2]]
@@ -316,9 +316,9 @@ def test_a_run_that_is_at_its_cap_rolls_nothing_forward() -> None:
     links = chain(30, 29, 28, stored_size_bytes=900_000)
     more = chain(20, 19, 18, stored_size_bytes=900_000)
     holds = replace(SIGHT, holds={links[2].id: "x", more[2].id: "x"})
-    one_roll = plan([*links, *more, at(1)], replace(NOTHING, max_roll_forward_per_run=1), holds)
-    cut = plan([*links, *more, at(1)], replace(NOTHING, max_expire_per_run=3), holds)
-    none = plan([*links, *more, at(1), at(40)], replace(NOTHING, max_expire_per_run=1), holds)
+    one_roll = plan_retention([*links, *more, at(1)], replace(NOTHING, max_roll_forward_per_run=1), holds)
+    cut = plan_retention([*links, *more, at(1)], replace(NOTHING, max_expire_per_run=3), holds)
+    none = plan_retention([*links, *more, at(1), at(40)], replace(NOTHING, max_expire_per_run=1), holds)
 
     assert [r.backup for r in one_roll.roll_forward] == [links[2]]
     assert {e.reason for e in one_roll.deferred} == {f"needed until {more[2].id} is rolled forward"}
@@ -330,22 +330,22 @@ def test_a_run_that_is_at_its_cap_rolls_nothing_forward() -> None:
 def test_without_roll_forwards_links_stay() -> None:
     links = chain(30, 29, 28, stored_size_bytes=900_000)
     policy = replace(NOTHING, max_roll_forward_per_run=0)
-    planned = plan([*links, at(1)], policy, replace(SIGHT, holds={links[2].id: "x"}))
+    planned = plan_retention([*links, at(1)], policy, replace(SIGHT, holds={links[2].id: "x"}))
     assert planned.n_expired == 0 and planned.deferred == ()
 
 
 def test_a_backup_that_was_rolled_forward_counts_as_verified_until_its_next_verdict() -> None:
     rolled = at(2, parent_id=None, rolled_at=NOW, verified=False)
-    assert why(plan([rolled, at(3)], NOTHING, SIGHT), rolled)[0] == "last verified good chain"
+    assert why(plan_retention([rolled, at(3)], NOTHING, SIGHT), rolled)[0] == "last verified good chain"
     failed = replace(rolled, failed_at=NOW)
-    assert why(plan([failed, at(3)], NOTHING, SIGHT), failed) == ()
+    assert why(plan_retention([failed, at(3)], NOTHING, SIGHT), failed) == ()
 
 
 def test_aggressive_shrinks_grace_and_counts_and_leaves_the_rest() -> None:
     rows = [at(days) for days in (0.5, 1.5, 2.5, 3.5, 4.5)]
     gentle = replace(NOTHING, daily=7, grace_period_seconds=7 * DAY)
-    assert plan(rows, gentle, SIGHT).expire == ()
-    hard = plan(rows, replace(gentle, aggressive=True), SIGHT)
+    assert plan_retention(rows, gentle, SIGHT).expire == ()
+    hard = plan_retention(rows, replace(gentle, aggressive=True), SIGHT)
     assert [kept.backup for kept in hard.keep] == rows[:3]
     assert "within 1 day's grace" in why(hard, rows[0])
 
@@ -353,7 +353,7 @@ def test_aggressive_shrinks_grace_and_counts_and_leaves_the_rest() -> None:
 @pytest.mark.parametrize(("off", "said"), [(timedelta(minutes=11), "ahead of"), (timedelta(days=-3), "behind")])
 def test_a_clock_that_jumped_against_the_storage_s_stops_expiry(off: timedelta, said: str) -> None:
     old = at(300)
-    planned = plan([old, at(10)], NOTHING, replace(SIGHT, now=NOW + off))
+    planned = plan_retention([old, at(10)], NOTHING, replace(SIGHT, now=NOW + off))
 
     assert said in planned.stopped
     assert (planned.expire, planned.roll_forward, planned.deferred) == ((), (), ())
@@ -361,9 +361,9 @@ def test_a_clock_that_jumped_against_the_storage_s_stops_expiry(off: timedelta, 
 
 
 def test_a_damaged_document_stops_expiry_and_is_named() -> None:
-    planned = plan([at(300), at(1)], NOTHING, replace(SIGHT, damaged=("object manifests/memory/x.json: damaged",)))
+    planned = plan_retention([at(300), at(1)], NOTHING, replace(SIGHT, damaged=("object manifests/memory/x.json: damaged",)))
     assert planned.expire == () and "object manifests/memory/x.json" in planned.stopped
-    assert plan([at(300)], NOTHING, replace(SIGHT, damaged=("a", "b", "c"))).stopped.endswith("a, and 2 more")
+    assert plan_retention([at(300)], NOTHING, replace(SIGHT, damaged=("a", "b", "c"))).stopped.endswith("a, and 2 more")
 
 
 def test_the_run_of_a_day_is_due_from_one_o_clock_utc() -> None:

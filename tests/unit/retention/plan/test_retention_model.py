@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks.model import Backup, BackupId, Status, Strategy
-from continuum_tasks.retention.plan.keep_reasons import Policy, Sight
-from continuum_tasks.retention.plan.retention import RetentionPlan, plan
+from continuum_tasks.model import Backup, BackupId, BackupStatus, Strategy
+from continuum_tasks.retention.plan.keep_reasons import Policy, RetentionInputs
+from continuum_tasks.retention.plan.retention import RetentionPlan, plan_retention
 from tests.unit.retention.plan.rows import backup
 
 NOW = datetime(2026, 11, 23, 12, 34, 56, tzinfo=UTC)
@@ -57,7 +57,7 @@ def history_from(dice: random.Random) -> list[Backup]:
 
 def _one(dice: random.Random, made: list[Backup], at: datetime) -> Backup:
     strategy = dice.choice([Strategy.FULL, Strategy.DIFFERENTIAL, *[Strategy.INCREMENTAL] * 6])
-    good = [b for b in made if b.status is Status.COMPLETED]
+    good = [b for b in made if b.status is BackupStatus.COMPLETED]
     parent = None
     if good and strategy is not Strategy.FULL:
         snapshots = [b for b in good if b.parent_id is None]
@@ -70,7 +70,7 @@ def _one(dice: random.Random, made: list[Backup], at: datetime) -> Backup:
         0,
         id=BackupId.make(strategy, at),
         strategy=strategy,
-        status=Status.SUSPECT if dice.random() < dice.choice([0, 0.02, 0.1]) else Status.COMPLETED,
+        status=BackupStatus.SUSPECT if dice.random() < dice.choice([0, 0.02, 0.1]) else BackupStatus.COMPLETED,
         created_at=at,
         parent_id=None if parent is None else parent.id,
         base_id=BackupId.make(strategy, at) if parent is None else parent.base_id,
@@ -82,10 +82,10 @@ def _one(dice: random.Random, made: list[Backup], at: datetime) -> Backup:
     )
 
 
-def sight_from(dice: random.Random, history: Sequence[Backup]) -> Sight:
+def sight_from(dice: random.Random, history: Sequence[Backup]) -> RetentionInputs:
     held = {b.id: "because" for b in history if dice.random() < dice.choice([0, 0, 0.1])}
     bases = frozenset(b.id for b in history if dice.random() < dice.choice([0, 0, 0.1]))
-    return Sight(now=NOW, storage_now=NOW + timedelta(seconds=dice.randint(-500, 500)), holds=held, bases=bases)
+    return RetentionInputs(now=NOW, storage_now=NOW + timedelta(seconds=dice.randint(-500, 500)), holds=held, bases=bases)
 
 
 # The reference: every rule by looking at all backups again for each one; no shared code with the planner.
@@ -104,7 +104,7 @@ def chain_of(one: Backup, history: Sequence[Backup]) -> list[Backup] | None:
 
 def is_sound(one: Backup) -> bool:
     failed_last = one.failed_at is not None and not (one.verified_at is not None and one.verified_at > one.failed_at)
-    return one.status is Status.COMPLETED and not failed_last
+    return one.status is BackupStatus.COMPLETED and not failed_last
 
 
 def is_usable(one: Backup, history: Sequence[Backup]) -> bool:
@@ -127,7 +127,7 @@ def period(name: str, at: datetime) -> str:
 
 
 class Reference:
-    def __init__(self, history: Sequence[Backup], policy: Policy, sight: Sight) -> None:
+    def __init__(self, history: Sequence[Backup], policy: Policy, sight: RetentionInputs) -> None:
         self.policy, self.sight = policy, sight
         self.history = sorted(history, key=lambda b: (b.created_at, b.id), reverse=True)
         self.future = [b for b in self.history if b.created_at - sight.now > timedelta(minutes=10)]
@@ -141,7 +141,7 @@ class Reference:
         """What no policy and no flag may let go, without the links below it."""
         found = {b.id for b in [*self.verified[:1], *self.future]} | set(self.sight.holds) | set(self.sight.bases)
         for suspect in self.history:
-            if suspect.status is not Status.SUSPECT or suspect in self.future:
+            if suspect.status is not BackupStatus.SUSPECT or suspect in self.future:
                 continue
             answered = any(newer(b, suspect) for b in self.verified)
             if answered and self.age(suspect) >= self.policy.grace_period_seconds:
@@ -222,7 +222,7 @@ def carry_out(history: Sequence[Backup], step: tuple[str, Any], *, verified_agai
     return [rolled if b.id == rolled.id else b for b in history]
 
 
-def cases(n: int, *, start: int = 0) -> Iterator[tuple[random.Random, list[Backup], Policy, Sight]]:
+def cases(n: int, *, start: int = 0) -> Iterator[tuple[random.Random, list[Backup], Policy, RetentionInputs]]:
     for seed in range(start, start + n):
         dice = random.Random(seed)
         history = history_from(dice)
@@ -240,7 +240,7 @@ def gone(planned: RetentionPlan) -> set[BackupId]:
 def test_the_plan_is_the_reference_s_and_breaks_no_chain_and_no_floor_wherever_it_is_cut() -> None:
     n_expired = n_rolled = n_deferred = 0
     for dice, history, policy, sight in cases(N_HISTORIES):
-        planned = plan(history, policy, sight)
+        planned = plan_retention(history, policy, sight)
         reference = Reference(history, policy, sight)
         usable = ids(reference.usable)
         kept, wanted = reference.kept(), reference.wanted()
@@ -272,20 +272,20 @@ def test_the_plan_is_the_reference_s_and_breaks_no_chain_and_no_floor_wherever_i
 
 def test_the_same_rows_in_any_order_give_the_same_plan() -> None:
     for dice, history, policy, sight in cases(500, start=50_000):
-        planned = plan(history, policy, sight)
+        planned = plan_retention(history, policy, sight)
         dice.shuffle(history)
-        assert plan(history, policy, sight) == planned
+        assert plan_retention(history, policy, sight) == planned
 
 
 def test_after_a_plan_was_applied_in_whole_or_in_part_nothing_new_expires() -> None:
     for dice, history, policy, sight in cases(2000, start=60_000):
-        planned = plan(history, policy, sight)
+        planned = plan_retention(history, policy, sight)
         done = list(steps(planned))
         cut = dice.choice([len(done), dice.randint(0, len(done))])
         left = list(history)
         for step in done[:cut]:
             left = carry_out(left, step, verified_again=dice.random() < 0.5)
-        again = plan(left, policy, sight)
+        again = plan_retention(left, policy, sight)
         announced = gone(planned) | {one.backup.id for one in planned.deferred}
         assert gone(again) | {one.backup.id for one in again.deferred} == announced & ids(left)
 
@@ -295,7 +295,7 @@ def test_run_after_run_comes_to_an_end_and_then_does_nothing() -> None:
         unbound = replace(policy, max_roll_forward_per_run=max(1, policy.max_roll_forward_per_run))
         left = history
         for _ in range(2 * len(history) + 2):
-            planned = plan(left, unbound, sight)
+            planned = plan_retention(left, unbound, sight)
             for step in steps(planned):
                 left = carry_out(left, step)
         assert (planned.n_expired, planned.roll_forward, planned.deferred) == (0, (), ())
@@ -303,8 +303,8 @@ def test_run_after_run_comes_to_an_end_and_then_does_nothing() -> None:
 
 def test_aggressive_keeps_no_more_and_never_less_than_the_floors() -> None:
     for _, history, policy, sight in cases(1000, start=80_000):
-        gentle = plan(history, replace(policy, aggressive=False, max_roll_forward_per_run=0), sight)
-        hard = plan(history, replace(policy, aggressive=True, max_roll_forward_per_run=0), sight)
+        gentle = plan_retention(history, replace(policy, aggressive=False, max_roll_forward_per_run=0), sight)
+        hard = plan_retention(history, replace(policy, aggressive=True, max_roll_forward_per_run=0), sight)
         stays = {one.backup.id for one in hard.keep}
         assert stays <= {one.backup.id for one in gentle.keep}
         assert Reference(history, policy, sight).floors() <= stays
@@ -313,7 +313,7 @@ def test_aggressive_keeps_no_more_and_never_less_than_the_floors() -> None:
 def test_a_roll_forward_is_paid_for_by_what_it_frees_unless_age_asks_for_it() -> None:
     for _, history, policy, sight in cases(1000, start=90_000):
         ageless = replace(policy, max_age_seconds=0, max_expire_per_run=1000)
-        left, planned = list(history), plan(history, ageless, sight)
+        left, planned = list(history), plan_retention(history, ageless, sight)
         for expired in planned.expire:
             left = carry_out(left, ("expire", expired.backup))
         before = sum(b.stored_size_bytes for b in left)
@@ -329,7 +329,7 @@ def test_a_roll_forward_is_paid_for_by_what_it_frees_unless_age_asks_for_it() ->
 @pytest.mark.parametrize("off", [timedelta(days=400), timedelta(days=-400), timedelta(minutes=11), timedelta(minutes=-11)])
 def test_a_clock_that_jumped_expires_nothing(off: timedelta) -> None:
     for _, history, policy, sight in cases(200, start=100_000):
-        planned = plan(history, policy, replace(sight, now=NOW + off, storage_now=NOW))
+        planned = plan_retention(history, policy, replace(sight, now=NOW + off, storage_now=NOW))
         assert planned.n_expired == 0 and not planned.deferred and not planned.roll_forward
         assert ids([one.backup for one in planned.keep]) == ids(history)
         assert "clock" in planned.stopped
@@ -340,6 +340,6 @@ def test_a_year_of_increments_every_hour_is_planned_within_a_minute() -> None:
     for n in range(9000):
         made.append(_one(random.Random(n), made[-1:], NOW - timedelta(hours=9000 - n)))
     began = time.monotonic()
-    planned = plan(made, policy_from(random.Random(1)), Sight(now=NOW, storage_now=NOW, holds={}))
+    planned = plan_retention(made, policy_from(random.Random(1)), RetentionInputs(now=NOW, storage_now=NOW, holds={}))
     assert len(planned.keep) + planned.n_expired + len(planned.deferred) == 9000
     assert time.monotonic() - began < 60

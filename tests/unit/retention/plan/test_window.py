@@ -52,8 +52,8 @@ def test_what_could_be_restored_in_the_window_still_can(
         record = replace(record, refs=tuple(p.ref for p in pieces))
         assert window.undescribed(record, before_us=before_us) == ()
 
-    dropped = window.droppable(backups, record, before_us=before_us)
-    bases = window.bases(backups, record, before_us=before_us)
+    dropped = window.plan_droppable(backups, record, before_us=before_us)
+    bases = window.plan_bases(backups, record, before_us=before_us)
 
     if window.is_over(record, before_us=before_us):
         assert dropped == record.refs
@@ -102,8 +102,8 @@ def test_segments_below_the_windows_base_go_and_the_base_stays() -> None:
     backups = [on(1, 2), on(2, 6), on(3, 15)]
     before_us = EPOCH_US + 10 * SECOND_US
 
-    assert [ref.first_seq for ref in window.droppable(backups, record, before_us=before_us)] == [1, 2, 3, 4, 5, 6]
-    assert window.bases(backups, record, before_us=before_us) == {backups[1].id}
+    assert [ref.first_seq for ref in window.plan_droppable(backups, record, before_us=before_us)] == [1, 2, 3, 4, 5, 6]
+    assert window.plan_bases(backups, record, before_us=before_us) == {backups[1].id}
 
 
 def test_a_base_that_is_not_proven_frees_nothing_and_keeps_the_proven_one() -> None:
@@ -111,8 +111,8 @@ def test_a_base_that_is_not_proven_frees_nothing_and_keeps_the_proven_one() -> N
     backups = [on(1, 2), on(2, 6, verified=False)]
     before_us = EPOCH_US + 10 * SECOND_US
 
-    assert [ref.first_seq for ref in window.droppable(backups, record, before_us=before_us)] == [1, 2]
-    assert window.bases(backups, record, before_us=before_us) == {one.id for one in backups}
+    assert [ref.first_seq for ref in window.plan_droppable(backups, record, before_us=before_us)] == [1, 2]
+    assert window.plan_bases(backups, record, before_us=before_us) == {one.id for one in backups}
 
 
 def test_a_base_that_is_settled_within_the_window_frees_nothing() -> None:
@@ -120,23 +120,23 @@ def test_a_base_that_is_settled_within_the_window_frees_nothing() -> None:
     backups = [on(1, 6, settled=11)]
     before_us = EPOCH_US + 10 * SECOND_US
 
-    assert window.droppable(backups, record, before_us=before_us) == ()
-    assert window.bases(backups, record, before_us=before_us) == {backups[0].id}
+    assert window.plan_droppable(backups, record, before_us=before_us) == ()
+    assert window.plan_bases(backups, record, before_us=before_us) == {backups[0].id}
 
 
 def test_a_timeline_that_ended_before_the_window_goes_whole_unless_it_is_the_current_one() -> None:
     record = Record(timeline=timeline(), refs=tuple(p.ref for p in one_a_second(5)), current=False, resumed=(1,))
     late_us = EPOCH_US + 10_000 * SECOND_US
 
-    assert window.droppable([], record, before_us=late_us) == record.refs
-    assert window.droppable([on(1, 5)], replace(record, current=True), before_us=late_us) == record.refs[:-1]
-    assert window.droppable([], replace(record, refs=(), current=True), before_us=late_us) == ()
+    assert window.plan_droppable([], record, before_us=late_us) == record.refs
+    assert window.plan_droppable([on(1, 5)], replace(record, current=True), before_us=late_us) == record.refs[:-1]
+    assert window.plan_droppable([], replace(record, refs=(), current=True), before_us=late_us) == ()
 
 
 def test_each_stretch_between_holes_keeps_its_first_base() -> None:
     record = Record(timeline=timeline(), refs=tuple(p.ref for p in one_a_second(20)), current=True, resumed=(1, 8, 14))
     backups = [on(1, 3), on(2, 8, settled=9), on(3, 11), on(4, 15), on(5, 18)]
 
-    assert window.bases(backups, record, before_us=EPOCH_US + 5 * SECOND_US) == {
+    assert window.plan_bases(backups, record, before_us=EPOCH_US + 5 * SECOND_US) == {
         b.id for b in (backups[0], backups[1], backups[3])
     }

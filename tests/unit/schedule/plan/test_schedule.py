@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuum_tasks.model import Backup, DrillRecord, Rehearsal, Rhythm, Status, Strategy
+from continuum_tasks.model import Backup, BackupSchedule, BackupStatus, DrillRecord, Rehearsal, Strategy
 from continuum_tasks.schedule.plan.schedule import AGAIN_AFTER, Due, Duty, History, due, in_window, window_before
 from tests.unit.retention.plan.rows import NOW, ago, backup
 
-RHYTHM = Rhythm(full_every_seconds=7 * 86400, incremental_every_seconds=240, verify_every_seconds=86400)
-QUIET = Rhythm(full_every_seconds=0, incremental_every_seconds=0, verify_every_seconds=0)
+RHYTHM = BackupSchedule(full_every_seconds=7 * 86400, incremental_every_seconds=240, verify_every_seconds=86400)
+QUIET = BackupSchedule(full_every_seconds=0, incremental_every_seconds=0, verify_every_seconds=0)
 FULL, INCREMENTAL = Strategy.FULL, Strategy.INCREMENTAL
 
 
@@ -35,7 +35,7 @@ def history(*backups: Backup, rehearsals: tuple[DrillRecord, ...] = ()) -> Histo
     return History(backups=newest_first, rehearsals=rehearsals)
 
 
-def owed(backups: list[Backup], rhythm: Rhythm = RHYTHM) -> list[str]:
+def owed(backups: list[Backup], rhythm: BackupSchedule = RHYTHM) -> list[str]:
     return kinds(due(history(*backups), rhythm, now=NOW))
 
 
@@ -112,7 +112,7 @@ def test_a_day_without_beat_is_caught_up_by_one_backup() -> None:
 
 
 def test_never_means_never() -> None:
-    nothing = Rhythm(full_every_seconds=0, incremental_every_seconds=0, verify_every_seconds=0)
+    nothing = BackupSchedule(full_every_seconds=0, incremental_every_seconds=0, verify_every_seconds=0)
 
     assert owed([], nothing) == []
     assert owed([made(FULL, ago(days=400))], nothing) == []
@@ -124,7 +124,7 @@ def test_increments_without_scheduled_fulls_begin_by_themselves() -> None:
 
 
 def test_a_verification_is_due_for_the_newest_completed_backup() -> None:
-    suspect = made(INCREMENTAL, ago(seconds=10), status=Status.SUSPECT)
+    suspect = made(INCREMENTAL, ago(seconds=10), status=BackupStatus.SUSPECT)
     good = made(FULL, ago(seconds=60))
 
     found = due(history(suspect, good), RHYTHM, now=NOW)
@@ -141,7 +141,7 @@ def test_a_verification_counts_from_the_last_verdict_good_or_bad() -> None:
 
 
 def test_suspect_backups_alone_are_not_verified() -> None:
-    assert owed([made(FULL, ago(seconds=5), status=Status.SUSPECT)]) == []
+    assert owed([made(FULL, ago(seconds=5), status=BackupStatus.SUSPECT)]) == []
 
 
 FAR = NOW + timedelta(days=365)
@@ -295,7 +295,7 @@ def test_the_drill_settles_in_a_window_every_four_weeks() -> None:
 
 
 def test_a_test_restore_is_owed_of_the_newest_usable_backup_and_waits_for_the_full_of_its_window() -> None:
-    full, suspect = backup(0, created_at=ago(days=40)), backup(1, created_at=ago(minutes=1), status=Status.SUSPECT)
+    full, suspect = backup(0, created_at=ago(days=40)), backup(1, created_at=ago(minutes=1), status=BackupStatus.SUSPECT)
     rhythm = replace(WEEKLY, full_every_seconds=0, drill_every_seconds=0, verify_every_seconds=0)
 
     found = due(history(full, suspect), rhythm, now=NOW)
