@@ -5,12 +5,13 @@ from __future__ import annotations
 from celery import Celery
 
 from continuum_tasks.tasks.shell import LoggedTask
-from workers import remote, signals
+from workers import signals
 from workers.settings import settings_of_this_process
+from workers.signals import connect_remote
 from workers.steps import STEPS
 
 app = Celery("continuum", task_cls=LoggedTask)
 app.add_defaults(settings_of_this_process)
 app.steps["consumer"].update(STEPS)
 signals.connect_signals()
-remote.connect_remote()
+connect_remote()

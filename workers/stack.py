@@ -21,8 +21,8 @@ from continuum_tasks.host.metadata import METADATA
 from continuum_tasks.process import pid_of
 from continuum_tasks.tasks.client import broker_url_of, check_broker, embedded
 from workers import broker, settings, web
-from workers.heartbeat import BEAT_POOL
 from workers.pools import CAPTURE, WorkerPool, capture_command, environment, pool_command, pools
+from workers.steps import BEAT_POOL
 from workers.supervisor import Child, Program, Supervisor, block_signals, wait_for_signal
 
 READY_SECONDS = 120.0

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import bootsteps
 from celery.exceptions import WorkerShutdown
 from celery.worker import state
 
-from continuum_tasks.errors import BrokerUnsafe
+from continuum_tasks.config import Config
+from continuum_tasks.errors import BrokerUnsafe, ContinuumError
 from continuum_tasks.host import routing
+from continuum_tasks.host.jobs import open_jobs
+from continuum_tasks.host.metadata import METADATA
 from continuum_tasks.tasks.client import broker_url_of, check_broker
-from workers.heartbeat import BEAT_SECONDS, leave_pool, report_pool
 from workers.settings import this_config
 
 _log = logging.getLogger(__name__)
@@ -95,3 +98,33 @@ def refresh(consumer: Any) -> None:
 
 
 STEPS = (SafeBroker, PoolHeartbeat, MissedWork, KeepMessages)
+
+
+BEAT_SECONDS = 2.0
+
+
+BEAT_POOL = "beat"
+
+
+def report_pool(config: Config, pool: str, *, queue: str) -> None:
+    """Write one beat. A beat that cannot be written is logged: four more follow before anyone counts the pool as gone."""
+    try:
+        jobs = open_jobs(config.state_dir / METADATA)
+        try:
+            jobs.beat(pool, queue, host=config.host, now=datetime.now(UTC))
+        finally:
+            jobs.close()
+    except ContinuumError as err:
+        _log.warning("pool %s: heartbeat not written: %s", pool, err.message)
+
+
+def leave_pool(config: Config, pool: str) -> None:
+    """Take the pool's row away; a row that stays shows as not alive."""
+    try:
+        jobs = open_jobs(config.state_dir / METADATA)
+        try:
+            jobs.leave(pool, host=config.host)
+        finally:
+            jobs.close()
+    except ContinuumError as err:
+        _log.warning("pool %s: last heartbeat not removed: %s", pool, err.message)

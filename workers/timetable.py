@@ -6,8 +6,8 @@ from typing import Any
 
 from celery.beat import PersistentScheduler
 
-from workers.heartbeat import BEAT_POOL, report_pool
 from workers.settings import this_config
+from workers.steps import BEAT_POOL, report_pool
 
 
 class Timetable(PersistentScheduler):

@@ -12,8 +12,8 @@ from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.assembly.fetch import EXPECTED, OWNERS, Fetched, FetchUnit, mapped
 from continuum_tasks.errors import ProofFailed
 from continuum_tasks.host.site import HostContext
-from continuum_tasks.layer.digest import DIGEST_BYTES
-from continuum_tasks.layer.merge import claim_pages
+from continuum_tasks.layer.format import DIGEST_BYTES
+from continuum_tasks.layer.reader import claim_pages
 from continuum_tasks.model import Manifest, Progress
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.sqlite.changes import changed_pages, digest_file

@@ -16,10 +16,8 @@ from pathlib import Path
 
 from continuum_tasks import failpoints
 from continuum_tasks.errors import NoSpace, ObjectDamaged, TargetError
-from continuum_tasks.layer.digest import DIGEST_BYTES
-from continuum_tasks.layer.format import HEADER_BYTES, ObjectContext, runs_of
-from continuum_tasks.layer.merge import owned
-from continuum_tasks.layer.reader import OpenedChunk, open_index
+from continuum_tasks.layer.format import DIGEST_BYTES, HEADER_BYTES, ObjectContext, runs_of
+from continuum_tasks.layer.reader import OpenedChunk, open_index, owned
 from continuum_tasks.model import StoredObject, WrappedKey
 from continuum_tasks.repository.repository import Repository, key_context
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from continuum_tasks.errors import ProofFailed
 from continuum_tasks.host.site import HostContext
-from continuum_tasks.layer.digest import DIGEST_BYTES, digest_root
-from continuum_tasks.layer.format import HEADER_BYTES, runs_of
+from continuum_tasks.layer.format import DIGEST_BYTES, HEADER_BYTES, digest_root, runs_of
 from continuum_tasks.layer.reader import OpenedChunk, open_index
 from continuum_tasks.model import Backup, Manifest, StoredObject
 from continuum_tasks.repository.repository import Repository, chunk_context, key_context

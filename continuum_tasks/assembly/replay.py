@@ -23,8 +23,7 @@ from continuum_tasks.assembly.fetch import EXPECTED, opened_for_writing, write_a
 from continuum_tasks.errors import BackupNotFound, ObjectDamaged, ObjectMissing
 from continuum_tasks.history.segment_names import SegmentRef, holes_in
 from continuum_tasks.history.timeline import check_base
-from continuum_tasks.layer.digest import DIGEST_BYTES, page_digest
-from continuum_tasks.layer.merge import lock_page
+from continuum_tasks.layer.format import DIGEST_BYTES, lock_page, page_digest
 from continuum_tasks.model import Backup, Commit, CommitRef, Position, Progress, Timeline
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.repository.timelines import read_segment, read_segment_index

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks import failpoints
-from continuum_tasks.layer.digest import DIGEST_BYTES
-from continuum_tasks.layer.format import ObjectContext, lock_page
+from continuum_tasks.layer.format import DIGEST_BYTES, ObjectContext, lock_page
 from continuum_tasks.layer.writer import ChunkOptions, SealedChunk, write_chunk
 from continuum_tasks.model import Cipher, Codec, PhaseCost, StoredObject, WrappedKey
 from continuum_tasks.repository.repository import Repository, chunk_key, key_context

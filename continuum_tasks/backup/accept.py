@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from continuum_tasks.backup.anomaly_watch import BY
 from continuum_tasks.errors import UsageError
-from continuum_tasks.history.anomalies import is_anomalous
+from continuum_tasks.history.chain import is_anomalous
 from continuum_tasks.host import audit_trail
 from continuum_tasks.host.audit_trail import AuditEntry
 from continuum_tasks.host.site import HostContext

@@ -28,8 +28,7 @@ from continuum_tasks.backup.choose_parent import (
 )
 from continuum_tasks.backup.phase_costs import timed
 from continuum_tasks.backup.reserve_id import reserved_until_stored
-from continuum_tasks.backup.rollback import taken_back
-from continuum_tasks.backup.write_layer import StoredLayer, store
+from continuum_tasks.backup.write_layer import StoredLayer, store, taken_back
 from continuum_tasks.host import measure
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, BackupId, BackupStatus, Manifest, PhaseCost, Position, Progress, SourceFacts

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import contextlib
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +14,13 @@ from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.assembly.seal import SealUnit, StoredChunk
 from continuum_tasks.backup.choose_parent import PendingBackup
 from continuum_tasks.backup.phase_costs import added, timed
+from continuum_tasks.errors import LockError, StorageError
 from continuum_tasks.host.site import HostContext
-from continuum_tasks.layer import chunks
-from continuum_tasks.layer.digest import DIGEST_BYTES
-from continuum_tasks.layer.format import lock_page
+from continuum_tasks.layer.format import DIGEST_BYTES, lock_page
+from continuum_tasks.layer.writer import split
 from continuum_tasks.model import PhaseCost, Progress, StoredObject
+from continuum_tasks.repository.lock import Held
+from continuum_tasks.repository.repository import Repository
 from continuum_tasks.sqlite.changes import changed_pages, digest_file
 from continuum_tasks.sqlite.snapshot import Staged
 
@@ -103,7 +107,7 @@ def _choose_pages(
 
 
 def _units(draft: PendingBackup, staged: Staged, pages: _Pages, *, site: HostContext) -> list[SealUnit]:
-    cuts = chunks.split(pages.n_pages, page_size=staged.page_size, chunk_bytes=site.settings.chunk_bytes)
+    cuts = split(pages.n_pages, page_size=staged.page_size, chunk_bytes=site.settings.chunk_bytes)
     if not pages.pgnos_path:  # of all pages, one is never stored: a chunk of nothing else would be empty
         locked = lock_page(staged.page_size)
         cuts = tuple(cut for cut in cuts if (cut.start + 1, cut.stop) != (locked, locked))
@@ -128,3 +132,25 @@ def _units(draft: PendingBackup, staged: Staged, pages: _Pages, *, site: HostCon
         )
         for index, cut in enumerate(cuts)
     ]
+
+
+@contextlib.contextmanager
+def taken_back(drafted: PendingBackup, lock: Held, *, repository: Repository) -> Iterator[None]:
+    """Delete the chunks of a drafted backup when the context ends in an error: no manifest may have been put by then.
+
+    Only while the run holds its lock, and with it the id: another run's chunks are never among those listed. What cannot
+    be deleted now, or is put later by a worker still at it, is an orphan that `expire` removes after a day.
+    """
+    with ExitStack() as undo:
+        undo.callback(_delete_chunks, drafted, lock, repository)
+        yield
+        undo.pop_all()
+
+
+def _delete_chunks(drafted: PendingBackup, lock: Held, repository: Repository) -> None:
+    storage = repository.storage
+    with contextlib.suppress(StorageError, LockError):  # why the run failed is the error to report
+        stored = list(storage.list(f"layers/{drafted.database}/{drafted.base_id}/{drafted.id}/"))
+        lock.check()  # after the listing: what was listed is ours, whoever gets the id from now on
+        for info in stored:
+            storage.delete(info.key)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from continuum_tasks.capture.file_events import Events
 from continuum_tasks.capture.pins.client import Pins, PinsLost
-from continuum_tasks.capture.state.environment import CaptureContext
-from continuum_tasks.capture.state.files import make_private_directory
+from continuum_tasks.capture.state.environment import CaptureContext, make_private_directory
 from continuum_tasks.capture.state.requests import REQUESTS
 from continuum_tasks.capture.state.status import CaptureHeartbeat, write_heartbeat
 from continuum_tasks.capture.subcommand import Subcommand

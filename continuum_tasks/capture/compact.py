@@ -18,8 +18,8 @@ from continuum_tasks.history import segment_names
 from continuum_tasks.history.segment_names import SegmentRef
 from continuum_tasks.host import measure
 from continuum_tasks.host.site import HostContext
-from continuum_tasks.layer.digest import DIGEST_BYTES
 from continuum_tasks.layer.draft import ChunkOptions
+from continuum_tasks.layer.format import DIGEST_BYTES
 from continuum_tasks.model import Progress, Timeline, TimelineId
 from continuum_tasks.repository.lock import Held, hold_lock
 from continuum_tasks.repository.repository import Repository

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from continuum_tasks.capture.plan.assessment import Capture
 from continuum_tasks.capture.shipping.spool import oldest_waiting
+from continuum_tasks.capture.state import fence
 from continuum_tasks.capture.state.environment import CAPTURE, EPOCH_MICROSECONDS
+from continuum_tasks.capture.state.holes import read_holes
 from continuum_tasks.capture.state.status import (
     STATUS,
     CaptureHeartbeat,
@@ -17,6 +20,8 @@ from continuum_tasks.capture.state.status import (
     read_status,
 )
 from continuum_tasks.config import Config, DatabaseConfig
+from continuum_tasks.host.site import HostContext
+from continuum_tasks.units import instant
 
 SILENT_SECONDS = 60.0  # twelve heartbeats: also a process that this one cannot see by its number, as in another container
 NEW_TIMELINE = (
@@ -96,3 +101,47 @@ def _troubles(config: Config, status: CaptureStatus | None) -> tuple[str, ...]:
     limit = config.capture.spool_limit_bytes
     full = f"{status.spool_bytes} bytes wait to be shipped, more than spool_limit_bytes" if status.spool_bytes > limit else ""
     return tuple(text for text in (status.trouble, large, full) if text)
+
+
+def capture_of(database: DatabaseConfig, *, config: Config, site: HostContext) -> Capture | None:
+    """Return what is known of the capture of a database, None when it is not to be captured."""
+    if not database.continuous:
+        return None
+    holes = read_holes(site.state_dir, database.name)
+    status = read_status(site.state_dir, database.name)
+    if status is None:
+        return Capture(holes=holes)
+    heartbeat = read_heartbeat(site.state_dir)
+    fenced = fence.is_up(site.state_dir / CAPTURE / database.name)
+    return Capture(
+        state=status.state.value,
+        detail=fence.fence_reason(site.state_dir / CAPTURE / database.name) if fenced else status.detail,
+        trouble=status.trouble,
+        running=status.state is CaptureState.RUNNING,
+        journal=status.state is CaptureState.JOURNAL,
+        fenced=fenced,
+        heard_at=instant(_heard_us(status, heartbeat)),
+        storage=status.storage,
+        timeline=status.timeline,
+        commit=status.commit,
+        durable_commit=status.durable_commit,
+        durable_us=status.durable_us,
+        watched_until_us=status.watched_until_us,
+        lag_p50_seconds=status.lag_p50_seconds,
+        lag_p95_seconds=status.lag_p95_seconds,
+        wal_bytes=status.wal_bytes,
+        wal_alarm=status.wal_alarm,
+        spool_bytes=status.spool_bytes,
+        spool_segments=status.spool_segments,
+        spool_limit_bytes=config.capture.spool_limit_bytes,
+        base_after=status.base_after,
+        shipped_bytes=status.shipped_bytes,
+        n_requests=status.n_requests,
+        holes=holes,
+    )
+
+
+def _heard_us(status: CaptureStatus, heartbeat: CaptureHeartbeat | None) -> int:
+    if heartbeat is None or heartbeat.worker != status.worker:
+        return status.updated_us
+    return max(status.updated_us, heartbeat.at_us)

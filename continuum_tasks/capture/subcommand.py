@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from continuum_tasks.capture.pins.client import ending_with
-from continuum_tasks.capture.state.files import make_private_directory
+from continuum_tasks.capture.state.environment import make_private_directory
 
 PAUSE_SECONDS = 15.0  # between two tries of a command that failed
 TIMEOUT_SECONDS = 6 * 3600.0

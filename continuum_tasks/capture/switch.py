@@ -9,13 +9,15 @@ from pathlib import Path
 from continuum_tasks.capture.overview import NO_PROCESS, silence
 from continuum_tasks.capture.state import fence
 from continuum_tasks.capture.state.environment import CAPTURE, microseconds
+from continuum_tasks.capture.state.requests import ask_to_look
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_heartbeat, read_status
 from continuum_tasks.config import DatabaseConfig
-from continuum_tasks.errors import JobFailed, NoWorker
+from continuum_tasks.errors import ContinuumError, JobFailed, NoWorker
 from continuum_tasks.host.audit_trail import AuditEntry, note_entry
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Progress
 from continuum_tasks.setup import configure
+from continuum_tasks.sqlite import journal
 from continuum_tasks.sqlite.inspect import DatabaseSource, inspect
 
 GRACE_SECONDS = 5.0  # a process that captures was perhaps started in this moment
@@ -139,3 +141,31 @@ def _phase(status: CaptureStatus) -> str:
 
 def _why_not(status: CaptureStatus | None) -> str:
     return NO_PROCESS if status is None else status.trouble or f"{status.state}: {status.detail}"
+
+
+def is_enabled(database: DatabaseConfig) -> bool:
+    """Tell whether the database is in WAL mode. Raises SourceMissing, or SourceRefused for one that could not be switched."""
+    return inspect(database.path).wal
+
+
+def enable_wal_mode(database: DatabaseConfig, *, by: str, site: HostContext) -> bool:
+    """Switch to WAL mode; False when it was in it already, and nothing was done. A capture of it begins at once.
+
+    Raises SourceMissing, SourceRefused, SourceBusy; OSError naming the audit log when that cannot be written.
+    """
+    source = inspect(database.path)
+    if source.wal:
+        return False
+    deed = AuditEntry(action="enable-wal", subject=database.name, by=by, detail=str(source.path))
+    try:
+        journal.switch_to_wal(source.path)
+    except ContinuumError as err:
+        note_entry(
+            AuditEntry(action=deed.action, subject=deed.subject, by=by, detail=err.message),
+            site=site,
+            outcome=type(err).__name__,
+        )
+        raise
+    note_entry(deed, site=site)
+    ask_to_look(site.state_dir, database.name)
+    return True

@@ -33,7 +33,7 @@ BACKUP_COMMANDS: Mapping[str, Lazy] = {
     "create": Lazy(module="backup.create", attribute="create", help="Back up a database now."),
     "capture": Lazy(module="capture.capture", attribute="capture", help="Show, stop and run the capture of every commit."),
     "enable-wal": Lazy(
-        module="capture.enable_wal", attribute="enable_wal", help="Switch a database to WAL mode, to capture its commits."
+        module="capture.start", attribute="enable_wal", help="Switch a database to WAL mode, to capture its commits."
     ),
     "list": Lazy(module="backup.list", attribute="list_backups", help="List backups, newest first."),
     "info": Lazy(module="backup.list", attribute="info", help="Show one backup, its chain and its verdicts."),

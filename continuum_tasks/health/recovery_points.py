@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 
-from continuum_tasks.capture.facts import capture_of
+from continuum_tasks.capture.overview import capture_of
+from continuum_tasks.capture.plan.assessment import measured
 from continuum_tasks.config import Config
-from continuum_tasks.health.measurements import keep_watch
+from continuum_tasks.errors import ContinuumError
 from continuum_tasks.health.plan.protection import LastBackup, Protection, last_backup
 from continuum_tasks.history.chain import made_on
+from continuum_tasks.host.metrics import Sample
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup
 
@@ -40,3 +44,19 @@ def protections(config: Config, backups: Sequence[Backup], *, site: HostContext)
         )
         found.append(known)
     return found
+
+
+def keep_watch(found: Iterable[tuple[Protection, LastBackup]], *, site: HostContext, at: datetime) -> None:
+    """Keep how old recovery points are, and how captures do."""
+    samples = [sample for protection, last in found for sample in _watched(protection, last, at=at)]
+    with contextlib.suppress(ContinuumError):
+        site.metrics.record_all(samples)
+
+
+def _watched(protection: Protection, last: LastBackup, *, at: datetime) -> Iterator[Sample]:
+    if last.backup is not None:
+        labels = {"database": last.database, "storage": last.backup.storage}
+        yield Sample(name="backup_rpo_seconds", at=at, value=last.age_seconds, labels=labels)
+    for name, quantile, value in () if protection.capture is None else measured(protection.capture, now=at):
+        labels = {"database": protection.database} | ({"quantile": quantile} if quantile else {})
+        yield Sample(name=name, at=at, value=value, labels=labels)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from continuum_tasks.errors import BackupNotFound
-from continuum_tasks.model import Backup, BackupId, BackupStatus, Cipher, Manifest, Strategy
+from continuum_tasks.model import ANOMALY, Backup, BackupId, BackupStatus, Cipher, Manifest, Strategy
 
 MAX_LINKS = 100_000  # a chain longer than this is a loop somebody forged
 
@@ -133,3 +133,15 @@ def check_chain(manifests: Sequence[Manifest]) -> None:
                 f"backup {backup.id}: does not continue the chain it is listed in", hint="run `continuum backup reindex`"
             )
         parent = backup.id
+
+
+def is_anomalous(backup: Backup) -> bool:
+    """Tell whether anomalies, not accepted yet, are among what makes this backup suspect."""
+    return backup.status is BackupStatus.SUSPECT and any(reason.startswith(ANOMALY) for reason in backup.suspect_reasons)
+
+
+def holding(backups: Sequence[Backup]) -> tuple[Backup, ...]:
+    """Return the anomalous backups, newest first, that no clean one of the same database and storage came after."""
+    good = {backup.id for backup in usable(backups)}
+    last = next((number for number, backup in enumerate(backups) if backup.id in good), len(backups))
+    return tuple(backup for backup in backups[:last] if is_anomalous(backup))

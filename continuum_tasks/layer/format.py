@@ -5,15 +5,15 @@ docs/LAYER_FORMAT.md is the specification; names and numbering of the rules are 
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from xxhash import xxh3_128_digest
 
-from continuum_tasks.layer.digest import DIGEST_BYTES
 from continuum_tasks.model import Cipher, Codec
 
 VERSION = 1
@@ -270,3 +270,28 @@ def check_rules(rules: tuple[tuple[bool, str], ...], where: str) -> None:
     for holds, what in rules:
         if not holds:
             raise ValueError(f"{where}: {what}")
+
+
+DIGEST_BYTES = 16
+
+
+ZERO_DIGEST = bytes(DIGEST_BYTES)
+
+
+def page_digest(page: memoryview | bytes) -> bytes:
+    """Return the 16 bytes of xxh3_128, big-endian. Not cryptographic: see the threat notes in docs/LAYER_FORMAT.md."""
+    return xxh3_128_digest(page)
+
+
+def digests_of(pages: memoryview | bytes, page_size: int) -> bytes:
+    """Return the digests of whole pages that lie one after the other, 16 bytes each."""
+    view = memoryview(pages)
+    return b"".join([xxh3_128_digest(view[at : at + page_size]) for at in range(0, len(view), page_size)])
+
+
+def digest_root(digests: Iterable[bytes | memoryview]) -> str:
+    """Return the hex SHA-256 over all page digests in pgno order, given in pieces of any size."""
+    total = hashlib.sha256()
+    for piece in digests:
+        total.update(piece)
+    return total.hexdigest()

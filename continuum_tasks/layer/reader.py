@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 from continuum_tasks.errors import KeyWrong, ObjectDamaged
 from continuum_tasks.layer.codec import decompress
-from continuum_tasks.layer.digest import DIGEST_BYTES, digests_of
 from continuum_tasks.layer.format import (
+    DIGEST_BYTES,
     HEADER_BYTES,
     TRAILER_BYTES,
     ChunkIndex,
@@ -20,6 +20,7 @@ from continuum_tasks.layer.format import (
     decode_layer_index,
     decode_layer_trailer,
     decode_object_header,
+    digests_of,
     encode_layer_trailer,
     runs_of,
     validate_layer_frame,
@@ -168,3 +169,28 @@ class OpenedChunk:
             for at, pgno in zip(range(0, len(found), DIGEST_BYTES), self.block_pgnos(number), strict=True)
             if found[at : at + DIGEST_BYTES] != expected[at : at + DIGEST_BYTES]
         )
+
+
+def claim_pages(owners: memoryview, pgnos: array[int], ordinal: int) -> None:
+    """Let layer `ordinal` own the pages it has. Called for every delta, oldest first; the base is 0 and owns the rest.
+
+    `owners` has one unsigned 32-bit number for each page of the final state: `owners[pgno - 1]`. Pages beyond it have
+    been cut off since and are passed over.
+    """
+    n_pages = len(owners)
+    for pgno in pgnos:
+        if pgno <= n_pages:
+            owners[pgno - 1] = ordinal
+
+
+def owned(
+    runs: Iterable[tuple[int, memoryview]], owners: memoryview, *, ordinal: int, page_size: int
+) -> Iterator[tuple[int, memoryview]]:
+    """Yield of each (first pgno, pages) what layer `ordinal` owns, as runs again."""
+    for first, pages in runs:
+        at = 0
+        for owner, group in groupby(owners[first - 1 : first - 1 + len(pages) // page_size]):
+            end = at + sum(page_size for _ in group)
+            if owner == ordinal:
+                yield first + at // page_size, pages[at:end]
+            at = end

@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from continuum_tasks.layer.digest import digests_of
 from continuum_tasks.layer.draft import ChunkOptions, Costs, ObjectDraft, no_clock
 from continuum_tasks.layer.format import (
     BLOCK_BYTES,
@@ -15,6 +14,7 @@ from continuum_tasks.layer.format import (
     ChunkIndex,
     ObjectContext,
     Trailer,
+    digests_of,
     encode_layer_index,
     encode_layer_trailer,
     lock_page,
@@ -139,3 +139,17 @@ class _Draft:
             )
 
         return self._out.seal_index(raw, trailer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Positions `start` (inclusive) to `stop` (exclusive) in an ordered list of pages."""
+
+    start: int
+    stop: int
+
+
+def split(n_pages: int, *, page_size: int, chunk_bytes: int) -> tuple[Slice, ...]:
+    """Cut `n_pages` into slices of at most `chunk_bytes` raw bytes (at least one page each), none for no pages."""
+    step = max(1, chunk_bytes // page_size)
+    return tuple(Slice(start=start, stop=min(start + step, n_pages)) for start in range(0, n_pages, step))

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from continuum_tasks.errors import ContinuumError, NoSpace, SourceMissing, SourceRefused, TargetError
 from continuum_tasks.model import Progress
-from continuum_tasks.sqlite import directory, raw
+from continuum_tasks.sqlite import raw
 from continuum_tasks.sqlite.holders import holders, others
 from continuum_tasks.sqlite.inspect import imprint
+from continuum_tasks.sqlite.raw import sidecars, sync_directory
 
 SUMS, NOTE = "SHA256SUMS", "NOTE.txt"
 _MARGIN_BYTES = 1024 * 1024
@@ -72,13 +73,13 @@ def copy_for_forensics(request: ForensicsRequest) -> Generator[Progress, None, F
     )
     _write(place / SUMS, "".join(f"{one.sha256}  {one.name}\n" for one in copied))
     _write(place / NOTE, _note(request, evidence))
-    directory.sync_directory(place)
-    directory.sync_directory(place.parent)
+    sync_directory(place)
+    sync_directory(place.parent)
     return evidence
 
 
 def _files(source: Path) -> tuple[Path, ...]:
-    found = [path for path in (source, *directory.sidecars(source)) if os.path.lexists(path)]
+    found = [path for path in (source, *sidecars(source)) if os.path.lexists(path)]
     if not found:
         raise SourceMissing(f"{source}: no such file", hint="name a database of backup.conf, or the path of a file")
     for path in found:

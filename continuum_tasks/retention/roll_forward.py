@@ -19,8 +19,8 @@ from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.assembly.seal import SealUnit
 from continuum_tasks.errors import ProofFailed
 from continuum_tasks.host.site import HostContext
-from continuum_tasks.layer import chunks
-from continuum_tasks.layer.digest import DIGEST_BYTES
+from continuum_tasks.layer.format import DIGEST_BYTES
+from continuum_tasks.layer.writer import split
 from continuum_tasks.model import Backup, BackupId, Level, Manifest, Progress, StoredObject
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.sqlite.staging import check_space
@@ -106,7 +106,7 @@ def _store(
 
 def _units(old: Manifest, state: Path, found: Path, *, site: HostContext) -> list[SealUnit]:
     backup = old.backup
-    cuts = chunks.split(backup.n_pages, page_size=backup.page_size, chunk_bytes=site.settings.chunk_bytes)
+    cuts = split(backup.n_pages, page_size=backup.page_size, chunk_bytes=site.settings.chunk_bytes)
     return [
         SealUnit(
             staged_path=str(state),

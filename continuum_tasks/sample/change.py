@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from random import Random
 
-from continuum_tasks.sample import text, vectors
+from continuum_tasks.sample import text
+from continuum_tasks.sample.rows import Vectors, build, vector
 from continuum_tasks.sample.text import Lexicon
-from continuum_tasks.sample.vectors import Vectors
 
 # What changes in each table: never an indexed column and never the length of the row, so each row touches about one page.
 _COLUMNS: Mapping[str, str] = {
@@ -40,7 +40,7 @@ def change(path: Path, *, fraction: float, seed: int) -> dict[str, int]:
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction {fraction}: not above 0 and at most 1")
     rng = text.seeded("change", seed)
-    renew = _renewer(rng, text.build(seed), vectors.build(rng))
+    renew = _renewer(rng, text.build(seed), build(rng))
     with closing(
         sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
     ) as connection:
@@ -82,7 +82,7 @@ def _renew(connection: sqlite3.Connection, table: str, ids: list[int], renew: Ca
 def _renewer(rng: Random, lexicon: Lexicon, pool: Vectors) -> Callable[[_Value], _Value]:
     def renew(old: _Value) -> _Value:
         if isinstance(old, bytes):
-            return vectors.vector(pool, rng)
+            return vector(pool, rng)
         if isinstance(old, float):
             return (old + 0.1 + rng.random() / 2) % 1.0
         if isinstance(old, int):

@@ -12,8 +12,8 @@ from itertools import count
 from math import ceil
 from pathlib import Path
 
-from continuum_tasks.sample import rows, schema, text, vectors
-from continuum_tasks.sample.rows import Palette, Row
+from continuum_tasks.sample import rows, schema, text
+from continuum_tasks.sample.rows import Palette, Row, build
 
 N_TENANTS = 24
 _MIN_PAGES = 64  # 35 of them are the roots of tables and indexes
@@ -84,7 +84,7 @@ def _fill(connection: sqlite3.Connection, spec: SampleSpec) -> dict[str, int]:
 
 def _plant(connection: sqlite3.Connection, spec: SampleSpec) -> Palette:
     rng = text.seeded("sample", spec.seed)
-    palette = Palette(rng=rng, lexicon=text.build(spec.seed), vectors=vectors.build(rng), tenants=())
+    palette = Palette(rng=rng, lexicon=text.build(spec.seed), vectors=build(rng), tenants=())
     tenants = [rows.tenant(palette, rank) for rank in range(N_TENANTS)]
     connection.executemany(rows.insert_statement("tenants", tenants[0]), tenants)
     busy = rows.busy_tenants([str(tenant[0]) for tenant in tenants])

@@ -14,8 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from continuum_tasks.sample import rows, text, vectors
-from continuum_tasks.sample.rows import Palette
+from continuum_tasks.sample import rows, text
+from continuum_tasks.sample.rows import Palette, build
 
 _N_LINKS_A_COMMIT = 4  # links strengthened in place
 _SLICE_SECONDS = 0.05  # how soon a stop is noticed
@@ -60,7 +60,7 @@ def write(path: Path, plan: WritePlan, *, stopped: Callable[[], bool] = lambda: 
     Raises sqlite3.OperationalError for anything but a lock: a missing file, one that is not a sample, a full disk.
     """
     rng = text.seeded("writer", plan.seed)
-    palette = Palette(rng=rng, lexicon=text.build(plan.seed), vectors=vectors.build(rng), tenants=())
+    palette = Palette(rng=rng, lexicon=text.build(plan.seed), vectors=build(rng), tenants=())
     begun_at = time.monotonic()
     due_at = begun_at
     n_commits = 0

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from xxhash import xxh3_128_digest
 
-from continuum_tasks.layer.digest import DIGEST_BYTES
+from continuum_tasks.layer.format import DIGEST_BYTES
 from continuum_tasks.model import Commit
 
 CHAIN_BYTES = 16

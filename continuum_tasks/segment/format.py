@@ -6,9 +6,9 @@ import struct
 from array import array
 from dataclasses import dataclass
 
-from continuum_tasks.layer.digest import DIGEST_BYTES
 from continuum_tasks.layer.format import (
     CODECS,
+    DIGEST_BYTES,
     HEADER_BYTES,
     TAG_BYTES,
     BlockEntry,

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from continuum_tasks.layer.codec import decompress
-from continuum_tasks.layer.digest import DIGEST_BYTES, digests_of
-from continuum_tasks.layer.format import HEADER_BYTES, ObjectContext, decode_object_header
+from continuum_tasks.layer.format import DIGEST_BYTES, HEADER_BYTES, ObjectContext, decode_object_header, digests_of
 from continuum_tasks.layer.reader import check_object_key, naming
 from continuum_tasks.layer.seal import INDEX_NONCE, Sealer, block_nonce
 from continuum_tasks.segment.format import (

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from continuum_tasks.layer.digest import DIGEST_BYTES, digests_of, page_digest
 from continuum_tasks.layer.draft import ChunkOptions, ObjectDraft
-from continuum_tasks.layer.format import ObjectContext
+from continuum_tasks.layer.format import DIGEST_BYTES, ObjectContext, digests_of, page_digest
 from continuum_tasks.model import Codec
 from continuum_tasks.segment.chain import chain_all
 from continuum_tasks.segment.format import (

@@ -12,11 +12,11 @@ from datetime import datetime
 from pathlib import Path
 
 from continuum_tasks.config import Config
-from continuum_tasks.config.edit import drop_setting, put
 from continuum_tasks.config.files import MAX_BYTES, read_regular, read_text, replace_file, system_reason
 from continuum_tasks.config.lines import parse_lines, quoted_text
 from continuum_tasks.config.load import read_config
 from continuum_tasks.config.named import NOT_SHOWN, Setting, effective, find_setting, settings_of
+from continuum_tasks.config.render import drop_setting, put
 from continuum_tasks.config.schema import FILES
 from continuum_tasks.errors import ConfigError, ContinuumError, KeyMissing, LockError
 from continuum_tasks.host import audit

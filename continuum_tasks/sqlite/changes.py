@@ -10,8 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from continuum_tasks.errors import ProofFailed
-from continuum_tasks.layer.digest import DIGEST_BYTES, ZERO_DIGEST, digest_root, digests_of
-from continuum_tasks.layer.merge import lock_page
+from continuum_tasks.layer.format import DIGEST_BYTES, ZERO_DIGEST, digest_root, digests_of, lock_page
 
 # Two threads over 1 GB of 4 KiB pages from the page cache: 0.085 s at 4 MiB a read, 0.13 s at 1 MiB, 0.25 s at 256 KiB.
 _READ_BYTES = 4 * 1024 * 1024

@@ -12,8 +12,8 @@ import apsw
 
 from continuum_tasks.errors import SourceMissing, SourceRefused
 from continuum_tasks.sqlite import vfs
-from continuum_tasks.sqlite.directory import record_path
 from continuum_tasks.sqlite.header import SAMPLE_BYTES, parse_header
+from continuum_tasks.sqlite.raw import record_path
 
 _MOUNTS = Path("/proc/self/mounts")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from continuum_tasks.errors import ProofFailed
-from continuum_tasks.layer.merge import lock_page
+from continuum_tasks.layer.format import lock_page
 
 BUFFER_BYTES = 1024 * 1024
 PageSlice = range | array  # type: ignore[type-arg]  # array is generic to the checker only, and this is a value

@@ -21,7 +21,7 @@ from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.header import SAMPLE_BYTES, DatabaseHeader, parse_header
 from continuum_tasks.sqlite.holders import describe_holders, holders, others
 from continuum_tasks.sqlite.inspect import DatabaseSource, wal_bytes
-from continuum_tasks.sqlite.patience import wait_for_locks
+from continuum_tasks.sqlite.live import wait_for_locks
 from continuum_tasks.sqlite.staging import check_space, private_directory
 
 # 16 MiB a step: 1 GiB takes as long as in one step (1.8 s), 1 MiB steps take twice that; a step lasts about 25 ms.

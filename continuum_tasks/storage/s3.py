@@ -29,9 +29,15 @@ from continuum_tasks.storage.protocol import (
     short_object,
     view,
 )
-from continuum_tasks.storage.s3_client import S3Settings, check_settings, open_client
+from continuum_tasks.storage.s3_client import (
+    S3Settings,
+    check_settings,
+    has_object_lock,
+    has_versioning,
+    honours_conditions,
+    open_client,
+)
 from continuum_tasks.storage.s3_errors import S3_FAILURES, code_of, s3_error
-from continuum_tasks.storage.s3_features import has_object_lock, has_versioning, honours_conditions
 from continuum_tasks.storage.s3_upload import Upload, put_parts, put_whole
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from celery import Task, shared_task
 
 from continuum_tasks import __version__
 from continuum_tasks.host import routing
-from continuum_tasks.report import report, usage, write_file
+from continuum_tasks.report import report, usage
 from continuum_tasks.report.html.document import html_page
+from continuum_tasks.report.report import write_report_file
 from continuum_tasks.tasks.shell import runtime_of
 
 REPORTS = "reports"  # in the state directory
@@ -30,7 +31,7 @@ def write_report(self: Task[Any, Any]) -> str:
     directory = runtime.config.state_dir / REPORTS
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"{made.period.until:%G-W%V}.html"
-    write_file.write_report_file(path, html_page(made, version=__version__), nonce=runtime.site.random_bytes(6).hex())
+    write_report_file(path, html_page(made, version=__version__), nonce=runtime.site.random_bytes(6).hex())
     for finding in made.attention:
         _log.warning("report: %s: %s: %s", finding.severity.value, finding.subject, finding.text)
     return str(path)

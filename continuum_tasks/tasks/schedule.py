@@ -10,7 +10,7 @@ from typing import Any
 from celery import Task, shared_task
 
 from continuum_tasks.backup.plan import admission
-from continuum_tasks.capture.facts import capture_of
+from continuum_tasks.capture.overview import capture_of
 from continuum_tasks.capture.plan.assessment import has_nothing_new
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import ContinuumError, ProofFailed, StorageError

@@ -12,18 +12,18 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.config import Config
-from continuum_tasks.errors import ContinuumError, IntegrityError, ObjectMissing, ProofFailed
+from continuum_tasks.errors import ConfigError, ContinuumError, IntegrityError, ObjectMissing, ProofFailed
 from continuum_tasks.host import measure
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, DrillRecord, Level, Manifest, Progress, Rehearsal
 from continuum_tasks.repository.repository import Repository
-from continuum_tasks.verify import drill_log, operator_check, verify
-from continuum_tasks.verify.invariant import objection
+from continuum_tasks.verify import operator_check, verify
+from continuum_tasks.verify.operator_check import objection
 from continuum_tasks.verify.stopwatch import Stopwatch
 
 OUTPUTS = "drills"
@@ -189,11 +189,11 @@ def _log(request: DrillRequest, path: Path, *, site: HostContext) -> Iterator[Ca
     if request.kind is not Rehearsal.DRILL:
         yield lambda record: None
         return
-    descriptor = drill_log.open_for_appending(path)
+    descriptor = open_for_appending(path)
     said: list[DrillRecord] = []
 
     def say(record: DrillRecord) -> None:
-        drill_log.append_drill_line(descriptor, drill_log.line(record, storage=request.backup.storage))
+        append_drill_line(descriptor, line(record, storage=request.backup.storage))
         said.append(record)
 
     try:
@@ -201,8 +201,8 @@ def _log(request: DrillRequest, path: Path, *, site: HostContext) -> Iterator[Ca
     finally:
         if not said:
             reason = f"ended before its end: {_reason(sys.exc_info()[1])}"
-            text = drill_log.line_of_no_record(request.backup.id, at=site.clock.now(), reason=reason)
-            drill_log.append_drill_line(descriptor, text)
+            text = line_of_no_record(request.backup.id, at=site.clock.now(), reason=reason)
+            append_drill_line(descriptor, text)
         os.close(descriptor)
 
 
@@ -210,3 +210,38 @@ def _reason(err: BaseException | None) -> str:
     if isinstance(err, ContinuumError):
         return err.message
     return "stopped" if err is None or isinstance(err, GeneratorExit) else f"{type(err).__name__} {err}"
+
+
+def open_for_appending(path: Path) -> int:
+    """Return a descriptor that appends to the log (made 0600 when missing). Raises ConfigError before any work is done."""
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as err:
+        reason = (err.strerror or type(err).__name__).lower()
+        raise ConfigError(f"{path}: the drill log cannot be written: {reason}", hint="set drill_log in backup.conf") from err
+
+
+def append_drill_line(descriptor: int, line: str) -> None:
+    """Append one line, durable on return; line breaks inside it become spaces."""
+    os.write(descriptor, " ".join(line.split()).encode("utf-8", "backslashreplace") + b"\n")
+    os.fsync(descriptor)
+
+
+def line(record: DrillRecord, *, storage: str) -> str:
+    """Return what the log says about a drill."""
+    head = f"DR Drill {_stamp(record.at)}: {'SUCCESS' if record.passed else 'FAILED'} {record.backup_id}"
+    where = f"(database {record.database}, storage {storage}, host {record.host})"
+    phases = ", ".join(f"{cost.phase} {cost.seconds:.2f} s" for cost in record.phases)
+    if record.passed:
+        return f"{head} {where}: ready after {record.rto_seconds:.2f} s ({phases})"
+    return f"{head} {where}: {'; '.join(record.findings)} ({phases})"
+
+
+def line_of_no_record(backup_id: str, *, at: datetime, reason: str) -> str:
+    """Return what the log says about a drill that ended before it could be recorded."""
+    return f"DR Drill {_stamp(at)}: FAILED {backup_id}: {reason}"
+
+
+def _stamp(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -8,6 +8,7 @@ predecessor's proves them all, without going word by word: some 2 GB/s on one co
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -102,3 +103,40 @@ def _weights(frame_bytes: int) -> tuple[Words, Words]:
 def _turn(a: int, b: int) -> tuple[int, int]:
     """Return the row (a, b) times the matrix ((1, 1), (1, 2)) of one turn."""
     return (a + b) & 0xFFFFFFFF, (a + 2 * b) & 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """One committed transaction: its frames, the database's size after it, and its pages in ascending order.
+
+    `at` says for each page which of the frames holds it, counted from 0: the last one, when a page was written twice.
+    """
+
+    first_frame: int
+    last_frame: int
+    n_pages: int
+    pgnos: tuple[int, ...]
+    at: tuple[int, ...]
+
+
+def transactions(frames: Frames) -> Iterator[Transaction]:
+    """Yield the transactions of `frames`, which must end with a commit. Raises ValueError when it does not.
+
+    Pages that the commit itself cut off (its size is smaller than their number) are left out.
+    """
+    ends = np.flatnonzero(frames.sizes)
+    if not len(ends) or int(ends[-1]) != len(frames.sizes) - 1:
+        raise ValueError(f"frame {frames.first + len(frames.sizes) - 1} is the last one and ends no commit")
+    start = 0
+    for end in ends.tolist():
+        n_pages = int(frames.sizes[end])
+        newest = {pgno: at for at, pgno in enumerate(frames.pgnos[start : end + 1].tolist(), start) if pgno <= n_pages}
+        pgnos = tuple(sorted(newest))
+        yield Transaction(
+            first_frame=frames.first + start,
+            last_frame=frames.first + end,
+            n_pages=n_pages,
+            pgnos=pgnos,
+            at=tuple(newest[pgno] for pgno in pgnos),
+        )
+        start = end + 1

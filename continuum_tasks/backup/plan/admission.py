@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from continuum_tasks.history.anomalies import holding
+from continuum_tasks.history.chain import holding
 from continuum_tasks.model import Backup, BackupSchedule
 from continuum_tasks.units import show_seconds
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks.capture.pins.copier import Copier
-from continuum_tasks.capture.state.files import make_private_directory, write_file
+from continuum_tasks.capture.state.environment import make_private_directory, write_file
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.model import TimelineId
 from continuum_tasks.repository.documents import from_json, to_json

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from continuum_tasks.findings import Finding, Severity, critical, ok, warning
-from continuum_tasks.history.anomalies import is_anomalous
-from continuum_tasks.history.chain import usable
-from continuum_tasks.history.holes import Hole, since
+from continuum_tasks.history.chain import is_anomalous, usable
+from continuum_tasks.history.timeline import Hole, since
 from continuum_tasks.model import Backup
 from continuum_tasks.units import instant, show_bytes, show_seconds
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuum_tasks.capture.state.files import write_file
+from continuum_tasks.capture.state.environment import write_file
 
 _FILE = "first-page"
 _NUMBER_BYTES = 8

@@ -28,11 +28,10 @@ from continuum_tasks.capture.reader.sealing import Beginning, data_key, new_stan
 from continuum_tasks.capture.shipping import ended_timelines
 from continuum_tasks.capture.shipping.spool import Spool
 from continuum_tasks.capture.state import holes
-from continuum_tasks.capture.state.environment import CaptureContext
-from continuum_tasks.capture.state.files import make_private_directory
+from continuum_tasks.capture.state.environment import CaptureContext, make_private_directory
 from continuum_tasks.capture.state.progress import CaptureProgress, forget_progress, load, save
 from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy
-from continuum_tasks.history.holes import Hole
+from continuum_tasks.history.timeline import Hole
 from continuum_tasks.model import Commit, Mark
 from continuum_tasks.wal.format import FRAME_HEADER_BYTES, Checksum, IndexHeader
 

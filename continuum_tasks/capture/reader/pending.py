@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 from continuum_tasks.capture.reader.first_page import FirstPage
 from continuum_tasks.model import Commit
-from continuum_tasks.wal.commits import transactions
-from continuum_tasks.wal.frames import Frames
+from continuum_tasks.wal.frames import Frames, transactions
 
 
 @dataclass(slots=True, kw_only=True)

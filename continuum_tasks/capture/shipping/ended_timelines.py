@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks.capture.shipping.spool import Spool
-from continuum_tasks.capture.state.files import write_file
+from continuum_tasks.capture.state.environment import write_file
 from continuum_tasks.capture.state.progress import CaptureProgress
 from continuum_tasks.model import Timeline
 from continuum_tasks.repository.documents import from_json, to_json

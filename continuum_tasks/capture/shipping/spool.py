@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuum_tasks.capture.state.files import make_private_directory, write_file
+from continuum_tasks.capture.state.environment import make_private_directory, write_file
 from continuum_tasks.model import TimelineId
 
 SPOOL = "spool"

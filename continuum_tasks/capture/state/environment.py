@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +11,9 @@ from pathlib import Path
 
 from continuum_tasks.clock import Clock
 from continuum_tasks.config import BackupSettings, CaptureSettings
+from continuum_tasks.errors import ConfigError, NoSpace
 from continuum_tasks.repository.repository import Repository
+from continuum_tasks.sqlite.raw import sync_directory
 
 CAPTURE = "capture"  # in the state directory
 EPOCH_MICROSECONDS = 1_000_000
@@ -38,3 +42,35 @@ class CaptureContext:
 def microseconds(at: datetime) -> int:
     """Return an instant in microseconds since 1970 (UTC)."""
     return round(at.timestamp() * EPOCH_MICROSECONDS)
+
+
+def write_file(path: Path, data: bytes | bytearray, *, durable: bool) -> None:
+    """Write a 0600 file whole, in place of the one that was there; `durable`: it survives a power cut on return.
+
+    Raises NoSpace, or ConfigError when the directory cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
+        part.rename(path)
+        if durable:
+            sync_directory(path.parent)
+    except OSError as err:
+        part.unlink(missing_ok=True)
+        if err.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"{path}: no space left for what was captured", hint="free space in state_dir") from err
+        raise ConfigError(f"{path}: cannot be written ({err.strerror})", hint="check state_dir and its owner") from err
+
+
+def make_private_directory(path: Path) -> Path:
+    """Make a 0700 directory, and what is missing above it. Raises ConfigError."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be made ({err.strerror})", hint="check state_dir and its owner") from err
+    return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from continuum_tasks.capture.state.files import write_file
+from continuum_tasks.capture.state.environment import write_file
 
 FENCE = "fenced"
 

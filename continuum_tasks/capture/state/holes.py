@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from continuum_tasks.capture.state.environment import CAPTURE
-from continuum_tasks.capture.state.files import write_file
-from continuum_tasks.history.holes import Hole
+from continuum_tasks.capture.state.environment import CAPTURE, write_file
+from continuum_tasks.history.timeline import Hole
 from continuum_tasks.repository.documents import from_json, to_json
 
 HOLES = "holes.json"

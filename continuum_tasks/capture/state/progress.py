@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks.capture.plan.continuity import LastPosition
-from continuum_tasks.capture.state.files import write_file
+from continuum_tasks.capture.state.environment import write_file
 from continuum_tasks.errors import ConfigError
 from continuum_tasks.model import Mark, Timeline
 from continuum_tasks.repository.documents import from_json, to_json

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from continuum_tasks.capture.state.environment import CAPTURE
-from continuum_tasks.capture.state.files import make_private_directory, write_file
+from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory, write_file
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_status
 from continuum_tasks.errors import TargetBusy
 from continuum_tasks.process import holder_died, worker_id

@@ -8,8 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar, cast
 
-from continuum_tasks.capture.state.environment import CAPTURE
-from continuum_tasks.capture.state.files import write_file
+from continuum_tasks.capture.state.environment import CAPTURE, write_file
 from continuum_tasks.process import holder_died
 from continuum_tasks.repository.documents import from_json, to_json
 

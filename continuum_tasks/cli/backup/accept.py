@@ -6,9 +6,8 @@ import click
 
 from continuum_tasks.backup.accept import accept_backup
 from continuum_tasks.cli.frame import output, parameters
-from continuum_tasks.cli.frame.backup_fields import backup_fields
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
-from continuum_tasks.cli.frame.table import print_facts
+from continuum_tasks.cli.frame.table import backup_fields, print_facts
 from continuum_tasks.cli.select import backups
 from continuum_tasks.host.audit_trail import user
 from continuum_tasks.model import BackupId

@@ -12,10 +12,9 @@ from continuum_tasks.backup.choose_parent import BackupRequest
 from continuum_tasks.backup.create import Finished, create_backup
 from continuum_tasks.backup.plan import admission
 from continuum_tasks.cli.frame import dispatch, output, parameters
-from continuum_tasks.cli.frame.backup_fields import backup_facts, backup_fields
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.enqueue import JobRow
-from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
+from continuum_tasks.cli.frame.table import TableColumn, backup_facts, backup_fields, print_facts, print_table
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import Declined, UsageError
 from continuum_tasks.history.chain import made_on

@@ -7,10 +7,18 @@ from typing import Any
 
 import click
 
-from continuum_tasks.cli.frame import output, parameters, times
-from continuum_tasks.cli.frame.backup_fields import backup_facts, backup_fields, verdict_fields, verified_word
+from continuum_tasks.cli.frame import output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
-from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
+from continuum_tasks.cli.frame.parameters import time_option
+from continuum_tasks.cli.frame.table import (
+    TableColumn,
+    backup_facts,
+    backup_fields,
+    print_facts,
+    print_table,
+    verdict_fields,
+    verified_word,
+)
 from continuum_tasks.cli.select import backups as shelf
 from continuum_tasks.cli.select import jobs
 from continuum_tasks.cli.select.backups import picked
@@ -30,8 +38,8 @@ STATUSES = [BackupStatus.COMPLETED.value, *jobs.STATUSES, BackupStatus.SUSPECT.v
     default=None,
     help="completed (verified or not) or suspect backups; failed or running ones of this host's jobs.",
 )
-@times.time_option("--since", "Only what was made, or failed, since then.")
-@times.time_option("--before", "Only what was made before then.")
+@time_option("--since", "Only what was made, or failed, since then.")
+@time_option("--before", "Only what was made before then.")
 @click.option("--strategy", type=click.Choice([s.value for s in Strategy]), default=None, help="Only of this strategy.")
 @parameters.name_option("--database", "Only backups of this database.")
 @parameters.name_option("--storage", "Read this storage's manifests, not the catalog.")

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from continuum_tasks.capture.list_commits import CommitEntry, CommitQuery, list_commits
-from continuum_tasks.cli.frame import output, parameters, times
+from continuum_tasks.cli.frame import output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.parameters import time_option
 from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.cli.select import commits
 from continuum_tasks.errors import UsageError
@@ -37,8 +38,8 @@ class HistoryOptions:
 
 
 @click.command("history")
-@times.time_option("--around", "The commits before and after this time, as 2025-12-06T14:30:00Z or 24h.")
-@times.time_option("--since", "Only what was observed since then.")
+@time_option("--around", "The commits before and after this time, as 2025-12-06T14:30:00Z or 24h.")
+@time_option("--since", "Only what was observed since then.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, metavar="N", help="At most so many.")
 @parameters.timeline_option("Only of this timeline [default: all, the newest first].")
 @click.option("--tables", is_flag=True, help="Say which tables the written pages belong to now; for 256 MiB at most.")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from continuum_tasks.cli.frame import enqueue, local_failures
+from continuum_tasks.cli.frame import enqueue
 from continuum_tasks.cli.frame.context import cli_context, local_forced
+from continuum_tasks.cli.frame.enqueue import JobRow
 from continuum_tasks.cli.frame.output import print_document, print_text, remark, warn
 from continuum_tasks.cli.frame.progress import display
 from continuum_tasks.errors import BrokerError, BrokerUnreachable, ContinuumError, NoWorker, UsageError
@@ -97,7 +103,7 @@ def _here(work: Subject, runtime: Runtime, how: ExecutionMode) -> Any:
     try:
         return run_locally(with_command_audit(work.here(runtime), deed, runtime), title=work.title, steps=how.steps)
     except ContinuumError as err:
-        local_failures.keep_local_failure(work.row, runtime, err)
+        keep_local_failure(work.row, runtime, err)
         raise
 
 
@@ -126,3 +132,28 @@ def say_queued(done: Queued) -> None:
         print_document({"job_id": done.job_id, "state": "queued"})
     else:
         print_text(f"queued: {done.job_id}")
+
+
+def keep_local_failure(row: JobRow, runtime: Runtime, error: ContinuumError) -> None:
+    """Keep one failure. What cannot be kept is left: the error itself is about to be said."""
+    now = datetime.now(UTC)
+    with contextlib.suppress(ContinuumError):
+        runtime.jobs.note_failed(row.kind, row.args, error, database=row.database, now=now)
+    hint = f" ({error.hint})" if error.hint else ""
+    event = f"{row.kind} {row.database}".strip() + f": {type(error).__name__}: {error.message}{hint}"
+    _log(runtime.config.log_file, event, now=now)
+
+
+def _log(path: Path, event: str, *, now: datetime) -> None:
+    """Append to a log that is there: one that this user made could be one that the workers cannot write."""
+    line = {
+        "at": now.isoformat(timespec="milliseconds"),
+        "level": "error",
+        "process": os.getpid(),
+        "logger": "continuum_tasks.cli",
+        "event": event,
+    }
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "a", encoding="ascii") as file:
+            file.write(json.dumps(line) + "\n")

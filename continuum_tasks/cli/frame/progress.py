@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from rich import progress as rich
+from rich.console import Console
+
 from continuum_tasks.cli.frame.context import cli_context, configuration
 from continuum_tasks.cli.frame.output import remark, size
 from continuum_tasks.model import Progress
@@ -38,7 +41,7 @@ def display(title: str, *, steps: bool = False) -> Iterator[Display]:
     elif cli_context().as_json:
         yield Silent()
     elif sys.stderr.isatty():
-        from continuum_tasks.cli.frame.progress_bar import bar
+        pass
 
         with bar(title) as found:
             yield found
@@ -120,3 +123,36 @@ class Lines:
             left = f", {(progress.total_bytes - progress.n_bytes) / rate:.0f} s left" if rate else ""
             share = f"{100 * progress.n_bytes // progress.total_bytes} %"
             self.say(f"{self.title}: {progress.phase} {share} of {size(progress.total_bytes)}, {size(rate)}/s{left}")
+
+
+@contextmanager
+def bar(title: str) -> Iterator[ProgressBar]:
+    """Draw a bar on standard error until the context ends; it leaves nothing behind."""
+    columns = (
+        rich.TextColumn("{task.description}", markup=False),
+        rich.BarColumn(bar_width=24),
+        rich.DownloadColumn(binary_units=True),
+        rich.TransferSpeedColumn(),
+        rich.TimeRemainingColumn(),
+    )
+    console = Console(stderr=True, markup=False, highlight=False)
+    with rich.Progress(*columns, console=console, transient=True) as found:
+        yield ProgressBar(bars=found, title=title, task=found.add_task(title, total=None))
+
+
+@dataclass(slots=True, kw_only=True)
+class ProgressBar:
+    """One line that begins again with every phase."""
+
+    bars: rich.Progress
+    title: str
+    task: rich.TaskID
+    _phase: str = ""
+
+    def show(self, progress: Progress) -> None:
+        total = progress.total_bytes or None
+        if progress.phase != self._phase:
+            self._phase = progress.phase
+            self.bars.remove_task(self.task)
+            self.task = self.bars.add_task(f"{self.title}: {progress.phase}", total=total)
+        self.bars.update(self.task, completed=progress.n_bytes, total=total)

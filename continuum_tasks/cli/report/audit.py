@@ -7,8 +7,9 @@ from datetime import datetime
 
 import click
 
-from continuum_tasks.cli.frame import output, times
+from continuum_tasks.cli.frame import output
 from continuum_tasks.cli.frame.context import cli_context, configuration, shared_options
+from continuum_tasks.cli.frame.parameters import time_option
 from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.errors import IntegrityError
 from continuum_tasks.host import audit
@@ -19,7 +20,7 @@ SHOWN = 10  # of the lines that are not intact: one change may break two
 
 
 @click.command("audit")
-@times.time_option("--since", "Only what was done from then on; the whole log is checked all the same.")
+@time_option("--since", "Only what was done from then on; the whole log is checked all the same.")
 @shared_options
 def audit_log(since: datetime | None) -> None:
     """Show who did what on this host, oldest first, and check that no line of the log was changed.

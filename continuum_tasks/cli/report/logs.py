@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
-from continuum_tasks.cli.frame import output, times
+from continuum_tasks.cli.frame import output
 from continuum_tasks.cli.frame.context import cli_context, configuration, shared_options
+from continuum_tasks.cli.frame.parameters import time_option
 from continuum_tasks.setup import log_tail
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -44,7 +45,7 @@ class LogLine:
     help=f"The last N lines that fit [default: {TAIL}; with --since: all].",
 )
 @click.option("--level", type=click.Choice(LEVELS), default=None, help="Only lines of this level and graver ones.")
-@times.time_option("--since", "Only lines from then on: an instant, or how long ago (1h, 7d).")
+@time_option("--since", "Only lines from then on: an instant, or how long ago (1h, 7d).")
 @click.option("--follow", is_flag=True, help="Go on showing what is logged, until Ctrl-C.")
 @shared_options
 def logs(n: int | None, level: str | None, since: datetime | None, follow: bool) -> None:

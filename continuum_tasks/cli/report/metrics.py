@@ -11,8 +11,8 @@ import click
 
 from continuum_tasks.cli.frame import output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
+from continuum_tasks.cli.frame.parameters import time_option
 from continuum_tasks.cli.frame.table import TableColumn, print_table
-from continuum_tasks.cli.frame.times import time_option
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host.metrics import NAMES, Sample
 from continuum_tasks.report.plan.trend import Summary, sparkline, summarise

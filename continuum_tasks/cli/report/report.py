@@ -14,7 +14,6 @@ from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_comma
 from continuum_tasks.cli.frame.output import duration, moment, print_document, print_text, size, warn
 from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.cli.report.usage import growth, index_storages, usage_fields
-from continuum_tasks.report import write_file
 from continuum_tasks.report.html.capture import share
 from continuum_tasks.report.html.document import html_page
 from continuum_tasks.report.plan import summary
@@ -22,7 +21,7 @@ from continuum_tasks.report.plan.capture_coverage import CaptureCoverage, Report
 from continuum_tasks.report.plan.report import DatabaseReport, PeriodReport
 from continuum_tasks.report.plan.trend import sparkline
 from continuum_tasks.report.plan.usage import StorageUsage
-from continuum_tasks.report.report import write_report_of
+from continuum_tasks.report.report import write_report_file, write_report_of
 from continuum_tasks.repository.documents import to_json
 
 TREND_WIDTH = 28
@@ -51,7 +50,7 @@ def report(period: str | None, output: Path | None) -> None:
         made = write_report_of(period or "week", config=runtime.config, site=runtime.site, jobs=runtime.jobs)
         if output is not None:
             page = html_page(made, version=__version__)
-            write_file.write_report_file(output, page, nonce=runtime.site.random_bytes(6).hex())
+            write_report_file(output, page, nonce=runtime.site.random_bytes(6).hex())
     if cli_context().as_json:
         print_document({**report_fields(made), "output": None if output is None else str(output)})
         return

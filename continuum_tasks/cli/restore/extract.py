@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from continuum_tasks.cli.frame import dispatch, parameters, times
+from continuum_tasks.cli.frame import dispatch, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.output import (
     PIPE_CLOSED,
@@ -26,6 +26,7 @@ from continuum_tasks.cli.frame.output import (
     remark,
     warn,
 )
+from continuum_tasks.cli.frame.parameters import time_option
 from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.cli.select import commits
 from continuum_tasks.cli.select.state import StateQuery, check_state_query, choose_state
@@ -72,7 +73,7 @@ class ExtractOptions:
 
 @click.command("extract")
 @click.argument("backup_id", metavar="[ID]", type=parameters.backup_id, required=False)
-@times.time_option("--pitr", "Instead of ID: the state at this time, as 2025-12-06T14:30:00Z or 24h.")
+@time_option("--pitr", "Instead of ID: the state at this time, as 2025-12-06T14:30:00Z or 24h.")
 @parameters.commit_options
 @click.option("--table", required=True, metavar="TABLE", help="The table whose rows are wanted.")
 @click.option("--where", default="", metavar="SQL", help="Which rows: an SQL expression, which can only read the backup.")

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from continuum_tasks.cli.frame import dispatch, output, parameters, times
+from continuum_tasks.cli.frame import dispatch, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.enqueue import JobRow
+from continuum_tasks.cli.frame.parameters import time_option
 from continuum_tasks.cli.frame.table import print_facts
 from continuum_tasks.cli.select import commits
 from continuum_tasks.cli.select.state import ChosenState, StateQuery, check_state_query, choose_state
@@ -61,7 +62,7 @@ class RestoreOptions:
 @click.command("restore")
 @click.argument("backup_id", metavar="[ID]", type=parameters.backup_id, required=False)
 @click.option("--latest", is_flag=True, help="Instead of ID: the newest completed backup whose whole chain is good.")
-@times.time_option("--pitr", "Instead of ID: the state at this time, as 2025-12-06T14:30:00Z or 24h.")
+@time_option("--pitr", "Instead of ID: the state at this time, as 2025-12-06T14:30:00Z or 24h.")
 @parameters.commit_options
 @click.option("--undo", is_flag=True, help="Put back the file that the last restore to --target replaced.")
 @parameters.name_option("--database", "With --latest, --pitr or --commit: of this database [default: the default one].")

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from continuum_tasks.cli.frame.output import remark, warn
 from continuum_tasks.errors import BackupNotFound, IntegrityError, StorageError, StorageUnreachable, UsageError
-from continuum_tasks.history.anomalies import is_anomalous
-from continuum_tasks.history.chain import made_on, usable
+from continuum_tasks.history.chain import is_anomalous, made_on, usable
 from continuum_tasks.host import reindex
 from continuum_tasks.host.catalog import fold
 from continuum_tasks.model import Acceptance, Attestation, Backup, BackupId, DrillRecord

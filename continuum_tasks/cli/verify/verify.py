@@ -8,11 +8,11 @@ from datetime import datetime
 
 import click
 
-from continuum_tasks.cli.frame import dispatch, output, parameters, times
-from continuum_tasks.cli.frame.backup_fields import verdict_fields
+from continuum_tasks.cli.frame import dispatch, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.enqueue import JobRow
-from continuum_tasks.cli.frame.table import TableColumn, print_table
+from continuum_tasks.cli.frame.parameters import time_option
+from continuum_tasks.cli.frame.table import TableColumn, print_table, verdict_fields
 from continuum_tasks.cli.select import backups
 from continuum_tasks.errors import BackupNotFound, ContinuumError, UsageError
 from continuum_tasks.host import routing
@@ -50,7 +50,7 @@ class Range:
 
 @click.command("verify")
 @click.argument("backup_ids", metavar="[ID]...", type=parameters.backup_id, nargs=-1)
-@times.time_option("--since", "Instead of IDs: the backups made since then, as `verify-all` does.")
+@time_option("--since", "Instead of IDs: the backups made since then, as `verify-all` does.")
 @click.option("--level", type=click.Choice(_LEVELS), default=Level.RESTORE.value, help=_LEVEL_HELP)
 @parameters.name_option("--storage", "Verify what this storage holds.")
 @dispatch.local_option
@@ -77,7 +77,7 @@ def verify(backup_ids: tuple[BackupId, ...], since: datetime | None, level: str,
 
 
 @click.command("verify-all")
-@times.time_option("--since", "Only backups made since then [default: all].")
+@time_option("--since", "Only backups made since then [default: all].")
 @click.option("--level", type=click.Choice(_LEVELS), default=Level.RESTORE.value, help=_LEVEL_HELP)
 @click.option("--per-chain", type=click.IntRange(1, 1_000_000), default=PER_CHAIN, metavar="N", help=_PER_CHAIN_HELP)
 @parameters.name_option("--database", "Only backups of this database.")

@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 
 from continuum_tasks.capture.plan.assessment import Capture, capture_findings, captured_until
 from continuum_tasks.findings import Finding, Trouble, critical, ok, warning
-from continuum_tasks.history.anomalies import holding, is_anomalous
-from continuum_tasks.history.chain import usable
+from continuum_tasks.history.chain import holding, is_anomalous, usable
 from continuum_tasks.model import Backup, BackupSchedule, BackupStatus, DrillRecord
 from continuum_tasks.units import show_seconds
 

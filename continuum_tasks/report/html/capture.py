@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from continuum_tasks.report.html import svg
-from continuum_tasks.report.html.markup import Html, join, tag
 from continuum_tasks.report.html.parts import (
     UNKNOWN,
+    Html,
     HtmlColumn,
     axis,
     code_text,
     count,
     html_table,
+    join,
     keys,
     moment_text,
     paragraph,
     seconds_text,
     section,
     size_text,
+    tag,
     word,
 )
 from continuum_tasks.report.plan.capture_coverage import CaptureCoverage

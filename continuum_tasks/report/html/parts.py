@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import html
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from continuum_tasks.report.html.markup import Html, tag
 from continuum_tasks.report.html.scale import Horizontal
 from continuum_tasks.report.plan.report import Period
 from continuum_tasks.units import show_bytes, show_seconds
@@ -88,3 +88,39 @@ def axis(period: Period) -> Horizontal:
 def _kind(column: HtmlColumn, *, scope: bool = False) -> dict[str, str | int | float]:
     found: dict[str, str | int | float] = {"class": column.kind} if column.kind else {}
     return {**found, "scope": "col"} if scope else found
+
+
+VOID = frozenset({"meta", "br", "hr"})
+
+
+Value = str | int | float
+
+
+class Html(str):
+    """Markup, made by `tag` and `join` only."""
+
+    __slots__ = ()
+
+
+def escaped(value: str) -> Html:
+    """Escape text; what no document may hold (control characters, lone surrogates) is shown as its escape."""
+    if isinstance(value, Html):
+        return value
+    return Html(html.escape("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in value), quote=True))
+
+
+def tag(name: str, attributes: Mapping[str, Value] | None = None, *children: str) -> Html:
+    """Build one element; children that are not `Html` are text. A float attribute is written to a tenth."""
+    shown = "".join(f' {key}="{escaped(_shown(value))}"' for key, value in (attributes or {}).items())
+    if name in VOID:
+        return Html(f"<{name}{shown}/>")
+    return Html(f"<{name}{shown}>{join(children)}</{name}>")
+
+
+def join(parts: Iterable[str]) -> Html:
+    """Put parts behind each other; those that are not `Html` are text."""
+    return Html("".join(escaped(part) for part in parts))
+
+
+def _shown(value: Value) -> str:
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from continuum_tasks.report.html import svg
-from continuum_tasks.report.html.markup import Html, join, tag
 from continuum_tasks.report.html.parts import (
     UNKNOWN,
+    Html,
     HtmlColumn,
     axis,
     code_text,
     count,
     html_table,
+    join,
     keys,
     moment_text,
     paragraph,
     seconds_text,
     section,
     size_text,
+    tag,
     word,
 )
 from continuum_tasks.report.plan import summary

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from continuum_tasks.report.html import scale
-from continuum_tasks.report.html.markup import Html, join, tag
+from continuum_tasks.report.html.parts import Html, join, tag
 from continuum_tasks.report.html.scale import LEFT, RIGHT, TOP, WIDTH, Horizontal, Tick, Vertical
 
 Pair: TypeAlias = tuple[float | None, float | None]

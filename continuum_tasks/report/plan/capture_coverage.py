@@ -14,7 +14,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TypeAlias
 
-from continuum_tasks.history.holes import Hole
+from continuum_tasks.history.timeline import Hole
 from continuum_tasks.report.plan.exposure import Followed
 
 MINUTES_KEPT = timedelta(days=2)

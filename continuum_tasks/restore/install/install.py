@@ -19,7 +19,7 @@ from continuum_tasks.failpoints import reach
 from continuum_tasks.restore.install.fold import held_folded
 from continuum_tasks.restore.install.intent import Intent, forget_intent, left_behind, recorded
 from continuum_tasks.restore.install.target import Ownership, Target, check_target, prove_unused
-from continuum_tasks.sqlite import directory, vfs
+from continuum_tasks.sqlite import raw, vfs
 from continuum_tasks.sqlite.check import opens
 from continuum_tasks.sqlite.holders import Holder, describe_holders, holders, others
 
@@ -136,7 +136,7 @@ def _replace(
             )
         quarantine, stale = _displace(temp, path, intent, fresh=target.ownership is None)
         reach("install.renamed")
-        directory.sync_directory(path.parent)
+        raw.sync_directory(path.parent)
         reach("install.directory_synced")
         findings = opens(path)
         reach("install.checked")
@@ -149,9 +149,9 @@ def _displace(temp: Path, path: Path, intent: Intent, *, fresh: bool) -> tuple[P
         reach("install.old_folded")
         quarantine = _quarantine(path, intent)
         reach("install.old_quarantined")
-        for sidecar in directory.sidecars(path):
+        for sidecar in raw.sidecars(path):
             sidecar.unlink()
-        directory.sync_directory(path.parent)
+        raw.sync_directory(path.parent)
         reach("install.sidecars_gone")
         _rename(temp, path, fresh=fresh)
         return quarantine, others(holders(old)) if old else ()
@@ -193,7 +193,7 @@ def _give(temp: Path, ownership: Ownership | None) -> None:
 
 def _quarantine(path: Path, intent: Intent) -> Path | None:
     """Give the old file and its sidecars a second name in a 0700 directory; None when there is nothing old."""
-    old = [name for name in (path, *directory.sidecars(path)) if os.path.lexists(name)]
+    old = [name for name in (path, *raw.sidecars(path)) if os.path.lexists(name)]
     if not old:
         return None
     quarantine = path.with_name(intent.quarantine)
@@ -203,8 +203,8 @@ def _quarantine(path: Path, intent: Intent) -> Path | None:
             (quarantine / name.name).hardlink_to(name)
         except OSError:  # no hard links on this file system
             _copy(name, quarantine / name.name)
-    directory.sync_directory(quarantine)
-    directory.sync_directory(path.parent)
+    raw.sync_directory(quarantine)
+    raw.sync_directory(path.parent)
     return quarantine
 
 
@@ -236,7 +236,7 @@ def _settle(path: Path, intent: Intent) -> Recovered:
     if _inode(path) == intent.temp_inode:
         if _inode(temp) == intent.temp_inode:  # killed between the link and the unlink of a fresh target
             temp.unlink()
-        directory.sync_directory(path.parent)
+        raw.sync_directory(path.parent)
         return Recovered(outcome=InstallOutcome.FINISHED, quarantine=quarantine if quarantine.is_dir() else None)
     if quarantine.is_dir() and _inode(path) == intent.old_inode:
         _drop_second_names(quarantine, path)
@@ -256,5 +256,5 @@ def _drop_second_names(quarantine: Path, path: Path) -> None:
 
 
 def _inode(path: Path) -> int:
-    found = directory.identity(path)
+    found = raw.identity(path)
     return found[1] if found else 0

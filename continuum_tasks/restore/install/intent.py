@@ -15,8 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from continuum_tasks.errors import TargetBusy, TargetError
-from continuum_tasks.sqlite import directory
-from continuum_tasks.sqlite.directory import record_path
+from continuum_tasks.sqlite.raw import identity, record_path, sync_directory
 
 _VERSION = 1
 _BYTES = 64 * 1024
@@ -51,7 +50,7 @@ def recorded(target: Path, intent: Intent) -> Iterator[None]:
         text = json.dumps({"version": _VERSION, **asdict(intent)}, indent=1)
         os.write(fd, text.encode())
         os.fsync(fd)
-        directory.sync_directory(target.parent)
+        sync_directory(target.parent)
         yield
     finally:
         os.close(fd)
@@ -86,7 +85,7 @@ def left_behind(target: Path) -> Iterator[Intent | None]:
 def forget_intent(target: Path) -> None:
     """Remove the record, durably."""
     record_path(target).unlink(missing_ok=True)
-    directory.sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 def _lock(fd: int, target: Path) -> None:
@@ -95,7 +94,7 @@ def _lock(fd: int, target: Path) -> None:
     except BlockingIOError as err:
         raise _busy(target) from err
     # Between the opening and the lock another process may have settled and removed the record.
-    if directory.identity(record_path(target)) != (os.fstat(fd).st_dev, os.fstat(fd).st_ino):
+    if identity(record_path(target)) != (os.fstat(fd).st_dev, os.fstat(fd).st_ino):
         raise _busy(target)
 
 

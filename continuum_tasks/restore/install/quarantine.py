@@ -10,7 +10,7 @@ from pathlib import Path
 from continuum_tasks.errors import TargetError
 from continuum_tasks.restore.install.fold import held_folded
 from continuum_tasks.sqlite import raw
-from continuum_tasks.sqlite.directory import SIDECARS
+from continuum_tasks.sqlite.raw import SIDECARS
 
 _STAMP = re.compile(r"(\d{8}T\d{6}Z)(?:-(\d{1,6}))?")
 

@@ -14,8 +14,8 @@ import apsw
 
 from continuum_tasks.errors import NoSpace, TargetBusy, TargetError, TargetExists
 from continuum_tasks.sqlite import vfs
-from continuum_tasks.sqlite.directory import sidecars
 from continuum_tasks.sqlite.holders import Holder, describe_holders, holders, others
+from continuum_tasks.sqlite.raw import sidecars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,7 @@ from continuum_tasks.errors import SourceBusy, SourceRefused
 from continuum_tasks.restore.rows.table import Table, listed_columns, quoted_identifier, read_table, same, tables
 from continuum_tasks.sqlite import check
 from continuum_tasks.sqlite.inspect import inspect, wal_bytes
-from continuum_tasks.sqlite.live import BUSY_SECONDS
-from continuum_tasks.sqlite.patience import wait_for_locks
+from continuum_tasks.sqlite.live import BUSY_SECONDS, wait_for_locks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ other database is attached, and an authorizer refuses all but reading and harmle
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from urllib.parse import quote
 import apsw
 
 from continuum_tasks.errors import NoSpace, ProofFailed, UsageError
-from continuum_tasks.restore.rows.expression import problem
 from continuum_tasks.restore.rows.table import Table, listed_columns, quoted_identifier, read_table, tables
 
 ROWS = "continuum_picked"  # unlike any table a backup could have: bare names in the expression must mean the backup's
@@ -159,3 +159,40 @@ def _errors(copy: Path) -> Iterator[None]:
         raise NoSpace(f"{copy.parent}: disk full while rows were picked", hint="free space in temp_dir") from err
     except apsw.Error as err:
         raise ProofFailed(f"{copy}: cannot be read ({err})", hint="verify the backup it came from") from err
+
+
+_MAX_CHARACTERS = 100_000
+
+
+# A whole quoted text or comment, else one character; an open quote or comment matches as itself and is refused.
+_TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|.", re.DOTALL)
+
+
+def problem(text: str) -> str:
+    """Return why a text is not one whole expression, empty when it may be one."""
+    if not text.strip():
+        return "it is empty"
+    if len(text) > _MAX_CHARACTERS or "\0" in text:
+        return "it is too long" if "\0" not in text else "it holds a NUL"
+    if not text.isascii() and text != text.encode(errors="replace").decode():
+        return "it holds bytes that are not UTF-8"
+    depth = 0
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if token == ";":  # noqa: S105 - a word of SQL
+            return "it holds a ';'"
+        if token in ("$", "@", ":", "?", "#"):  # SQLite reads $x(...) as one word, with whatever is between the brackets
+            return f"it holds a {token} outside quotes: parameters have no values here"
+        if token in ("'", '"', "`", "["):
+            return f"a {token} is never closed"
+        depth += (token == "(") - (token == ")")  # noqa: S105 - brackets
+        if depth < 0:
+            return "a ) has no ("
+    if depth:
+        return "a ( is never closed"
+    return "a /* is never closed" if _open_comment(text) else ""
+
+
+def _open_comment(text: str) -> bool:
+    outside = "".join(match[0] if len(match[0]) == 1 else " " for match in _TOKEN.finditer(text))
+    return "/*" in outside

@@ -7,8 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from continuum_tasks.capture.state.environment import CAPTURE, microseconds
-from continuum_tasks.capture.state.files import make_private_directory
+from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory, microseconds
 from continuum_tasks.capture.state.status import CaptureHeartbeat, CaptureState, CaptureStatus, write_heartbeat, write_status
 from continuum_tasks.process import worker_id
 

@@ -12,12 +12,11 @@ import pytest
 
 from continuum_tasks.capture.shipping.shipper import SegmentShipper
 from continuum_tasks.capture.state import holes
-from continuum_tasks.capture.state.environment import CAPTURE, microseconds
-from continuum_tasks.capture.state.files import make_private_directory
+from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory, microseconds
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_status
 from continuum_tasks.capture.subcommand import Subcommand
 from continuum_tasks.capture.supervisor import CaptureSupervisor, WantedCapture
-from continuum_tasks.history.holes import Hole
+from continuum_tasks.history.timeline import Hole
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.protocol import Buffer
 from tests.unit.capture.conftest import Setting

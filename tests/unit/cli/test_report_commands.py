@@ -14,11 +14,10 @@ from xml.etree import ElementTree
 import pytest
 
 from continuum_tasks.capture.state import holes
-from continuum_tasks.capture.state.environment import CAPTURE, microseconds
-from continuum_tasks.capture.state.files import make_private_directory
+from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory, microseconds
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import NoSpace, SourceBusy
-from continuum_tasks.history.holes import Hole
+from continuum_tasks.history.timeline import Hole
 from continuum_tasks.host import measure as measure_action
 from continuum_tasks.host.jobs import open_jobs
 from continuum_tasks.host.metrics import Metrics, open_metrics

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from continuum_tasks.cli.frame import times
+from continuum_tasks.cli.frame.parameters import parse_time, time
 
 NOW = datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC)
     ],
 )
 def test_an_instant_or_how_long_ago_is_read(text: str, expected: datetime) -> None:
-    found = times.parse_time(text, now=NOW)
+    found = parse_time(text, now=NOW)
     assert found == expected and found.tzinfo is UTC
 
 
@@ -50,6 +50,6 @@ def test_an_instant_or_how_long_ago_is_read(text: str, expected: datetime) -> No
 )
 def test_anything_else_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(ValueError, match="not a time; allowed: 2025"):
-        times.parse_time(text, now=NOW)
+        parse_time(text, now=NOW)
     with pytest.raises(click.BadParameter, match="is not a time"):
-        times.time(text)
+        time(text)

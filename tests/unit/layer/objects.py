@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeVar
 
-from continuum_tasks.layer.digest import digests_of
 from continuum_tasks.layer.format import (
     BlockEntry,
     ChunkIndex,
     ObjectContext,
     ObjectHeader,
     Trailer,
+    digests_of,
     encode_header,
     encode_layer_index,
     encode_layer_trailer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuum_tasks.layer.chunks import Slice, split
+from continuum_tasks.layer.writer import Slice, split
 
 
 @given(

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from continuum_tasks.errors import KeyWrong, ObjectDamaged
-from continuum_tasks.layer.digest import digests_of
-from continuum_tasks.layer.format import BLOCK_BYTES, HEADER_BYTES, MAX_PGNO, BlockEntry, lock_page
+from continuum_tasks.layer.format import BLOCK_BYTES, HEADER_BYTES, MAX_PGNO, BlockEntry, digests_of, lock_page
 from continuum_tasks.layer.reader import open_chunk, open_index
 from continuum_tasks.model import Cipher, Codec
 from tests.unit.layer.objects import (

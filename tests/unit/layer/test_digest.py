@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 
-from continuum_tasks.layer.digest import ZERO_DIGEST, digest_root, digests_of, page_digest
+from continuum_tasks.layer.format import ZERO_DIGEST, digest_root, digests_of, page_digest
 
 
 def test_a_page_digest_is_the_published_xxh3_128_of_the_page_big_endian():

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuum_tasks.layer.merge import claim_pages, lock_page, owned
+from continuum_tasks.layer.format import lock_page
+from continuum_tasks.layer.reader import claim_pages, owned
 
 
 @given(n_pages=st.integers(1, 40), layers=st.lists(st.sets(st.integers(1, 50), max_size=20), max_size=6))

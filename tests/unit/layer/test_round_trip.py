@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from continuum_tasks.errors import ObjectDamaged
-from continuum_tasks.layer.digest import digests_of
-from continuum_tasks.layer.format import BLOCK_BYTES, HEADER_BYTES, MAX_CHUNK_BYTES, ObjectContext, lock_page
+from continuum_tasks.layer.format import BLOCK_BYTES, HEADER_BYTES, MAX_CHUNK_BYTES, ObjectContext, digests_of, lock_page
 from continuum_tasks.layer.reader import open_index
 from continuum_tasks.layer.writer import ChunkOptions, write_chunk
 from continuum_tasks.model import Cipher, Codec

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import zstandard
 
-from continuum_tasks.sample import text, vectors
+from continuum_tasks.sample import text
 from continuum_tasks.sample.generate import JournalMode, SampleSpec, generate
 from continuum_tasks.sample.oracle import logical_hash
+from continuum_tasks.sample.rows import build, vector
 
 MIB = 1 << 20
 TABLES = {
@@ -140,9 +141,9 @@ def test_vectors_are_unit_norm_and_do_not_compress(sample: Path) -> None:
 
 def test_vectors_look_gaussian_and_differ_from_each_other() -> None:
     rng = text.seeded("vectors under test")
-    pool = vectors.build(rng, n_bases=8)
+    pool = build(rng, n_bases=8)
 
-    made = [vectors.vector(pool, rng) for _ in range(500)]
+    made = [vector(pool, rng) for _ in range(500)]
 
     values = array("f", b"".join(made))
     scaled = [value * math.sqrt(384) for value in values]

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from continuum_tasks.layer.digest import digests_of
 from continuum_tasks.layer.draft import ChunkOptions
-from continuum_tasks.layer.format import BlockEntry, ObjectContext, ObjectHeader, encode_header
+from continuum_tasks.layer.format import BlockEntry, ObjectContext, ObjectHeader, digests_of, encode_header
 from continuum_tasks.layer.seal import INDEX_NONCE, NO_COMMITMENT, Sealer, block_nonce
 from continuum_tasks.model import Cipher, Codec, Commit, Mark, TimelineId
 from continuum_tasks.segment.chain import NO_CHAIN, chain_all

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from continuum_tasks.layer.digest import digests_of, page_digest
-from continuum_tasks.layer.format import HEADER_BYTES, lock_page
+from continuum_tasks.layer.format import HEADER_BYTES, digests_of, lock_page, page_digest
 from continuum_tasks.model import Cipher, Codec
 from continuum_tasks.segment import writer
 from continuum_tasks.segment.format import BLOCK_BYTES, MAX_SEGMENT_BYTES, TRAILER_BYTES

@@ -9,7 +9,7 @@ import pytest
 
 from continuum_tasks.clock import Clock
 from continuum_tasks.errors import ProofFailed
-from continuum_tasks.layer.digest import ZERO_DIGEST, digest_root, page_digest
+from continuum_tasks.layer.format import ZERO_DIGEST, digest_root, page_digest
 from continuum_tasks.sqlite.changes import changed_pages, digest_file
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.pages import read_runs, write_pages

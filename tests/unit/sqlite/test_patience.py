@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from continuum_tasks.sqlite.patience import wait_for_locks
+from continuum_tasks.sqlite.live import wait_for_locks
 
 
 class Held:

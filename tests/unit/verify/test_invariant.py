@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.verify.invariant import objection
+from continuum_tasks.verify.operator_check import objection
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.wal.commits import transactions
 from continuum_tasks.wal.format import HEADER_BYTES, decode_wal_header
-from continuum_tasks.wal.frames import Frames, read_frames
+from continuum_tasks.wal.frames import Frames, read_frames, transactions
 from tests.unit.wal.logs import Log, big_endian, frames_of, make_log
 
 SIZES = [512, 1024, 4096, 65536]

@@ -13,7 +13,7 @@ from continuum_tasks.backup.plan import anomaly
 from continuum_tasks.backup.plan.anomaly import CountedBackup, clean, describe_comparison, find_anomalies
 from continuum_tasks.findings import Severity
 from continuum_tasks.health.plan.protection import Protection, protection_findings
-from continuum_tasks.history.anomalies import holding, is_anomalous
+from continuum_tasks.history.chain import holding, is_anomalous
 from continuum_tasks.model import Backup, BackupSchedule, BackupStatus, Codec, Strategy
 from tests.unit.retention.plan.rows import START, backup, histories, identify
 

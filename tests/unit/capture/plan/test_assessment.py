@@ -13,7 +13,7 @@ from continuum_tasks.capture.plan.assessment import Capture, capture_findings, c
 from continuum_tasks.findings import Finding, Severity
 from continuum_tasks.health.plan import health
 from continuum_tasks.health.plan.protection import Protection, last_backup, protection_findings
-from continuum_tasks.history.holes import since
+from continuum_tasks.history.timeline import since
 from continuum_tasks.model import BackupSchedule, BackupStatus, Position, TimelineId
 from continuum_tasks.units import instant
 from tests.unit.report.plan.captures import MIB, capture, hole, standing, us

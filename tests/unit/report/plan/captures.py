@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from continuum_tasks.capture.plan.assessment import Capture
-from continuum_tasks.history.holes import Hole
+from continuum_tasks.history.timeline import Hole
 from continuum_tasks.model import Backup, Position, TimelineId
 from continuum_tasks.units import microseconds
 from tests.unit.retention.plan.rows import NOW, ago, backup

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from continuum_tasks.history.holes import Hole
+from continuum_tasks.history.timeline import Hole
 from continuum_tasks.model import Attestation, BackupId, BackupStatus, DrillRecord, Level, PhaseCost
 from continuum_tasks.report.plan.capture_coverage import CaptureRows
 from continuum_tasks.report.plan.report import (

@@ -15,7 +15,7 @@ from continuum_tasks import failpoints
 from continuum_tasks.errors import StorageUnreachable, TargetBusy, TargetError, TargetExists
 from continuum_tasks.restore.install.install import InstallOutcome, Ownership, install, recover
 from continuum_tasks.restore.install.intent import Intent, recorded
-from continuum_tasks.sqlite.directory import record_path
+from continuum_tasks.sqlite.raw import record_path
 from tests.unit.sqlite import other
 from tests.unit.sqlite.conftest import NOW
 

@@ -13,8 +13,8 @@ import pytest
 from continuum_tasks.errors import SourceRefused
 from continuum_tasks.failpoints import RESTORE
 from continuum_tasks.restore.install.install import InstallOutcome, install, recover
-from continuum_tasks.sqlite.directory import record_path
 from continuum_tasks.sqlite.inspect import inspect
+from continuum_tasks.sqlite.raw import record_path
 from tests.unit.restore.install.test_install import names, new_file
 from tests.unit.sqlite import other
 from tests.unit.sqlite.conftest import NOW

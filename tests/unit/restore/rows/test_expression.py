@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from continuum_tasks.restore.rows.expression import problem
+from continuum_tasks.restore.rows.select import problem
 
 GOOD = (
     "1",
