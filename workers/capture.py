@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 import click
 
 from continuum_tasks.capture.agent import Agent
+from continuum_tasks.capture.descriptors import raise_limit
 from continuum_tasks.capture.place import CAPTURE, Place
 from continuum_tasks.capture.watch import Wanted
 from continuum_tasks.config import find_config_directory, load_config
@@ -30,7 +30,7 @@ from workers.pools import environment
 from workers.signals import log_to_file
 
 LOCK = "capture.process"  # no database is called so
-N_DESCRIPTORS = 65_536  # five for each database that is held, and one more while it is read
+_log = logging.getLogger(__name__)
 
 
 def run(directory: Path) -> None:
@@ -39,13 +39,14 @@ def run(directory: Path) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    _raise_limit()
+    capacity = raise_limit()
     with open_runtime(load_config(directory)) as runtime, _only_one(runtime):
         log_to_file(logging.INFO)
         logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it notes every event
+        _log.info("%d open files carry the capture of %d databases", capacity.n_files, capacity.n_databases)
         click.echo("capture: ready")
-        wanted = _Wanted(directory)
-        Agent(wanted, place=place_of(runtime), environment=environment(directory, os.environ)).run(stop.is_set)
+        surroundings = environment(directory, os.environ)
+        Agent(_Wanted(directory), place=place_of(runtime), environment=surroundings, capacity=capacity).run(stop.is_set)
     click.echo("capture: stopped")
 
 
@@ -99,12 +100,6 @@ class _Wanted:
             )
             self._stamp = stamp
         return self._found
-
-
-def _raise_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft = N_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, N_DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from continuum_tasks.errors import ConfigError, NoSpace
@@ -27,7 +28,8 @@ def write_file(path: Path, data: bytes | bytearray, *, durable: bool) -> None:
         if durable:
             directory.sync(path.parent)
     except OSError as err:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, as on a disk that became read-only, nothing can be removed
+            part.unlink(missing_ok=True)
         if err.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{path}: no space left for what was captured", hint="free space in state_dir") from err
         raise ConfigError(f"{path}: cannot be written ({err.strerror})", hint="check state_dir and its owner") from err

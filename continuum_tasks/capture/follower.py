@@ -95,7 +95,7 @@ class Follower:
         NoSpace, PinsLost; nothing is held then.
         """
         self.let_go()
-        self.journal_mode = self._pins.add(self.source.path)
+        self.journal_mode = self._pins.hold(self.source.path)
         if self.journal_mode != WAL:
             return None
         try:
@@ -130,18 +130,13 @@ class Follower:
         return self.last_commit - before
 
     def rotate(self) -> None:
-        """Pin the database anew, make everything that is then visible durable here, and let the older pins go.
+        """Pin the database anew, make everything that is then visible durable here, and let the older pin go.
 
-        Raises Lost, SourceBusy, NoSpace (the older pins stay), PinsLost.
+        Raises Lost, SourceBusy, NoSpace, ConfigError, OSError (the older pin stays), PinsLost.
         """
-        self._pins.add(self.source.path)
-        try:
+        with self._pins.renewed(self.source.path):
             self.look()
             self.flush()
-        except NoSpace:
-            self._pins.drop_newest(self.source.path)
-            raise
-        self._pins.drop_older(self.source.path)
         if self.log_bytes >= self._helped_at_bytes:
             self._help()
             self.flush()
@@ -168,9 +163,8 @@ class Follower:
 
         What is read here is in memory alone until the next flush: should this process die, it is read again or it is a hole.
         """
-        self._pins.add(self.source.path)
-        self.look()
-        self._pins.drop_older(self.source.path)
+        with self._pins.renewed(self.source.path):
+            self.look()
         before = self._mark
         whole = self._pins.advance(self.source.path)
         self.look()
@@ -264,7 +258,20 @@ class Follower:
         )
 
     def _resume(self, watched_until_us: int, *, reason: str) -> None:
-        """Begin with the state that is there now, under the pin: its page 1 and how long it is."""
+        """Begin with the state that is there now, under the pin; where that fails, all is as before, and nothing is copied."""
+        stood, is_done = self.standing, False
+        try:
+            self._restart(watched_until_us, reason=reason)
+            self.flush()
+            is_done = True
+        finally:
+            if not is_done:  # with the new stamp the next try would take the file for the one it had followed
+                self.standing = stood
+                self.base.close()
+        self.n_holes += stood is not None and stood.commit > 0
+
+    def _restart(self, watched_until_us: int, *, reason: str) -> None:
+        """Take the state under the pin for the next commit: its page 1 and how long it is."""
         assert self.standing is not None
         page_size, self.standing = self.standing.timeline.page_size, replace(self.standing, stamp=self.source.stamp())
         held = self.base.hold(self.source.path, self._index)
@@ -294,11 +301,9 @@ class Follower:
                 observed_us=observed_us,
             )
             self.base.begin(base, page)
-        self.n_holes += self.standing.commit > 0
         checksum = index.checksum if index.max_frame else (0, 0)
         self._mark = Mark(salts=index.salts.hex(), frame=index.max_frame, checksum=checksum)
         self.looked_us, self._looked = observed_us, self._place.clock.monotonic()
-        self.flush()
 
     def _note(self, from_us: int, *, reason: str) -> None:
         """Note the hole before the last commit for who asks this host; the segment says it for good."""

@@ -6,7 +6,7 @@ It is run as `python -m continuum_tasks.capture.pinner` and obeys one JSON objec
 
     {"do": "pin", "path": ..., "id": n}     begin a read transaction; the answer says the journal mode: only wal is held
     {"do": "drop", "id": n}                 end it
-    {"do": "copy", "to": ...}               copy what the newest pin sees to this private file
+    {"do": "copy", "to": ...}               copy what the newest pin sees to this private file, then end it
     {"do": "still", "path": ...}            take the write lock and pin: nobody commits until "go"; nothing is written
     {"do": "go"}                            let it go
     {"do": "advance", "path": ..., "from": m, "id": n}
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
@@ -62,7 +63,7 @@ def _obey(request: dict[str, object], pins: dict[int, apsw.Connection]) -> dict[
             connection.close()
         return {}
     if request["do"] == "copy":
-        return _copy(pins[max(pins)], str(request["to"]))
+        return _copy(pins.pop(max(pins)), str(request["to"]))
     path = Path(str(request["path"]))
     if request["do"] == "advance":
         return _advance(path, request, pins)
@@ -86,14 +87,11 @@ def _pin(path: Path) -> tuple[apsw.Connection, str]:
 
 
 def _copy(pinned: apsw.Connection, to: str) -> dict[str, object]:
-    copy = apsw.Connection(to, flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
+    with closing(pinned), closing(apsw.Connection(to, flags=apsw.SQLITE_OPEN_READWRITE)) as copy:
         copy.execute("PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF").fetchall()  # after a crash it is thrown away
         with copy.backup("main", pinned, "main") as backup:
             while not backup.done:
                 backup.step(_STEP_PAGES)
-    finally:
-        copy.close()
     return {}
 
 

@@ -50,6 +50,7 @@ class Watch:
         self._pins = pins
         self._place = place
         self._dirty = self._uncaptured = True
+        self._refused = ""
         self._retry_at = self._rotated_at = self._looked_at = self._said_at = 0.0
         self._again_at = math.inf
         self._settled_ns = 0
@@ -96,7 +97,7 @@ class Watch:
         waits = [min(self._looked_at + SAFETY_LOOK_SECONDS, self._again_at) - now]
         if self._follower.holds and (self._uncaptured or self._dirty):
             waits.append(self._rotated_at + self._place.capture.interval_seconds - now)
-        if not self._follower.holds and (self._dirty or self._state is not State.JOURNAL):
+        if not self._refused and not self._follower.holds and (self._dirty or self._state is not State.JOURNAL):
             waits.append(self._retry_at - now)
         shipping = self._courier.seconds_until_due()
         if shipping is not None:
@@ -106,6 +107,12 @@ class Watch:
         if self._follower.base.busy:
             waits.append(0.1)
         return max(0.0, min(waits))
+
+    def refuse(self, why: str) -> None:
+        """Hold nothing and begin nothing for this reason; an empty one, and it is captured."""
+        if why != self._refused and self._state is not State.FENCED:
+            self._lapse(why or "begins", 0.0)
+        self._refused = why
 
     def lost_pins(self) -> None:
         """Take note that the process that held the pins died."""
@@ -142,7 +149,9 @@ class Watch:
     def _hold(self, now: float) -> None:
         if release.is_asked_to_let_go(self._place.directory / release.REQUESTS, self.wanted.database):
             self._release()
-        elif not self._follower.holds and now >= self._retry_at and (self._dirty or self._state is not State.JOURNAL):
+        elif self._refused:
+            self._wait(self._refused, 0.0)
+        elif self._is_beginning_due(now):
             self._begin(now)
         look_at = min(self._looked_at + SAFETY_LOOK_SECONDS, self._again_at)
         if now >= self._again_at:
@@ -180,9 +189,9 @@ class Watch:
             came = self._follower.look()
             self._uncaptured = self._uncaptured or bool(came)
             if self._is_rotation_due(now):
-                settled_ns = time.monotonic_ns()
+                settled_ns, self._rotated_at = time.monotonic_ns(), now  # one that fails is tried again an interval later
                 self._follower.rotate()
-                self._rotated_at, self._uncaptured = now, False
+                self._uncaptured = False
             if not self._follower.pending_bytes:  # what waits to be made durable is in no commit that others know of yet
                 self._settled_ns, self._watched_until_us = settled_ns, self._follower.looked_us
             self._trouble = ""
@@ -195,6 +204,10 @@ class Watch:
         if self._follower.log_bytes > self._place.capture.wal_limit_bytes:
             self._follower.base.close()
             self._lapse(f"the log has {self._follower.log_bytes} bytes, more than wal_limit_bytes: let go", LIMIT_PAUSE_SECONDS)
+
+    def _is_beginning_due(self, now: float) -> bool:
+        wanted = self._dirty or self._state is not State.JOURNAL
+        return wanted and not self._follower.holds and now >= self._retry_at
 
     def _is_rotation_due(self, now: float) -> bool:
         return self._uncaptured and now - self._rotated_at >= self._place.capture.interval_seconds

@@ -57,6 +57,7 @@ def status(databases: tuple[str, ...]) -> int:
         facts(_facts(found[0]))
     else:
         _table(found)
+        _limit(captures.carried(config()))
     for one in found:
         for trouble in one.troubles:
             emit.warn(f"database {one.database}: {trouble}")
@@ -176,6 +177,11 @@ def _table(found: tuple[Captured, ...]) -> None:
     if found:
         table(_COLUMNS, [_row(one) for one in found])
         emit.say("behind: commits not in the storage yet; lag: of half and 95 % of the last; watched: until then (UTC)")
+
+
+def _limit(n_databases: int) -> None:
+    if n_databases:
+        emit.say(f"limit: the open files allowed (LimitNOFILE) carry {n_databases} captured databases")
 
 
 def _row(one: Captured) -> list[str]:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from continuum_tasks.capture.agent import Agent
+from continuum_tasks.capture.descriptors import Capacity
 from continuum_tasks.capture.watch import Wanted
 from continuum_tasks.config import load_config
 from continuum_tasks.runtime import open_runtime
@@ -31,7 +32,8 @@ def run(directory: Path) -> None:
         database = runtime.config.database("")
         wanted: Sequence[Wanted] = [Wanted(database=database.name, storage=database.storage, path=database.path.resolve())]
         place = replace(place_of(runtime), clock=Clock(now=now, monotonic=time.monotonic))
-        Agent(lambda: wanted, place=place, environment=environment(directory, os.environ)).run(stop.is_set)
+        surroundings = environment(directory, os.environ)
+        Agent(lambda: wanted, place=place, environment=surroundings, capacity=Capacity(n_files=1024)).run(stop.is_set)
 
 
 if __name__ == "__main__":

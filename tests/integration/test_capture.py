@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from continuum_tasks.capture.descriptors import EACH, SPARE
 from continuum_tasks.capture.place import CAPTURE
 from continuum_tasks.capture.standing import STANDING
 from continuum_tasks.capture.status import State, Status, read_heartbeat, read_status
@@ -87,10 +89,12 @@ def segments(sandbox: Sandbox) -> list[str]:
 
 
 @contextmanager
-def capturing(config: Config) -> Iterator[subprocess.Popen[str]]:
-    """Run `continuum backup capture run` until the context ends."""
+def capturing(config: Config, *, n_files: tuple[int, int] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run `continuum backup capture run` until the context ends, under a soft and a hard limit of open files."""
     words = [sys.executable, "-m", "continuum_tasks.cli", "backup", "capture", "run", "--config-dir", str(config.directory)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=_plain(config))
+    if n_files is not None:
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, n_files)
     try:
         assert until(lambda: _captures(config, process.pid), seconds=PATIENT), process.communicate(timeout=5)
         yield process
@@ -164,6 +168,47 @@ def test_up_captures_while_a_service_commits_and_the_broker_dies(tmp_path: Path)
 def _durable(sandbox: Sandbox) -> int:
     found = status(sandbox)
     return 0 if found is None else found.durable_commit
+
+
+def test_under_a_small_limit_of_open_files_what_it_carries_is_captured_and_the_rest_is_refused_by_name(tmp_path: Path) -> None:
+    """Sixty databases where ten can be: the process raises its soft limit, and no database harms another."""
+    sandbox = a_host(tmp_path / "host")
+    path, names = sandbox.directory / "backup.conf", [f"d{number:02}" for number in range(60)]
+    for name in names:
+        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as connection:
+            connection.execute("PRAGMA journal_mode = wal")
+            connection.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)")
+    sections = (f"\n[database:{name}]\npath = {tmp_path / name}.db\ncontinuous = yes\n" for name in names)
+    before = (
+        path.read_text().replace("continuous = yes\n", "").replace("[continuum]\n", "[continuum]\ndefault_database = main\n")
+    )
+    path.write_text(before + "".join(sections))
+    n_files = SPARE + 10 * EACH
+    config = load_config(sandbox.directory)
+
+    def states() -> dict[str, State]:
+        found = {name: read_status(config.state_dir, name) for name in names}
+        return {name: one.state for name, one in found.items() if one is not None}
+
+    expected = {name: State.RUNNING if number < 10 else State.WAITING for number, name in enumerate(names)}
+    with capturing(config, n_files=(n_files // 2, n_files)):
+        assert until(lambda: states() == expected, seconds=PATIENT), states()
+        with closing(sqlite3.connect(tmp_path / "d09.db", isolation_level=None)) as connection:
+            connection.execute("INSERT INTO notes (text) VALUES ('captured')")
+        assert until(lambda: _commit(config, "d09") == 2, seconds=PATIENT)
+        one = command(sandbox, "backup", "capture", "status", "d10")
+        assert one.code == 1 and f"database d10: waiting: {n_files} open files carry the capture of 10 databases" in one.err
+        assert "raise LimitNOFILE" in one.err
+        many = command(sandbox, "backup", "capture", "status", "d00", "d01")
+        assert many.code == 0 and "carry 10 captured databases" in many.out
+        path.write_text(path.read_text().replace(f"{tmp_path / 'd00.db'}\ncontinuous = yes", f"{tmp_path / 'd00.db'}"))
+        assert until(lambda: states()["d10"] is State.RUNNING, seconds=PATIENT), states()
+        assert states()["d11"] is State.WAITING
+
+
+def _commit(config: Config, name: str) -> int:
+    found = read_status(config.state_dir, name)
+    return 0 if found is None else found.commit
 
 
 def test_a_process_of_its_own_begins_stops_and_begins_again_on_the_same_timeline(tmp_path: Path) -> None:
