@@ -19,7 +19,7 @@ from continuum_tasks.actions.commits import CommitRef, Seen
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
 from continuum_tasks.actions.state import Filled, State, fill, read
-from continuum_tasks.actions.uncaptured import uncaptured
+from continuum_tasks.actions.uncaptured import refuse_early, uncaptured
 from continuum_tasks.errors import ContinuumError, ProofFailed, SourceRefused
 from continuum_tasks.model import Backup, BackupId, Manifest, Progress, Status
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
@@ -77,7 +77,9 @@ def run(
     target = request.target.absolute()
     yield Progress(phase="plan")
     wanted = read(request.backup_id, request.commit, repository=repository, site=site)
-    with uncaptured(target, site=site), scratch_for(target, site=site) as work:
+    need_bytes = wanted.peak_bytes + SPACE_MARGIN_BYTES
+    refuse_early(target, overwrite=request.overwrite, need_bytes=need_bytes, site=site)
+    with scratch_for(target, site=site) as work, uncaptured(target, site=site):
         failpoints.reach("restore.begun")
         recover(target)
         check_target(target, overwrite=request.overwrite, need_bytes=wanted.peak_bytes + SPACE_MARGIN_BYTES)

@@ -1,7 +1,11 @@
-"""Have the capture of a database let go of its file while something is put in its place."""
+"""Have the capture of a database let go of its file while something is put in its place; before that, refuse what can be.
+
+Each time a capture lets go there may be a hole: what is refused must not cost one.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +13,12 @@ from pathlib import Path
 from continuum_tasks.actions.site import Site
 from continuum_tasks.capture.place import CAPTURE
 from continuum_tasks.capture.release import REQUESTS, released
-from continuum_tasks.capture.status import read_status
+from continuum_tasks.capture.status import read_heartbeat, read_status
 from continuum_tasks.capture.walfile import Source
+from continuum_tasks.process import parent_of, pid_of
+from continuum_tasks.sqlite.holders import holders
+from continuum_tasks.sqlite.intent import record_path
+from continuum_tasks.sqlite.target import check_target, refuse_holders
 
 
 @contextmanager
@@ -25,6 +33,21 @@ def uncaptured(target: Path, *, site: Site) -> Iterator[None]:
         return
     with released(site.state_dir, database, host=site.host, pause=lambda: site.pause(0)):
         yield
+
+
+def refuse_early(target: Path, *, overwrite: bool, need_bytes: int, site: Site) -> None:
+    """Refuse a target as `check_target` does, or because it is seen to be in use by others than its capture; changes nothing.
+
+    Where a killed install is to be settled first, nothing can be said yet.
+    """
+    if os.path.lexists(record_path(target)):
+        return
+    path = check_target(target, overwrite=overwrite, need_bytes=need_bytes).path
+    if path.exists():
+        heartbeat = read_heartbeat(site.state_dir)
+        capture = 0 if heartbeat is None else pid_of(heartbeat.worker)
+        found = holders(path.stat())
+        refuse_holders(path, tuple(one for one in found if capture not in (one.pid, parent_of(one.pid))))
 
 
 def _captured_as(target: Path, *, site: Site) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 from continuum_tasks.actions import recoveries
 from continuum_tasks.actions.beside import target_lock, temporary
 from continuum_tasks.actions.site import Site
-from continuum_tasks.actions.uncaptured import uncaptured
+from continuum_tasks.actions.uncaptured import refuse_early, uncaptured
 from continuum_tasks.errors import TargetError
 from continuum_tasks.model import Progress
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
 from continuum_tasks.sqlite import quarantine
 from continuum_tasks.sqlite.install import Outcome, Ownership, check_target, install, prove_unused, recover
+from continuum_tasks.sqlite.intent import record_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,8 @@ def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
     begun = site.clock.monotonic()
     target = target.absolute()
     yield Progress(phase="plan")
-    with uncaptured(target, site=site), target_lock(target, site):
+    _refuse_early(target, site=site)
+    with target_lock(target, site), uncaptured(target, site=site):
         _settle(target)
         kept = quarantine.newest(target)
         checked = check_target(target, overwrite=True, need_bytes=kept.size_bytes + SPACE_MARGIN_BYTES)
@@ -66,6 +69,12 @@ def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
         seconds=round(site.clock.monotonic() - begun, 3),
         warnings=(*warnings, *findings, *recoveries.note(undone, site=site)),
     )
+
+
+def _refuse_early(target: Path, *, site: Site) -> None:
+    if not os.path.lexists(record_path(target)):  # else a killed install is settled first
+        need_bytes = quarantine.newest(target).size_bytes + SPACE_MARGIN_BYTES
+        refuse_early(target, overwrite=True, need_bytes=need_bytes, site=site)
 
 
 def _settle(target: Path) -> None:

@@ -18,15 +18,21 @@ from typing import Any
 import psutil
 import pytest
 
+from continuum_tasks.actions import undo
 from continuum_tasks.capture.descriptors import EACH, SPARE
 from continuum_tasks.capture.place import CAPTURE
+from continuum_tasks.capture.release import requests
 from continuum_tasks.capture.standing import STANDING
 from continuum_tasks.capture.status import State, Status, read_heartbeat, read_status
 from continuum_tasks.config import Config, load_config
+from continuum_tasks.errors import NoSpace, TargetBusy, TargetError, TargetExists
+from continuum_tasks.model import BackupId, Strategy
 from continuum_tasks.process import pid_of
+from continuum_tasks.runtime import finish
 from tests.integration.processes import ROOT, Stack, environment, live_pools, stack, such, until
-from tests.integration.sandbox import Sandbox, listed, make, objects
+from tests.integration.sandbox import Sandbox, listed, make, objects, restore_to
 from tests.integration.test_cli import Done, command
+from tests.unit.sqlite import other
 
 PATIENT = 60.0  # seconds until a claim must hold: a machine that does ten other things needs many of them
 
@@ -340,3 +346,32 @@ def test_the_pools_command_becomes_the_process_that_captures(tmp_path: Path) -> 
     finally:
         process.terminate()
     assert process.wait(timeout=PATIENT) == 0
+
+
+def test_what_is_refused_makes_no_hole_and_no_timeline(tmp_path: Path) -> None:
+    """A target that exists, one that a service has open, one without room, and an undo with nothing to put back."""
+    sandbox = a_host(tmp_path / "host")
+    with capturing(sandbox.config):
+        assert until(lambda: settled(sandbox), seconds=PATIENT), status(sandbox)
+        before, (backup,) = status(sandbox), listed(sandbox)
+        assert before is not None
+        with sandbox.runtime() as runtime:
+            repository, huge = runtime.repository(), BackupId("backup-full-20200101-000000")
+            manifest = repository.read_manifest("main", backup.id)
+            most = {"page_size": 65536, "n_pages": 2**32 - 1, "original_size_bytes": 65536 * (2**32 - 1)}
+            larger = replace(manifest.backup, id=huge, base_id=huge, parent_id=None, strategy=Strategy.FULL, **most)
+            repository.put_manifest(replace(manifest, backup=larger, objects=()))
+        with pytest.raises(TargetExists):
+            restore_to(sandbox, backup.id, sandbox.database)
+        with pytest.raises(NoSpace):
+            restore_to(sandbox, huge, sandbox.database, overwrite=True)
+        use = "c = connect(); c.execute('SELECT * FROM notes').fetchall()"
+        with other.living(sandbox.database, use) as holder, pytest.raises(TargetBusy, match=str(holder.pid)):
+            restore_to(sandbox, backup.id, sandbox.database, overwrite=True)
+        with sandbox.runtime() as runtime, pytest.raises(TargetError, match="no replaced file"):
+            finish(undo.run(sandbox.database, site=runtime.site))
+        assert list(requests(sandbox.config.state_dir).iterdir()) == []  # nobody was asked to let go
+        _write(sandbox, "after all that")
+        assert until(lambda: _durable(sandbox) == before.commit + 1, seconds=PATIENT), status(sandbox)
+        after = status(sandbox)
+        assert after is not None and (after.timeline, after.n_holes) == (before.timeline, before.n_holes)
