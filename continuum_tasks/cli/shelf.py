@@ -11,7 +11,7 @@ from continuum_tasks.cli.emit import remark, warn
 from continuum_tasks.errors import BackupNotFound, IntegrityError, StorageError, StorageUnreachable, UsageError
 from continuum_tasks.model import Acceptance, Attestation, Backup, BackupId
 from continuum_tasks.plan.anomaly import is_anomalous
-from continuum_tasks.plan.chain import made_on, usable
+from continuum_tasks.plan.chain import made_on, newest_first, usable
 from continuum_tasks.repository import Repository
 from continuum_tasks.runtime import Runtime
 
@@ -44,7 +44,7 @@ def look(runtime: Runtime, *, storage: str = "") -> Shelf:
             index(runtime, settings.name)
         except StorageError as err:
             unread.append(err)
-    return Shelf(backups=tuple(runtime.catalog.backups()), unread=tuple(unread))
+    return Shelf(backups=tuple(newest_first(runtime.catalog.backups())), unread=tuple(unread))
 
 
 def index(runtime: Runtime, storage: str) -> None:
@@ -108,7 +108,9 @@ def latest(runtime: Runtime, *, database: str = "", storage: str = "") -> Backup
     names = {backup.storage for backup in mine}
     candidates = [backup for name in sorted(names) for backup in usable([b for b in mine if b.storage == name])]
     if candidates:
-        return max(candidates, key=lambda b: (b.created_at, b.storage == runtime.config.default_storage))
+        newest = newest_first(candidates)[0]
+        copies = [backup for backup in candidates if backup.id == newest.id]
+        return next((one for one in copies if one.storage == runtime.config.default_storage), newest)
     if shelf.unread:
         raise shelf.unread[0]
     raise BackupNotFound(f"database {wanted}: no usable backup", hint="`continuum backup list` shows what there is")
@@ -150,7 +152,7 @@ def _stored(repository: Repository) -> tuple[Backup, ...]:
         else:
             backup = manifest.backup
             backups.append(fold(backup, by_id.get(backup.id, []), accepted=backup.id in accepted))
-    return tuple(sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True))
+    return tuple(newest_first(backups))
 
 
 def _readable(found: Sequence[Acceptance | IntegrityError]) -> tuple[Acceptance, ...]:
