@@ -60,16 +60,23 @@ def answered(name: str, latency_seconds: float, *, site: Site) -> None:
 
 def watched(found: Iterable[tuple[Protection, LastBackup]], *, site: Site, at: datetime) -> None:
     """Keep how old recovery points are, and how captures do."""
-    samples = [sample for protection, last in found for sample in _watched(protection, last, at=at)]
+    samples = [
+        sample
+        for protection, last in found
+        for sample in seen(protection, last, () if protection.capture is None else measured(protection.capture, now=at), at=at)
+    ]
     with contextlib.suppress(ContinuumError):
         site.metrics.record_all(samples)
 
 
-def _watched(protection: Protection, last: LastBackup, *, at: datetime) -> Iterator[Sample]:
+def seen(
+    protection: Protection, last: LastBackup, figures: Iterable[tuple[str, str, float]], *, at: datetime
+) -> Iterator[Sample]:
+    """Yield how old the recovery point of a database is, and these figures of its capture, as samples."""
     if last.backup is not None:
         labels = {"database": last.database, "storage": last.backup.storage}
         yield Sample(name="backup_rpo_seconds", at=at, value=last.age_seconds, labels=labels)
-    for name, quantile, value in () if protection.capture is None else measured(protection.capture, now=at):
+    for name, quantile, value in figures:
         labels = {"database": protection.database} | ({"quantile": quantile} if quantile else {})
         yield Sample(name=name, at=at, value=value, labels=labels)
 
