@@ -11,7 +11,7 @@ import pytest
 
 from continuum_tasks.model import Position, Status, TimelineId
 from continuum_tasks.plan import health
-from continuum_tasks.plan.capturing import Capture, capture_findings, captured_until, has_nothing_new, measured
+from continuum_tasks.plan.capturing import Capture, capture_findings, captured_until, figures, fresh, has_nothing_new, measured
 from continuum_tasks.plan.finding import Finding, Severity
 from continuum_tasks.plan.holes import instant, since
 from continuum_tasks.plan.protection import Protection, last_backup, protection_findings
@@ -246,6 +246,11 @@ def test_a_capture_at_rest_is_measured_every_ten_minutes(changes: dict[str, Any]
 
 def test_of_a_capture_that_never_ran_only_that_it_is_down_is_measured() -> None:
     assert measured(Capture(), now=ago(minutes=1)) == (("capture_down", "", 1.0),)
+
+
+def test_of_a_capture_that_is_down_nothing_else_is_fresh() -> None:
+    assert fresh(capture(), now=NOW) == figures(capture(), now=NOW)
+    assert fresh(capture(heard_at=ago(hours=1)), now=NOW) == (("capture_down", "", 1.0),)
 
 
 def test_holes_are_told_newest_first_and_measured_within_a_period() -> None:
