@@ -27,6 +27,7 @@ from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite import check
 from continuum_tasks.sqlite.inspect import Imprint, imprint
 from continuum_tasks.sqlite.install import Installed, Ownership, check_target, install, recover
+from continuum_tasks.sqlite.target import refuse_shared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,7 @@ def run(
     with uncaptured(target, site=site), scratch_for(target, site=site) as work:
         failpoints.reach("restore.begun")
         recover(target)
+        refuse_shared(target, accepted=site.accepts(target))
         check_target(target, overwrite=request.overwrite, need_bytes=wanted.peak_bytes + SPACE_MARGIN_BYTES)
         with temporary(target, site=site) as filling:
             failpoints.reach("restore.temp_created")

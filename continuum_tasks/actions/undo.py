@@ -15,6 +15,7 @@ from continuum_tasks.model import Progress
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
 from continuum_tasks.sqlite import quarantine
 from continuum_tasks.sqlite.install import Outcome, Ownership, check_target, install, prove_unused, recover
+from continuum_tasks.sqlite.target import refuse_shared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
     with uncaptured(target, site=site), target_lock(target, site):
         _settle(target)
         kept = quarantine.newest(target)
+        refuse_shared(target, accepted=site.accepts(target))
         checked = check_target(target, overwrite=True, need_bytes=kept.size_bytes + SPACE_MARGIN_BYTES)
         prove_unused(checked.path)
         with temporary(target, site=site) as temp:
