@@ -11,6 +11,7 @@ from pathlib import Path
 import apsw
 
 from continuum_tasks.errors import SourceMissing, SourceRefused
+from continuum_tasks.plan.formats import FileKind, kind_refusal
 from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.header import SAMPLE_BYTES, parse_header
 from continuum_tasks.sqlite.intent import record_path
@@ -116,11 +117,26 @@ def _resolve(path: Path) -> Path:
     return resolved
 
 
+_KINDS = (
+    (FileKind.FILE, stat.S_ISREG),
+    (FileKind.DIRECTORY, stat.S_ISDIR),
+    (FileKind.FIFO, stat.S_ISFIFO),
+    (FileKind.SOCKET, stat.S_ISSOCK),
+)
+
+
+def _entries(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(entry.name for entry in path.iterdir())
+    except OSError:
+        return ()
+
+
 def _check_kind(path: Path, status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise SourceRefused(f"{path}: a directory", hint="name the database file inside it")
-    if not stat.S_ISREG(status.st_mode):
-        raise SourceRefused(f"{path}: not a regular file", hint="name the database file itself")
+    kind = next((kind for kind, is_kind in _KINDS if is_kind(status.st_mode)), FileKind.DEVICE)
+    foreign = kind_refusal(kind, _entries(path) if kind is FileKind.DIRECTORY else ())
+    if foreign is not None:
+        raise SourceRefused(f"{path}: {foreign.what}", hint=foreign.remedy)
     if status.st_nlink > 1 and record_path(path).exists():
         raise SourceRefused(
             f"{path}: a restore over it was interrupted", hint="run that restore again: it finishes or undoes the old one first"
