@@ -37,7 +37,11 @@ def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
     if not roots or not roots[0].id:  # no ids, or the root of a chroot, which is no mount: innermost and latest
         return max(enumerate(on_the_way), key=lambda one: (len(Posix(one[1].point).parts), one[0]), default=(0, None))[1]
     found = roots[0]
-    while children := [mount for mount in on_the_way if mount.parent == found.id and mount.id != found.id]:
+    while True:
+        on_the_way.remove(found)  # emulated tables may have circles
+        children = [mount for mount in on_the_way if mount.parent == found.id]
+        if not children:
+            break
         found = min(children, key=lambda mount: len(mount.point))
     return found
 

@@ -105,3 +105,9 @@ def test_a_mount_point_is_told_from_a_file_below_one() -> None:
 def test_lines_that_cannot_be_read_are_passed_over() -> None:
     assert parse_mounts("short\n\n1 2 3\n") == parse_mounts("1 2 3\n")
     assert mount_of("/a", parse_mounts("short line\n")) is None
+
+
+def test_a_table_with_a_circle_ends_nobody() -> None:
+    circle = parse_mounts("1 1 0:1 / / rw - ext4 a rw\n2 3 0:2 / /a rw - xfs b rw\n3 2 0:3 / /a rw - xfs c rw\n")
+    assert mount_of("/a/b", circle) == circle[0]
+    assert mount_of("/a/b", parse_mounts("1 2 0:1 / / rw - ext4 a rw\n2 1 0:2 / /a rw - xfs b rw\n")) is not None
