@@ -189,7 +189,7 @@ class Watch:
             try:
                 refuse_place(self.wanted.path, self._place.mount_tables(), accepted=self.wanted.accepted)
             except SourceRefused as err:  # mounted while it was captured: commits may come by a name that has another log
-                self._lapse(f"{err.message}; {err.hint}", RETRY_SECONDS)
+                self._give_up_log(f"{err.message}; {err.hint}", RETRY_SECONDS)
                 return
         try:
             came = self._follower.look()
@@ -214,12 +214,12 @@ class Watch:
     def _is_rotation_due(self, now: float) -> bool:
         return self._uncaptured and now - self._rotated_at >= self._place.capture.interval_seconds
 
-    def _give_up_log(self, why: str) -> None:
+    def _give_up_log(self, why: str, pause_seconds: float = 0.0) -> None:
         """Read on behind what the log holds now: what is between is a hole, and a backup follows."""
         if self._follower.standing is not None:
             mark = self._follower.standing.mark
             self._follower.change(mark=replace(mark, salts="f" * 16))
-        self._lapse(why, 0.0)
+        self._lapse(why, pause_seconds)
 
     def _release(self) -> None:
         if self._follower.holds:

@@ -251,5 +251,7 @@ def test_a_database_that_is_mounted_by_itself_later_is_let_go_until_it_is_not(se
         assert mounted.n_pins == 0
         shared = stepped(executor, plain + f"2 1 0:9 / {setting.path.parent} rw - virtiofs v rw\n")
         assert (shared.state, "(virtiofs)" in shared.detail) == (State.WAITING, True)
-        assert stepped(executor, plain).state is State.RUNNING
+        again = stepped(executor, plain)
+        assert again.state is State.RUNNING
         watch.close(detail="stopped")
+    assert len(holes.read_holes(place.directory.parent, "memory")) == 1  # what was committed by the other name is not known
