@@ -17,7 +17,7 @@ from continuum_tasks.plan.file_systems import refusal
 from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.directory import sidecars
 from continuum_tasks.sqlite.holders import Holder, describe, holders, others
-from continuum_tasks.sqlite.mount_tables import MOUNT_THE_DIRECTORY, read_mount_tables, refuse_second_name
+from continuum_tasks.sqlite.mount_tables import MOUNT_THE_DIRECTORY, MountTables, read_mount_tables, refuse_second_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +59,15 @@ def check_target(target: Path, *, overwrite: bool, need_bytes: int) -> Target:
     return Target(path=path, ownership=None if status is None else _ownership(status))
 
 
-def refuse_shared(target: Path, *, accepted: Collection[str]) -> None:
+def refuse_shared(target: Path, *, accepted: Collection[str], tables: MountTables | None = None) -> None:
     """Refuse to replace a database on a file system where nobody can prove that it is unused. Raises TargetError.
 
-    A name that is new there is fine: nobody has it open.
+    A name that is new there is fine: nobody has it open. `tables` stand for what /proc says of mounts.
     """
     path = Path(os.path.realpath(target.parent)) / target.name
     if not (os.path.lexists(path) or sidecars(path)):
         return
-    refused = refusal(read_mount_tables().kind(path), accepted)
+    refused = refusal((tables or read_mount_tables()).kind(path), accepted)
     if refused is not None:
         raise TargetError(f"{path}: {refused[0]}, so nothing proves that it is unused", hint=refused[1])
 
