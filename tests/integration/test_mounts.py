@@ -100,6 +100,11 @@ def test_a_file_mounted_by_itself_is_refused_by_every_command_that_opens_it(
 def test_a_file_mounted_by_itself_in_a_container_is_refused_on_the_host(sandbox: Sandbox, tmp_path: Path) -> None:
     with container(sandbox.database, tmp_path / "service" / "app.db"):
         refused(*continuum(sandbox, "backup", "create", "--strategy", "full"), 4)
+        copied = continuum(
+            sandbox, "backup", "forensics-copy", "--database", str(sandbox.database), "--to", str(tmp_path / "evidence")
+        )
+        assert copied[0] == 0, copied
+        assert BY_ITSELF in next((tmp_path / "evidence").glob("*/NOTE*")).read_text()
     assert continuum(sandbox, "backup", "create", "--strategy", "full")[0] == 0
 
 
