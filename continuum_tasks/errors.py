@@ -5,7 +5,7 @@ ContinuumError                1   anything below; `hint` says what to do
 ├── ConfigError               3   a .conf file, an environment variable or a setting is wrong
 ├── SourceError               4   the source database cannot be backed up as asked
 │   ├── SourceMissing             there is no file at that path
-│   ├── SourceRefused             0 bytes, not SQLite, encrypted, hard-linked, on a network file system ...
+│   ├── SourceRefused             0 bytes, not SQLite, encrypted, hard-linked, mounted by itself, on a network file system ...
 │   └── SourceBusy                another connection holds it longer than we may wait (transient)
 ├── KeyringError              5   keys
 │   ├── KeyMissing                the key this backup was made with is not in the keyring

@@ -126,6 +126,7 @@ def open_runtime(config: Config) -> Iterator[Runtime]:
             clock=system_clock(),
             random_bytes=secrets.token_bytes,
             pause=_pause,
+            accepted={one.path: one.accept_file_system for one in config.databases},
         )
         keyring = open_keyring(config.keys_dir)
         yield Runtime(config=config, site=site, jobs=records.jobs, keyring=keyring, state_trouble=trouble)

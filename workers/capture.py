@@ -26,10 +26,12 @@ from continuum_tasks.errors import ConfigError, ContinuumError, DatabaseLocked
 from continuum_tasks.lock import host_lock
 from continuum_tasks.process import worker_id
 from continuum_tasks.runtime import Runtime, open_runtime
+from continuum_tasks.sqlite.mount_tables import RecentMountTables
 from workers.pools import environment
 from workers.signals import log_to_file
 
 LOCK = "capture.process"  # no database is called so
+MOUNTS_SECONDS = 5.0  # how old the mount tables may be that databases are looked for in
 _log = logging.getLogger(__name__)
 
 
@@ -75,6 +77,7 @@ def place_of(runtime: Runtime) -> Place:
         random_bytes=runtime.site.random_bytes,
         pause=lambda: time.sleep(0.0002),
         repository=runtime.repository,
+        mount_tables=RecentMountTables(seconds=MOUNTS_SECONDS, monotonic=runtime.site.clock.monotonic),
     )
 
 
@@ -96,7 +99,9 @@ class _Wanted:
         if stamp != self._stamp:
             databases = load_config(self._directory).databases
             self._found = tuple(
-                Wanted(database=one.name, storage=one.storage, path=one.path.resolve()) for one in databases if one.continuous
+                Wanted(database=one.name, storage=one.storage, path=one.path.resolve(), accepted=one.accept_file_system)
+                for one in databases
+                if one.continuous
             )
             self._stamp = stamp
         return self._found

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from continuum_tasks import audit
+from continuum_tasks.actions import fitness
 from continuum_tasks.actions.audited import DONE, Deed, record
 from continuum_tasks.config import Config
 from continuum_tasks.config import edit as text_edit
@@ -156,6 +157,8 @@ def _outcome(request: Request, setting: Setting, files: _Files, *, texts: Mappin
 def _warnings(setting: Setting, config: Config) -> tuple[str, ...]:
     if setting.name == "backup.encryption" and config.backup.encryption is Cipher.NONE:
         return ("encryption is off: who reads the storage will read every new chain",)
+    if setting.kind == "database" and setting.key.name in ("path", "accept_file_system"):
+        return fitness.warnings(config.database(setting.label))
     return ()
 
 

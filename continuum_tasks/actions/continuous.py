@@ -46,7 +46,7 @@ def switch_on(request: Switch, *, site: Site) -> SwitchedOn:
 
     Nothing is changed when the database cannot be captured. Raises SourceMissing, SourceRefused, ConfigError, LockError.
     """
-    source = inspect(request.database.path)
+    source = inspect(request.database.path, accepted=request.database.accept_file_system)
     changed = _set(request, "yes", site=site)
     directory = site.state_dir / CAPTURE / request.database.name
     why = fence.reason(directory)

@@ -13,7 +13,7 @@ from continuum_tasks.sqlite.inspect import inspect
 
 def is_enabled(database: DatabaseConfig) -> bool:
     """Tell whether the database is in WAL mode. Raises SourceMissing, or SourceRefused for one that could not be switched."""
-    return inspect(database.path).wal
+    return inspect(database.path, accepted=database.accept_file_system).wal
 
 
 def run(database: DatabaseConfig, *, by: str, site: Site) -> bool:
@@ -21,7 +21,7 @@ def run(database: DatabaseConfig, *, by: str, site: Site) -> bool:
 
     Raises SourceMissing, SourceRefused, SourceBusy; OSError naming the audit log when that cannot be written.
     """
-    source = inspect(database.path)
+    source = inspect(database.path, accepted=database.accept_file_system)
     if source.wal:
         return False
     deed = Deed(action="enable-wal", subject=database.name, by=by, detail=str(source.path))

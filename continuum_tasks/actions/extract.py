@@ -82,7 +82,7 @@ def run(
     """
     check_expression(request.where)  # what is typed wrong is said before minutes of fetching
     if request.into is not None:
-        inspect(request.into)
+        inspect(request.into, accepted=site.accepts(request.into))
     yield Progress(phase="plan")
     wanted = read(request.backup_id, request.commit, repository=repository, site=site)
     with site.scratch() as work:

@@ -15,6 +15,7 @@ from continuum_tasks.model import Progress
 from continuum_tasks.sqlite import directory, raw
 from continuum_tasks.sqlite.holders import holders, others
 from continuum_tasks.sqlite.inspect import imprint
+from continuum_tasks.sqlite.mount_tables import read_mount_tables
 
 SUMS, NOTE = "SHA256SUMS", "NOTE.txt"
 _MARGIN_BYTES = 1024 * 1024
@@ -67,6 +68,7 @@ def run(request: Request) -> Generator[Progress, None, Evidence]:
         )
         yield Progress(phase="copy", n_bytes=sum(one.size_bytes for one in copied), total_bytes=total, detail=path.name)
     remarks.extend(_torn(before))
+    remarks.extend(_elsewhere(source))
     evidence = Evidence(
         directory=str(place), source=str(source), files=tuple(copied), in_use_by=in_use_by, remarks=tuple(remarks)
     )
@@ -110,6 +112,13 @@ def _make(request: Request, *, need_bytes: int) -> Path:
             f"{request.to}: no directory can be made there ({err.strerror})", hint="name another with --to"
         ) from err
     raise TargetError(f"{request.to}: full of copies of this second", hint="name another with --to")
+
+
+def _elsewhere(source: Path) -> list[str]:
+    name = read_mount_tables().name_by_mount(source.resolve())
+    if name is None:
+        return []
+    return [f"{source.name}: mounted by itself, at {name}: its service's -wal or -journal may lie in another directory"]
 
 
 def _torn(before: dict[Path, int]) -> list[str]:

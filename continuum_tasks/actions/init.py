@@ -12,6 +12,7 @@ from pathlib import Path
 from shlex import quote
 from urllib.parse import urlencode
 
+from continuum_tasks.actions import fitness
 from continuum_tasks.config import (
     BackupSettings,
     Config,
@@ -175,6 +176,7 @@ def _warnings(config: Config) -> tuple[str, ...]:
         for database in config.databases
         if not mode_of(database.path)
     ]
+    found += [text for database in config.databases if mode_of(database.path) for text in fitness.warnings(database)]
     for directory in _directories(config)[1:]:
         if mode_of(directory) & 0o022:
             found.append(f"directory {directory}: others may write in it; chmod go-w {directory}")

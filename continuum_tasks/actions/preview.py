@@ -21,7 +21,7 @@ from continuum_tasks.sqlite.holders import holders
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.losses import Loss, compared, counted
 from continuum_tasks.sqlite.snapshot import StageLimits, stage
-from continuum_tasks.sqlite.target import check_target
+from continuum_tasks.sqlite.target import check_target, refuse_shared
 
 ASSUMED_BYTES_PER_SECOND = 50 * 1024 * 1024  # a slow disk, or S3 over a good line; said wherever it is used
 RECENT = 10
@@ -116,7 +116,7 @@ def run(request: Request, *, exact: bool, repository: Repository, site: Site, fa
         free_bytes=shutil.disk_usage(target.parent).free if target.parent.is_dir() else None,
         replaces=target.is_file(),
         in_use_by=in_use_by,
-        refused=_refused(request, need_bytes=need_bytes, in_use_by=in_use_by),
+        refused=_refused(request, need_bytes=need_bytes, in_use_by=in_use_by, accepted=site.accepts(target)),
         losses=losses,
         commit=wanted.seen,
         n_segments=0 if wanted.replay is None else len(wanted.replay.pieces),
@@ -124,9 +124,10 @@ def run(request: Request, *, exact: bool, repository: Repository, site: Site, fa
     )
 
 
-def _refused(request: Request, *, need_bytes: int, in_use_by: Sequence[str]) -> tuple[str, ...]:
+def _refused(request: Request, *, need_bytes: int, in_use_by: Sequence[str], accepted: tuple[str, ...]) -> tuple[str, ...]:
     found = []
     try:
+        refuse_shared(request.target, accepted=accepted)
         check_target(request.target, overwrite=request.overwrite, need_bytes=need_bytes)
     except TargetError as err:
         found.append(f"{err.message} ({err.hint})")
@@ -155,6 +156,7 @@ def _counted(wanted: State, target: Path, *, repository: Repository, site: Site)
     if known is None:
         return Losses(unknown="the backup's rows were never counted; --exact compares them")
     try:
+        inspect(target, accepted=site.accepts(target))
         return Losses(tables=counted(target, known))
     except SourceError as err:
         return Losses(unknown=err.message)
@@ -175,7 +177,9 @@ def _compared(
         scratch = yield from assembled(wanted, work, repository=repository, site=site, fan=fan)
         yield Progress(phase="compare", total_bytes=wanted.size_bytes)
         try:  # a copy of the target, so that its writers wait for the copying alone
-            with stage(inspect(target), site.temp_dir, limits=LIMITS, clock=site.clock) as staged:
+            with stage(
+                inspect(target, accepted=site.accepts(target)), site.temp_dir, limits=LIMITS, clock=site.clock
+            ) as staged:
                 return Losses(tables=compared(staged.path, scratch), exact=True)
         except SourceError as err:
             return Losses(unknown=err.message, exact=True)

@@ -18,7 +18,7 @@ from continuum_tasks.capture.walfile import Source
 from continuum_tasks.process import parent_of, pid_of
 from continuum_tasks.sqlite.holders import holders
 from continuum_tasks.sqlite.intent import record_path
-from continuum_tasks.sqlite.target import check_target, refuse_holders
+from continuum_tasks.sqlite.target import check_target, refuse_holders, refuse_shared
 
 
 @contextmanager
@@ -36,10 +36,11 @@ def uncaptured(target: Path, *, site: Site) -> Iterator[None]:
 
 
 def refuse_early(target: Path, *, overwrite: bool, need_bytes: int, site: Site) -> None:
-    """Refuse a target as `check_target` does, or because it is seen to be in use by others than its capture; changes nothing.
+    """Refuse a target as `refuse_shared` and `check_target` do, or in use by others than its capture; changes nothing.
 
     Where a killed install is to be settled first, nothing can be said yet.
     """
+    refuse_shared(target, accepted=site.accepts(target))
     if os.path.lexists(record_path(target)):
         return
     path = check_target(target, overwrite=overwrite, need_bytes=need_bytes).path

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from continuum_tasks.config import BackupSettings, CaptureSettings
 from continuum_tasks.repository import Repository
+from continuum_tasks.sqlite.mount_tables import MountTables, read_mount_tables
 from continuum_tasks.sqlite.snapshot import Clock
 
 CAPTURE = "capture"  # in the state directory
@@ -29,6 +30,7 @@ class Place:
     random_bytes: Callable[[int], bytes]
     pause: Callable[[], None]
     repository: Callable[[str], Repository]
+    mount_tables: Callable[[], MountTables] = read_mount_tables
 
     def now_us(self) -> int:
         """Return the time in microseconds since 1970 (UTC)."""

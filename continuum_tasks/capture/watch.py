@@ -18,11 +18,14 @@ from continuum_tasks.capture.pins import Pins, PinsLost
 from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.status import State, Status, read_status, write_status
 from continuum_tasks.capture.walfile import TransactionTooLarge
-from continuum_tasks.errors import ContinuumError, Fenced, NoSpace, StorageError
+from continuum_tasks.errors import ContinuumError, Fenced, NoSpace, SourceRefused, StorageError
+from continuum_tasks.sqlite.inspect import inspect
+from continuum_tasks.sqlite.mount_tables import refuse_place
 
 _log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
+REFUSED_SECONDS = 5.0  # until a file that cannot be captured is looked at again: somebody has to do something first
 SAY_SECONDS = 0.5  # between two statuses while nothing but figures changes
 IDLE_SAY_SECONDS = 5.0  # ... and while nothing changes at all
 LIMIT_PAUSE_SECONDS = 10.0  # after letting go of a log that was too large: time for it to be begun anew
@@ -32,11 +35,12 @@ JOURNAL_PAUSE_SECONDS = 15.0  # between two backups of a rollback-journal databa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A database to be captured: its name, the storage its segments go to, and its file."""
+    """A database to be captured: its name, its storage, its file, and the types of file systems accepted for it."""
 
     database: str
     storage: str
     path: Path
+    accepted: tuple[str, ...] = ()
 
 
 class Watch:
@@ -51,7 +55,7 @@ class Watch:
         self._place = place
         self._dirty = self._uncaptured = True
         self._refused = ""
-        self._retry_at = self._rotated_at = self._looked_at = self._said_at = 0.0
+        self._retry_at = self._rotated_at = self._looked_at = self._said_at = self._placed_at = 0.0
         self._again_at = math.inf
         self._settled_ns = 0
         self._storage_pause = RETRY_SECONDS
@@ -162,6 +166,7 @@ class Watch:
     def _begin(self, now: float) -> None:
         self._dirty = True
         try:
+            inspect(self.wanted.path, accepted=self.wanted.accepted, tables=self._place.mount_tables())
             judgement = self._follower.begin(watched_until_us=self._watched_until_us)
         except TransactionTooLarge as err:
             self._give_up_log(str(err))
@@ -169,6 +174,9 @@ class Watch:
         except StorageError as err:  # a timeline begins in its storage
             self._storage_pause = min(2 * self._storage_pause, LONGEST_RETRY_SECONDS)
             self._wait(str(err), self._storage_pause)
+            return
+        except SourceRefused as err:
+            self._wait(f"{err.message}; {err.hint}", REFUSED_SECONDS)
             return
         except (ContinuumError, Lost, OSError) as err:
             self._wait(str(err), RETRY_SECONDS)
@@ -185,6 +193,13 @@ class Watch:
 
     def _follow(self, now: float) -> None:
         settled_ns, self._looked_at, self._dirty = time.monotonic_ns(), now, False
+        if now >= self._placed_at + SAFETY_LOOK_SECONDS:
+            self._placed_at = now
+            try:
+                refuse_place(self.wanted.path, self._place.mount_tables(), accepted=self.wanted.accepted)
+            except SourceRefused as err:  # mounted while it was captured: commits may come by a name that has another log
+                self._give_up_log(f"{err.message}; {err.hint}", RETRY_SECONDS)
+                return
         try:
             came = self._follower.look()
             self._uncaptured = self._uncaptured or bool(came)
@@ -212,12 +227,12 @@ class Watch:
     def _is_rotation_due(self, now: float) -> bool:
         return self._uncaptured and now - self._rotated_at >= self._place.capture.interval_seconds
 
-    def _give_up_log(self, why: str) -> None:
+    def _give_up_log(self, why: str, pause_seconds: float = 0.0) -> None:
         """Read on behind what the log holds now: what is between is a hole, and a backup follows."""
         if self._follower.standing is not None:
             mark = self._follower.standing.mark
             self._follower.change(mark=replace(mark, salts="f" * 16))
-        self._lapse(why, 0.0)
+        self._lapse(why, pause_seconds)
 
     def _release(self) -> None:
         if self._follower.holds:

@@ -166,6 +166,13 @@ DATABASE = (
         field="busy_window_seconds",
         note="how long a writer may have to wait for us (rollback-journal mode); CONTINUUM gives up after 5s",
     ),
+    Key(
+        name="accept_file_system",
+        kind=values.words(
+            r"[a-z0-9][a-z0-9._-]{0,63}", "types of file systems such as nfs4, with commas between them, or empty"
+        ),
+        note="file systems that are refused or not known and that this database may lie on all the same; empty = none",
+    ),
     Key(name="check", kind=values.choice(Check), note="health check of each staged copy: quick, full or none"),
     Key(
         name="count_rows",

@@ -135,7 +135,7 @@ def _shape(connection: apsw.Connection, picked: Picked, live: Path) -> Shape | N
 
 @contextmanager
 def _opened(live: Path, picked: Picked) -> Iterator[apsw.Connection]:
-    source = inspect(live)
+    source = inspect(live, accepted=None)  # the caller asked where it lies
     if not os.access(source.path, os.W_OK):
         raise TargetError(f"{live}: no permission to write", hint=f"run as its owner (uid {source.uid}) or as root")
     left_wal = wal_bytes(source.path) > 0

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
 from continuum_tasks.errors import SourceMissing, SourceRefused
+from continuum_tasks.plan.formats import FileKind, kind_refusal
 from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.header import SAMPLE_BYTES, parse_header
 from continuum_tasks.sqlite.intent import record_path
-from continuum_tasks.sqlite.mounts import network_file_system
-
-_MOUNTS = Path("/proc/self/mounts")
+from continuum_tasks.sqlite.mount_tables import MountTables, place_remark, read_mount_tables, refuse_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A database file fit for backup, as it was when looked at. `path` is resolved; `mode` are the permission bits."""
+    """A database file fit for backup, as it was when looked at. `path` is resolved; `mode` are the permission bits.
+
+    `remark` is a warning about where it lies, empty when there is none.
+    """
 
     path: Path
     size_bytes: int
@@ -32,6 +35,7 @@ class Source:
     gid: int
     device: int
     inode: int
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +61,17 @@ def imprint(path: Path) -> Imprint:
     )
 
 
-def inspect(path: Path, *, mounts: str | None = None) -> Source:
+def inspect(path: Path, *, accepted: Collection[str] | None = (), tables: MountTables | None = None) -> Source:
     """Look at a live database without touching it: no connection, no lock taken, none of this process's locks dropped.
 
-    `mounts` stands for the text of /proc/self/mounts. Raises SourceMissing, or SourceRefused naming file and remedy.
+    `accepted` are types of file systems that the operator answers for, None for any; `tables` stand for what /proc says of
+    mounts. Raises SourceMissing, or SourceRefused naming file and remedy.
     """
     resolved = _resolve(path)
     status = resolved.stat()
     _check_kind(resolved, status)
-    _check_file_system(resolved, mounts)
+    tables = read_mount_tables() if tables is None else tables
+    refuse_place(resolved, tables, accepted=accepted)
     if not os.access(resolved, os.R_OK):
         raise SourceRefused(f"{resolved}: no permission to read", hint=f"run as its owner (uid {status.st_uid}) or as root")
     try:
@@ -84,6 +90,7 @@ def inspect(path: Path, *, mounts: str | None = None) -> Source:
         gid=status.st_gid,
         device=status.st_dev,
         inode=status.st_ino,
+        remark=place_remark(resolved, tables, accepted=accepted),
     )
 
 
@@ -110,11 +117,26 @@ def _resolve(path: Path) -> Path:
     return resolved
 
 
+_KINDS = (
+    (FileKind.FILE, stat.S_ISREG),
+    (FileKind.DIRECTORY, stat.S_ISDIR),
+    (FileKind.FIFO, stat.S_ISFIFO),
+    (FileKind.SOCKET, stat.S_ISSOCK),
+)
+
+
+def _entries(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(entry.name for entry in path.iterdir())
+    except OSError:
+        return ()
+
+
 def _check_kind(path: Path, status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise SourceRefused(f"{path}: a directory", hint="name the database file inside it")
-    if not stat.S_ISREG(status.st_mode):
-        raise SourceRefused(f"{path}: not a regular file", hint="name the database file itself")
+    kind = next((kind for kind, is_kind in _KINDS if is_kind(status.st_mode)), FileKind.DEVICE)
+    foreign = kind_refusal(kind, _entries(path) if kind is FileKind.DIRECTORY else ())
+    if foreign is not None:
+        raise SourceRefused(f"{path}: {foreign.what}", hint=foreign.remedy)
     if status.st_nlink > 1 and record_path(path).exists():
         raise SourceRefused(
             f"{path}: a restore over it was interrupted", hint="run that restore again: it finishes or undoes the old one first"
@@ -123,15 +145,4 @@ def _check_kind(path: Path, status: os.stat_result) -> None:
         raise SourceRefused(
             f"{path}: hard-linked ({status.st_nlink} names)",
             hint="SQLite keeps one -wal or -journal per name, so two names corrupt it: leave one (`find DIR -samefile FILE`)",
-        )
-
-
-def _check_file_system(path: Path, mounts: str | None) -> None:
-    if mounts is None:
-        mounts = _MOUNTS.read_text(errors="surrogateescape") if _MOUNTS.exists() else ""
-    kind = network_file_system(path, mounts)
-    if kind:
-        raise SourceRefused(
-            f"{path}: on a network file system ({kind})",
-            hint="locks do not hold there: run the agent on the host that has the disk, or move the database to a local one",
         )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
-from continuum_tasks.errors import NoSpace, TargetBusy, TargetError, TargetExists
+from continuum_tasks.errors import NoSpace, SourceRefused, TargetBusy, TargetError, TargetExists
+from continuum_tasks.plan.file_systems import refusal
 from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.directory import sidecars
 from continuum_tasks.sqlite.holders import Holder, describe, holders, others
+from continuum_tasks.sqlite.mount_tables import MOUNT_THE_DIRECTORY, MountTables, read_mount_tables, refuse_second_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ def check_target(target: Path, *, overwrite: bool, need_bytes: int) -> Target:
     """
     path = _in_real_directory(target)
     status = _status(path)
+    _refuse_mounted(path)
     left = sidecars(path)
     if status is not None and not overwrite:
         raise TargetExists(f"{path}: exists", hint="give --overwrite to replace it (the old file is kept in quarantine)")
@@ -54,6 +57,19 @@ def check_target(target: Path, *, overwrite: bool, need_bytes: int) -> Target:
     if free < need_bytes:
         raise NoSpace(f"{path}: restoring needs {need_bytes} bytes, {free} are free", hint=f"free space on {path.parent}")
     return Target(path=path, ownership=None if status is None else _ownership(status))
+
+
+def refuse_shared(target: Path, *, accepted: Collection[str], tables: MountTables | None = None) -> None:
+    """Refuse to replace a database on a file system where nobody can prove that it is unused. Raises TargetError.
+
+    A name that is new there is fine: nobody has it open. `tables` stand for what /proc says of mounts.
+    """
+    path = Path(os.path.realpath(target.parent)) / target.name
+    if not (os.path.lexists(path) or sidecars(path)):
+        return
+    refused = refusal((tables or read_mount_tables()).kind(path), accepted)
+    if refused is not None:
+        raise TargetError(f"{path}: {refused[0]}, so nothing proves that it is unused", hint=refused[1])
 
 
 def prove_unused(target: Path) -> None:
@@ -124,6 +140,17 @@ def _in_real_directory(target: Path) -> Path:
             f"{target}: no permission to write in {folder}", hint="run as its owner or as root, or mount it writable"
         )
     return folder / target.name
+
+
+def _refuse_mounted(path: Path) -> None:
+    """Refuse a name that no file can be renamed to, and one whose file others use by another name."""
+    tables = read_mount_tables()
+    if tables.is_mount_point(path):
+        raise TargetError(f"{path}: mounted by itself, so no file can be put in its place", hint=MOUNT_THE_DIRECTORY)
+    try:
+        refuse_second_name(path, tables)
+    except SourceRefused as err:
+        raise TargetError(err.message, hint=err.hint) from err
 
 
 def _status(path: Path) -> os.stat_result | None:
