@@ -26,6 +26,8 @@ from urllib.parse import quote
 
 import apsw
 
+from continuum_tasks.sqlite import reserved
+
 BUSY_MILLISECONDS = 200
 WAL_RESET_FIXED = 3_051_003  # older ones can corrupt a database when two checkpoints race: they are not let near one
 _STEP_PAGES = 4096
@@ -67,6 +69,10 @@ def _obey(request: dict[str, object], pins: dict[int, apsw.Connection]) -> dict[
     if request["do"] == "advance":
         return _advance(path, request, pins)
     connection, mode = _pin(path)
+    n_bytes = reserved.seen_by(connection)
+    if mode == "wal" and n_bytes:  # its log lacks what its own VFS adds to the file, and we may not copy it back
+        connection.close()
+        return {"refused": reserved.explained(path, n_bytes)}
     if mode == "wal":
         pins[int(str(request["id"]))] = connection
     else:  # there a reader would keep writers from committing
@@ -108,6 +114,8 @@ def _advance(path: Path, request: dict[str, object], pins: dict[int, apsw.Connec
     connection = _open(path, "rw")
     try:
         connection.execute("PRAGMA schema_version").fetchall()  # before its first read it does not know of the log
+        if reserved.seen_by(connection):
+            return {"whole": False, "pinned": False}
         n_frames, n_copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         pins[int(str(request["id"]))], _ = _pin(path)
         pins.pop(int(str(request["from"]))).close()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from continuum_tasks.errors import SourceBusy
+from continuum_tasks.errors import SourceBusy, SourceRefused
 
 WAL = "wal"
 _PR_SET_PDEATHSIG = 1
@@ -54,12 +54,14 @@ class Pins:
     def add(self, path: Path) -> str:
         """Pin the database as it is now, beside the pins it has; returns its journal mode, and only `wal` is pinned.
 
-        Raises SourceBusy when SQLite cannot read it now.
+        Raises SourceBusy when SQLite cannot read it now, SourceRefused when pages of its log are not as in the file.
         """
         self._last_id += 1
         answer = self._ask({"do": "pin", "path": str(path), "id": self._last_id})
         if "error" in answer:
             raise SourceBusy(f"{path}: cannot be pinned ({answer['error']})", hint="capture tries again by itself")
+        if "refused" in answer:
+            raise SourceRefused(str(answer["refused"]), hint="switch its capture off and have it backed up often instead")
         mode = str(answer["mode"])
         if mode == WAL:
             self._held.setdefault(path, []).append(self._last_id)

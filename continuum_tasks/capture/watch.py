@@ -18,7 +18,7 @@ from continuum_tasks.capture.pins import Pins, PinsLost
 from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.status import State, Status, read_status, write_status
 from continuum_tasks.capture.walfile import TransactionTooLarge
-from continuum_tasks.errors import ContinuumError, Fenced, NoSpace, StorageError
+from continuum_tasks.errors import ContinuumError, Fenced, NoSpace, SourceRefused, StorageError
 
 _log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
@@ -190,6 +190,8 @@ class Watch:
             self._lapse(str(err), 0.0)
         except TransactionTooLarge as err:
             self._give_up_log(str(err))
+        except SourceRefused as err:
+            self._lapse(str(err), LONGEST_RETRY_SECONDS)
         except (ContinuumError, OSError) as err:  # NoSpace, SourceBusy: what is held stays held
             self._trouble = f"spool: {err}" if isinstance(err, NoSpace) else str(err)
         if self._follower.log_bytes > self._place.capture.wal_limit_bytes:
