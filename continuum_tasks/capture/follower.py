@@ -92,7 +92,7 @@ class Follower:
     def begin(self, *, watched_until_us: int) -> Judgement | None:
         """Hold the database and find out what became of its log; None when it is not in WAL mode, and then nothing is held.
 
-        `watched_until_us`: until when it is known to have been followed. Raises SourceBusy, SourceRefused, StorageError, KeyringError,
+        `watched_until_us`: until when it is known to have been followed. Raises SourceError, StorageError, KeyringError,
         NoSpace, PinsLost; nothing is held then.
         """
         self.let_go()
