@@ -127,8 +127,9 @@ def findings(path: Path) -> tuple[str, ...]:
 
 def said(wrong: tuple[int, ...]) -> tuple[str, ...]:
     """Return the finding that these pages make, none for none."""
-    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-    return (f"page {wrong[0]}{more} do not match their page checksums (cksumvfs)",) if wrong else ()
+    if len(wrong) == 1:
+        return (f"page {wrong[0]} does not match its page checksum (cksumvfs)",)
+    return (f"page {wrong[0]} and {len(wrong) - 1} more do not match their page checksums (cksumvfs)",) if wrong else ()
 
 
 def _pending(path: Path) -> str:

@@ -102,11 +102,13 @@ def _copy_snapshot(source: Source, path: Path, limits: StageLimits, clock: Clock
     with _read_transaction(source, limits) as connection:
         # Read after the lock is held: a commit made after `taken_at` is never inside.
         taken_at, began = clock.now(), clock.monotonic()
-        header = parse_header(vfs.read_start(source.path, SAMPLE_BYTES), name=str(source.path))
+        header = _header(source)
         window = _Window(source=source, limits=limits, clock=clock, bounded=not header.wal, began=began)
         _check_same_reserve(connection, source, header)
         wrong: tuple[str, ...] = ()
         if _is_still(source, header):
+            # Read again: the log may have been copied back, with a new size in page 1, between the first look and now.
+            header = _header(source)
             n_pages = _copy_still(connection, path, header, window)
         elif header.reserved_bytes:
             n_pages, wrong = _copy_computed(connection, path, header, window)
@@ -123,6 +125,10 @@ def _copy_snapshot(source: Source, path: Path, limits: StageLimits, clock: Clock
         sqlite_version=apsw.sqlite_lib_version(),
         damaged=wrong or reserved.findings(path),
     )
+
+
+def _header(source: Source) -> Header:
+    return parse_header(vfs.read_start(source.path, SAMPLE_BYTES), name=str(source.path))
 
 
 def _is_still(source: Source, header: Header) -> bool:

@@ -79,11 +79,35 @@ def test_a_page_that_the_file_itself_has_wrong_is_copied_as_it_is_and_said_to_be
         with path.open("r+b") as file:
             file.write(data)
         with staged_copy(path, clock, limits) as staged:
-            assert staged.damaged == (f"page {pgno} do not match their page checksums (cksumvfs)",)
+            assert staged.damaged == (f"page {pgno} does not match its page checksum (cksumvfs)",)
             assert staged.path.read_bytes()[(pgno - 1) * 4096 : pgno * 4096] == data[(pgno - 1) * 4096 : pgno * 4096]
     reserving.run(path, "checkpoint()")
     with staged_copy(path, clock, limits) as staged:  # at rest too
-        assert staged.damaged == (f"page {pgno} do not match their page checksums (cksumvfs)",)
+        assert staged.damaged == (f"page {pgno} does not match its page checksum (cksumvfs)",)
+
+
+def test_copies_made_while_a_service_commits_and_copies_its_log_back_have_every_checksum_right(
+    tmp_path: Path, clock: Clock, limits: StageLimits
+) -> None:
+    path = tmp_path / "memory.db"
+    busy = """
+import random, threading
+def go():
+    d, chance = connect(), random.Random(7)
+    d.wal_autocheckpoint(0)
+    while True:
+        change(d, 30)
+        if chance.random() < 0.5:
+            d.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+threading.Thread(target=go, daemon=True).start()
+"""
+    with reserving.living(path, reserving.LIVE + busy) as service:
+        for _ in range(12):
+            with staged_copy(path, clock, limits) as staged:
+                assert staged.damaged == ()
+                assert staged.path.stat().st_size == int.from_bytes(staged.path.read_bytes()[28:32], "big") * 4096
+                assert reserving.judge(staged.path) == "[] ok"
+        assert service.poll() is None
 
 
 @pytest.mark.parametrize("n_bytes", [8, 12, 32])
