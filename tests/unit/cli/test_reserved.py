@@ -33,6 +33,16 @@ def test_rows_are_not_brought_into_pages_with_reserved_bytes(call: Call, live: P
     assert call("backup", "extract", made, "--table", "t", "--where", "id < 9", "--output", "rows.sql").code == 0
 
 
+def test_rows_are_not_brought_in_when_the_log_alone_knows_of_reserved_bytes(call: Call, site: Path, live: Path) -> None:
+    made = call("backup", "create", "--strategy", "full", "--format", "json").json["backup_id"]
+    other = site / "other.db"
+    with reserving.living(other, reserving.SWITCHED):
+        before = files(other)
+        done = call("backup", "extract", made, "--table", "t", "--into", "other.db")
+        assert done.code == 9 and "8 bytes are reserved on every page" in done.err, done.err
+        assert files(other) == before and "other.db-wal" in before
+
+
 def test_such_a_database_is_not_switched_to_wal_mode(call: Call, live: Path) -> None:
     before = files(live)
     done = call("backup", "enable-wal", "memory", "--yes")

@@ -60,6 +60,10 @@ def wrong(name):
 LIVE = """
 c = create(path, 4096, 8, 'wal'); checkpoint(c); c.wal_autocheckpoint(0); change(c)
 """
+# A database that gets page checksums, which its log alone says.
+SWITCHED = """
+c = create(path, 4096, 0, 'wal'); checkpoint(c); c.wal_autocheckpoint(0); c.reserve_bytes('main', 8); c.execute('VACUUM')
+"""
 # A transaction half written into the main file by a killed process.
 HOT = """
 c = create(path, 4096, 8, 'delete'); c.execute("PRAGMA cache_size=5; BEGIN; UPDATE t SET x = 'torn' || hex(randomblob(3000))")

@@ -155,8 +155,7 @@ def test_the_log_of_a_service_that_was_killed_is_copied_and_stays(tmp_path: Path
 
 def test_reserved_bytes_that_only_the_log_knows_of_are_refused(tmp_path: Path, clock: Clock, limits: StageLimits) -> None:
     path = tmp_path / "memory.db"
-    code = "c = create(path, 4096, 0, 'wal'); c.wal_autocheckpoint(0); c.reserve_bytes('main', 8); c.execute('VACUUM')"
-    with reserving.living(path, code):
+    with reserving.living(path, reserving.SWITCHED):
         before = files(path)
         with pytest.raises(SourceRefused, match="reserved on every page were changed") as refused:  # noqa: SIM117
             with staged_copy(path, clock, limits):
@@ -178,6 +177,16 @@ def test_an_old_database_whose_sidecars_hold_content_is_not_replaced_and_not_cha
             attempt()
         assert "move the file away" in refused.value.hint and files(path) == before
     assert not list(tmp_path.glob(".memory.db*"))
+
+
+def test_an_old_database_whose_log_alone_knows_of_reserved_bytes_is_not_replaced_and_not_changed(tmp_path: Path) -> None:
+    path, temp = tmp_path / "memory.db", tmp_path / "new.tmp"
+    reserving.run(path, reserving.SWITCHED + "die()")
+    reserving.run(temp, "create(path, 4096, 8, 'delete').close()")
+    before = files(path)
+    with pytest.raises(TargetError, match="8 bytes are reserved on every page"):
+        install(temp, path, overwrite=True, now=NOW)
+    assert files(path) == before and "memory.db-wal" in before and not list(tmp_path.glob(".memory.db*"))
 
 
 def test_an_old_database_at_rest_is_kept_in_quarantine_and_put_back_to_the_byte(tmp_path: Path) -> None:
