@@ -14,8 +14,9 @@ from continuum_tasks.capture import fence
 from continuum_tasks.capture.place import CAPTURE, microseconds
 from continuum_tasks.capture.status import State, Status, read_heartbeat, read_status
 from continuum_tasks.config import DatabaseConfig
-from continuum_tasks.errors import JobFailed, NoWorker
+from continuum_tasks.errors import JobFailed, NoWorker, SourceRefused
 from continuum_tasks.model import Progress
+from continuum_tasks.sqlite import reserved
 from continuum_tasks.sqlite.inspect import Source, inspect
 
 GRACE_SECONDS = 5.0  # a process that captures was perhaps started in this moment
@@ -47,6 +48,11 @@ def switch_on(request: Switch, *, site: Site) -> SwitchedOn:
     Nothing is changed when the database cannot be captured. Raises SourceMissing, SourceRefused, ConfigError, LockError.
     """
     source = inspect(request.database.path, accepted=request.database.accept_file_system)
+    if source.wal and source.reserved_bytes:
+        raise SourceRefused(
+            f"{reserved.explained(source.path, source.reserved_bytes)}: its log cannot be captured",
+            hint=f"have it backed up often: `config set database:{request.database.name}.incremental_every 2m`",
+        )
     changed = _set(request, "yes", site=site)
     directory = site.state_dir / CAPTURE / request.database.name
     why = fence.reason(directory)

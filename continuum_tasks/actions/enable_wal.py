@@ -6,8 +6,8 @@ from continuum_tasks.actions.audited import Deed, note
 from continuum_tasks.actions.site import Site
 from continuum_tasks.capture.release import ask_to_look
 from continuum_tasks.config import DatabaseConfig
-from continuum_tasks.errors import ContinuumError
-from continuum_tasks.sqlite import journal
+from continuum_tasks.errors import ContinuumError, SourceRefused
+from continuum_tasks.sqlite import journal, reserved
 from continuum_tasks.sqlite.inspect import inspect
 
 
@@ -24,6 +24,11 @@ def run(database: DatabaseConfig, *, by: str, site: Site) -> bool:
     source = inspect(database.path, accepted=database.accept_file_system)
     if source.wal:
         return False
+    if source.reserved_bytes:
+        raise SourceRefused(
+            reserved.explained(source.path, source.reserved_bytes),
+            hint="have the service switch it itself (PRAGMA journal_mode = wal); its commits cannot be captured either way",
+        )
     deed = Deed(action="enable-wal", subject=database.name, by=by, detail=str(source.path))
     try:
         journal.enable_wal(source.path)

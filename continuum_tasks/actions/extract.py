@@ -20,7 +20,6 @@ from continuum_tasks.errors import ContinuumError, NoSpace
 from continuum_tasks.model import Backup, BackupId, Progress
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite import bring, rows
-from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.match import SAMPLE, Match, OnConflict
 from continuum_tasks.sqlite.pick import Picked, check_expression, pick
 
@@ -82,7 +81,7 @@ def run(
     """
     check_expression(request.where)  # what is typed wrong is said before minutes of fetching
     if request.into is not None:
-        inspect(request.into, accepted=site.accepts(request.into))
+        bring.check_writable(request.into, accepted=site.accepts(request.into))
     yield Progress(phase="plan")
     wanted = read(request.backup_id, request.commit, repository=repository, site=site)
     with site.scratch() as work:

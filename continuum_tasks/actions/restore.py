@@ -24,7 +24,7 @@ from continuum_tasks.errors import ContinuumError, ProofFailed, SourceRefused
 from continuum_tasks.model import Backup, BackupId, Manifest, Progress, Status
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
 from continuum_tasks.repository import Repository
-from continuum_tasks.sqlite import check
+from continuum_tasks.sqlite import check, reserved
 from continuum_tasks.sqlite.inspect import Imprint, imprint
 from continuum_tasks.sqlite.install import Installed, Ownership, check_target, install, recover
 
@@ -166,6 +166,8 @@ def _examine(wanted: State, temporary: Path, request: Request) -> Generator[Prog
     backup = wanted.backup
     suspect = backup.status is Status.SUSPECT
     warnings = tuple(f"the source was damaged when this was made: {reason}" for reason in backup.suspect_reasons)
+    if not suspect:  # as a version made it that did not compute them
+        warnings += reserved.findings(temporary)
     if (wanted.replay is not None or wanted.chain[-1].checked == "none") and not request.verify:
         # A copy that was checked when it was staged needs no second look: every page was just proven to be the same.
         yield Progress(phase="check", total_bytes=wanted.size_bytes)

@@ -22,10 +22,11 @@ from continuum_tasks.capture.pins import WAL, Pins
 from continuum_tasks.capture.place import Place
 from continuum_tasks.capture.spool import Spool
 from continuum_tasks.capture.standing import Standing
-from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy
+from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy, SourceRefused
 from continuum_tasks.model import Commit, Mark
 from continuum_tasks.plan.continuity import MAX_BEHIND_SECONDS, Found, Judgement, Stood, Verdict, judge
 from continuum_tasks.plan.holes import Hole
+from continuum_tasks.sqlite import reserved
 from continuum_tasks.wal.format import FRAME_HEADER_BYTES, Checksum, IndexHeader
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # as much as SQLite's own automatic checkpoint lets a log of 4 KiB pages grow to
@@ -91,7 +92,7 @@ class Follower:
     def begin(self, *, watched_until_us: int) -> Judgement | None:
         """Hold the database and find out what became of its log; None when it is not in WAL mode, and then nothing is held.
 
-        `watched_until_us`: until when it is known to have been followed. Raises SourceBusy, StorageError, KeyringError,
+        `watched_until_us`: until when it is known to have been followed. Raises SourceError, StorageError, KeyringError,
         NoSpace, PinsLost; nothing is held then.
         """
         self.let_go()
@@ -347,6 +348,7 @@ class Follower:
         try:
             for frames in pieces:
                 self._pending.add(frames, number=self.last_commit + 1, observed_us=observed_us, unseen_us=unseen_us)
+                self._check_unreserved()
                 last = frames.first + len(frames.pgnos) - 1
                 said = (int(frames.checksums[-1][0]), int(frames.checksums[-1][1]))
                 self._mark = Mark(salts=self._mark.salts, frame=last, checksum=said)
@@ -356,6 +358,14 @@ class Follower:
             raise Lost(f"the log is not as its index says: {err}") from err
         if self._mark.checksum != index.checksum:
             raise Lost(f"frame {index.max_frame} is not the one that SQLite committed")
+
+    def _check_unreserved(self) -> None:
+        first = self._pending.first_page
+        n_bytes = reserved.in_page(first.page) if first is not None else 0
+        if n_bytes:  # since this commit: the frames from here on are not what the database file will have
+            raise SourceRefused(
+                reserved.explained(self.source.path, n_bytes), hint="switch its capture off and have it backed up often instead"
+            )
 
     def _behind_seconds(self, time_us: int) -> float:
         return (time_us - self._place.now_us()) / 1_000_000

@@ -27,6 +27,8 @@ from urllib.parse import quote
 
 import apsw
 
+from continuum_tasks.sqlite import reserved
+
 BUSY_MILLISECONDS = 200
 WAL_RESET_FIXED = 3_051_003  # older ones can corrupt a database when two checkpoints race: they are not let near one
 _STEP_PAGES = 4096
@@ -67,7 +69,10 @@ def _obey(request: dict[str, object], pins: dict[int, apsw.Connection]) -> dict[
     path = Path(str(request["path"]))
     if request["do"] == "advance":
         return _advance(path, request, pins)
-    connection, mode = _pin(path)
+    connection, mode, n_bytes = _pin(path)
+    if mode == "wal" and n_bytes:  # its log lacks what its own VFS adds to the file, and we may not copy it back
+        connection.close()
+        return {"refused": reserved.explained(path, n_bytes)}
     if mode == "wal":
         pins[int(str(request["id"]))] = connection
     else:  # there a reader would keep writers from committing
@@ -75,12 +80,12 @@ def _obey(request: dict[str, object], pins: dict[int, apsw.Connection]) -> dict[
     return {"mode": mode}
 
 
-def _pin(path: Path) -> tuple[apsw.Connection, str]:
+def _pin(path: Path) -> tuple[apsw.Connection, str, int]:
     connection = _open(path, "ro")
     try:
         connection.execute("BEGIN")
         connection.execute("PRAGMA schema_version").fetchall()  # BEGIN alone takes no lock
-        return connection, str(connection.execute("PRAGMA journal_mode").get)
+        return connection, str(connection.execute("PRAGMA journal_mode").get), reserved.seen_by(connection)
     except apsw.Error:
         connection.close()
         raise
@@ -106,8 +111,10 @@ def _advance(path: Path, request: dict[str, object], pins: dict[int, apsw.Connec
     connection = _open(path, "rw")
     try:
         connection.execute("PRAGMA schema_version").fetchall()  # before its first read it does not know of the log
+        if reserved.seen_by(connection):
+            return {"whole": False, "pinned": False}
         n_frames, n_copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        pins[int(str(request["id"]))], _ = _pin(path)
+        pins[int(str(request["id"]))], *_ = _pin(path)
         pins.pop(int(str(request["from"]))).close()
     except apsw.BusyError:  # another checkpoint is at work
         return {"whole": False, "pinned": False}

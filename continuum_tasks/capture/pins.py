@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from continuum_tasks.errors import SourceBusy
+from continuum_tasks.errors import SourceBusy, SourceRefused
 
 WAL = "wal"
 _PR_SET_PDEATHSIG = 1
@@ -56,7 +56,7 @@ class Pins:
     def hold(self, path: Path) -> str:
         """Pin the database as it is now, and no other state of it; returns its journal mode, and only `wal` is pinned.
 
-        Raises SourceBusy when SQLite cannot read it now.
+        Raises SourceBusy when SQLite cannot read it now, SourceRefused when pages of its log are not as in the file.
         """
         self.drop_all(path)
         return self._pin(path)
@@ -65,7 +65,7 @@ class Pins:
     def renewed(self, path: Path) -> Iterator[None]:
         """Pin the database as it is now, and drop the older pin once the block is done; where it fails, the new one.
 
-        Raises SourceBusy when SQLite cannot read it now; the older pin stays.
+        Raises SourceBusy when SQLite cannot read it now, SourceRefused as `hold` does; the older pin stays.
         """
         older = self._held.get(path, ())
         self._pin(path)
@@ -119,6 +119,8 @@ class Pins:
         answer = self._ask({"do": "pin", "path": str(path), "id": self._last_id})
         if "error" in answer:
             raise SourceBusy(f"{path}: cannot be pinned ({answer['error']})", hint="capture tries again by itself")
+        if "refused" in answer:
+            raise SourceRefused(str(answer["refused"]), hint="switch its capture off and have it backed up often instead")
         mode = str(answer["mode"])
         if mode == WAL:
             self._held[path] = (*self._held.get(path, ()), self._last_id)

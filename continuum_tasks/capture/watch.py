@@ -214,6 +214,8 @@ class Watch:
             self._lapse(str(err), 0.0)
         except TransactionTooLarge as err:
             self._give_up_log(str(err))
+        except SourceRefused as err:
+            self._lapse(str(err), LONGEST_RETRY_SECONDS)
         except (ContinuumError, OSError) as err:  # NoSpace, SourceBusy: what is held stays held
             self._trouble = f"spool: {err}" if isinstance(err, NoSpace) else str(err)
         if self._follower.log_bytes > self._place.capture.wal_limit_bytes:

@@ -28,6 +28,7 @@ class Source:
     path: Path
     size_bytes: int
     page_size: int
+    reserved_bytes: int
     wal: bool
     wal_bytes: int
     mode: int
@@ -83,6 +84,7 @@ def inspect(path: Path, *, accepted: Collection[str] | None = (), tables: MountT
         path=resolved,
         size_bytes=status.st_size,
         page_size=header.page_size,
+        reserved_bytes=header.reserved_bytes,
         wal=header.wal,
         wal_bytes=wal_bytes(resolved),
         mode=stat.S_IMODE(status.st_mode),

@@ -14,7 +14,7 @@ import apsw
 
 from continuum_tasks.errors import NoSpace, SourceRefused, TargetBusy, TargetError, TargetExists
 from continuum_tasks.plan.file_systems import refusal
-from continuum_tasks.sqlite import vfs
+from continuum_tasks.sqlite import reserved, vfs
 from continuum_tasks.sqlite.directory import sidecars
 from continuum_tasks.sqlite.holders import Holder, describe, holders, others
 from continuum_tasks.sqlite.mount_tables import MOUNT_THE_DIRECTORY, MountTables, read_mount_tables, refuse_second_name
@@ -53,6 +53,8 @@ def check_target(target: Path, *, overwrite: bool, need_bytes: int) -> Target:
             f"{path}: missing, but {left[0].name} is there and holds data of an older database",
             hint="move it away, or give --overwrite to keep it in quarantine",
         )
+    if status is not None:
+        reserved.check_folded(path)
     free = shutil.disk_usage(path.parent).free
     if free < need_bytes:
         raise NoSpace(f"{path}: restoring needs {need_bytes} bytes, {free} are free", hint=f"free space on {path.parent}")
