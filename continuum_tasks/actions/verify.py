@@ -29,6 +29,7 @@ from continuum_tasks.errors import (
     ContinuumError,
     DatabaseLocked,
     IntegrityError,
+    NewerFormat,
     ObjectDamaged,
     ObjectMissing,
     ProofFailed,
@@ -78,7 +79,7 @@ def run(request: Request, *, repository: Repository, site: Site, fan: Fan) -> Ge
     """Verify one backup; yields progress. A failed verification is stored too, then raised.
 
     Raises ObjectMissing or IntegrityError naming the objects, after a passed one too when a document beside the backup is
-    damaged; KeyringError and other StorageErrors say nothing about the backup, so no verdict is stored for them.
+    damaged; NewerFormat, KeyringError and other StorageErrors say nothing about the backup, so no verdict is stored.
     """
     begun = site.clock.monotonic()
     yield Progress(phase="plan")
@@ -94,6 +95,8 @@ def run(request: Request, *, repository: Repository, site: Site, fan: Fan) -> Ge
         if request.each_link:
             yield from _each_link(chain, repository=repository, site=site)
         evidence = yield from _look(chain, request.level, repository=repository, site=site, fan=fan)
+    except NewerFormat:
+        raise  # nothing is known about it: no verdict
     except (IntegrityError, ObjectMissing) as err:
         attest(backup, verdict(request, site, begun, failure=err), repository=repository, site=site)
         raise
@@ -180,7 +183,7 @@ def look_beside(chain: Sequence[Manifest], *, repository: Repository) -> dict[st
     except (ObjectDamaged, ObjectMissing) as err:
         found[IDENTITY_KEY] = err
     for key, verdict in repository.chain_attestations(chain):
-        if isinstance(verdict, IntegrityError):
+        if isinstance(verdict, IntegrityError) and not isinstance(verdict, NewerFormat):  # what a newer version said stays
             found[key] = verdict
     return found
 
@@ -310,6 +313,8 @@ def _check_unchanged(backup: Backup, attestation: Attestation, *, repository: Re
     begun = attestation.at - timedelta(seconds=attestation.duration_seconds)
     try:
         chain = repository.read_chain(backup.id, check_signature=False)
+    except NewerFormat:
+        raise
     except IntegrityError:
         return  # its documents are damaged: the failure stands
     links = [manifest.backup for manifest in chain]
