@@ -20,7 +20,7 @@ from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
 from continuum_tasks.actions.stopwatch import Stopwatch
 from continuum_tasks.config import Config
-from continuum_tasks.errors import ContinuumError, IntegrityError, NewerFormat, ObjectMissing, ProofFailed
+from continuum_tasks.errors import ContinuumError, IntegrityError, ObjectMissing, ProofFailed
 from continuum_tasks.model import Backup, DrillRecord, Level, Manifest, Progress, Rehearsal
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite.invariant import objection
@@ -105,11 +105,10 @@ def _proven(one: _Rehearsal, chain: tuple[Manifest, ...], restored: Path) -> Gen
     request = verify.Request(backup_id=backup.id, level=Level.RESTORE)
     try:
         evidence = yield from verify.test_restore(chain, restored, repository=repository, site=site, fan=one.fan)
-    except NewerFormat:
-        raise  # nothing is known about it: no verdict
     except (IntegrityError, ObjectMissing) as err:
-        verify.attest(backup, verify.verdict(request, site, begun, failure=err), repository=repository, site=site)
-        raise
+        failure = yield from verify.judged(err, chain, repository=repository, site=site)
+        verify.attest(backup, verify.verdict(request, site, begun, failure=failure), repository=repository, site=site)
+        raise failure from err.__cause__
     verify.attest(backup, verify.verdict(request, site, begun, evidence=evidence), repository=repository, site=site)
     return evidence
 

@@ -95,17 +95,31 @@ def run(request: Request, *, repository: Repository, site: Site, fan: Fan) -> Ge
         if request.each_link:
             yield from _each_link(chain, repository=repository, site=site)
         evidence = yield from _look(chain, request.level, repository=repository, site=site, fan=fan)
-    except NewerFormat:
-        raise  # nothing is known about it: no verdict
     except (IntegrityError, ObjectMissing) as err:
-        attest(backup, verdict(request, site, begun, failure=err), repository=repository, site=site)
-        raise
+        failure = yield from judged(err, chain, repository=repository, site=site)
+        attest(backup, verdict(request, site, begun, failure=failure), repository=repository, site=site)
+        raise failure from err.__cause__
     attestation = verdict(request, site, begun, evidence=evidence)
     fresh = attest(backup, attestation, repository=repository, site=site)
     beside.pop(fresh, None)
     if beside:
         raise mended(beside, chain[-1], request.level, repository=repository)
     return Verified(backup=backup, attestation=attestation)
+
+
+def judged(
+    err: ContinuumError, chain: Sequence[Manifest], *, repository: Repository, site: Site
+) -> Generator[Progress, None, ContinuumError]:
+    """Return the failure that is to be stored. Raises NewerFormat: about what a newer version wrote there is no verdict.
+
+    An object whose bytes are not those of its manifest is damaged, whichever version its header says.
+    """
+    if not isinstance(err, NewerFormat):
+        return err
+    bad = yield from _read_objects(chain, repository=repository, n_threads=site.settings.max_concurrent_uploads)
+    if not bad:
+        raise err
+    return _summed_up([error for errors in bad.values() for error in errors])
 
 
 def likely_links(backup_id: BackupId, *, repository: Repository, site: Site) -> tuple[BackupId, ...]:
