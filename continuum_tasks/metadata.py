@@ -134,6 +134,7 @@ class Metadata:
                 connection.execute(migration)
                 failpoints.reach("metadata.migrated")
             connection.execute(f"PRAGMA user_version = {len(self._migrations)}")
+            failpoints.reach("metadata.versioned")
 
     def _version(self, connection: apsw.Connection) -> int:
         """Return the version of the tables. Raises NewerFormat."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from continuum_tasks import failpoints
 from continuum_tasks.catalog import open_catalog
 from continuum_tasks.config import Config
 from continuum_tasks.errors import NewerFormat
@@ -31,6 +32,7 @@ from continuum_tasks import failpoints
 from continuum_tasks.metadata import Metadata
 from tests.unit.test_metadata import NEXT
 failpoints.arm(sys.argv[2])
+print("ready", flush=True)
 sys.stdin.readline()
 print(Metadata(Path(sys.argv[1]), NEXT).rows("SELECT count(*) FROM later"))
 """
@@ -117,33 +119,28 @@ def test_a_file_goes_through_every_later_version_once(old: Path) -> None:
 
 
 def test_processes_that_open_an_old_file_at_once_migrate_it_once(old: Path) -> None:
-    processes = [start(old) for _ in range(4)]
-    answers = [process.communicate("go\n", timeout=120)[0].strip() for process in processes]
+    processes = [start(old, "metadata.migrated=sleep:1") for _ in range(4)]  # the others come while the first is at it
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate(timeout=120)[0].strip() for process in processes]
     assert answers == ["[(1,)]"] * 4
     assert version_of(old) == 3
 
 
-@pytest.mark.parametrize("n_migrations", [1, 2])
-def test_a_process_killed_while_it_migrates_leaves_the_old_version(old: Path, n_migrations: int) -> None:
+@pytest.mark.parametrize("failpoint", failpoints.METADATA)
+def test_a_process_killed_while_it_migrates_leaves_the_old_version(old: Path, failpoint: str) -> None:
     before = ask(old, "SELECT name FROM sqlite_master ORDER BY name", "SELECT * FROM jobs")
-    code = _OPEN.replace("sys.stdin.readline()", _KILL_AFTER.format(n=n_migrations))
-    done = subprocess.run([sys.executable, "-c", code, str(old), ""], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == -9, done.stderr
+    process = start(old, f"{failpoint}=kill")
+    process.communicate("go\n", timeout=120)
+    assert process.returncode == -9
     assert ask(old, "SELECT name FROM sqlite_master ORDER BY name", "SELECT * FROM jobs") == before
     assert version_of(old) == 0
     with opened(old, NEXT) as metadata:
         assert metadata.rows("SELECT count(*) FROM later") == [(1,)]
-
-
-_KILL_AFTER = """
-import os, signal
-left = [{n}]
-def reach(name):
-    left[0] -= 1
-    if name == "metadata.migrated" and not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-failpoints.reach = reach
-"""
 
 
 def test_a_migration_that_fails_leaves_the_old_version(old: Path) -> None:
@@ -172,7 +169,7 @@ def test_a_process_that_has_the_file_open_stops_when_a_newer_version_migrates_it
     with closing(open_jobs(old)) as jobs:
         assert jobs.get("job-queued") is not None
         process = start(old)
-        assert process.communicate("go\n", timeout=120)[0].strip() == "[(1,)]"
+        assert process.communicate("go\n", timeout=120)[0].splitlines() == ["ready", "[(1,)]"]
         with pytest.raises(NewerFormat):
             jobs.add("create_backup", {}, now=datetime.now(UTC))
         with pytest.raises(NewerFormat):
