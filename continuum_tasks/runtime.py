@@ -19,7 +19,7 @@ from continuum_tasks.actions.fan_out import Fan, InThreads, Work
 from continuum_tasks.actions.site import Site
 from continuum_tasks.catalog import Catalog, open_catalog
 from continuum_tasks.config import Config, StorageType
-from continuum_tasks.errors import ConfigError, NoSpace, StorageError, UsageError
+from continuum_tasks.errors import ConfigError, NewerFormat, NoSpace, StorageError, UsageError
 from continuum_tasks.jobs import Jobs, open_jobs
 from continuum_tasks.keyring import Keyring, open_keyring
 from continuum_tasks.metadata import METADATA
@@ -142,15 +142,16 @@ class _Records:
 
 
 def _records(config: Config, stack: ExitStack) -> tuple[_Records, str]:
-    """Open `metadata.db`: in a directory that is thrown away when the state directory cannot be used, or has no room.
+    """Open `metadata.db`: in a directory that is thrown away when the file there cannot be used, or has no room.
 
     An emergency restore may depend on nothing but the storage and the key.
     """
     try:
         return _opened(config.state_dir / METADATA, stack), ""
-    except (ConfigError, NoSpace) as err:
+    except (ConfigError, NoSpace, NewerFormat) as err:
         private = stack.enter_context(tempfile.TemporaryDirectory(prefix="continuum-state-"))
-        return _opened(Path(private) / METADATA, stack), err.message
+        trouble = f"{err.message} ({err.hint})" if isinstance(err, NewerFormat) else err.message
+        return _opened(Path(private) / METADATA, stack), trouble
 
 
 def _opened(path: Path, stack: ExitStack) -> _Records:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from continuum_tasks.errors import BackupNotFound, ObjectMissing
+from continuum_tasks.errors import BackupNotFound, NewerFormat, ObjectMissing
 from continuum_tasks.model import Commit, Timeline, TimelineId
 from continuum_tasks.plan import timeline as plan
 from continuum_tasks.plan.segments import SegmentRef, holes_in
@@ -20,7 +20,7 @@ from continuum_tasks.plan.timeline import Line, Missed
 from continuum_tasks.repository import Repository
 from continuum_tasks.segment.head import SegmentHead
 from continuum_tasks.segment.reader import OpenedSegment
-from continuum_tasks.timelines import list_segments, read_index, read_timelines
+from continuum_tasks.timelines import list_segments, read_index, split_timelines
 
 OPENED = 4  # indexes kept: a large one takes tens of MB
 
@@ -173,8 +173,14 @@ class Log:
 
 
 def logs(repository: Repository, database: str) -> list[Log]:
-    """Return the timelines of a database, newest first. Raises StorageError, ObjectDamaged."""
-    return [Log(repository, timeline) for timeline in reversed(read_timelines(repository, database))]
+    """Return the timelines of a database that this version reads, newest first. Raises StorageError, ObjectDamaged."""
+    return split_logs(repository, database)[0]
+
+
+def split_logs(repository: Repository, database: str) -> tuple[list[Log], list[NewerFormat]]:
+    """As `logs`, and beside them what says of each other timeline that a newer version wrote it."""
+    found, newer = split_timelines(repository, database)
+    return [Log(repository, timeline) for timeline in reversed(found)], newer
 
 
 def by_number(found: Sequence[Log], number: int, *, timeline: TimelineId | None, database: str) -> Seen:

@@ -6,6 +6,7 @@ may be cut anywhere; a backup that goes loses its manifest first. What a killed 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from continuum_tasks.actions.audited import Deed
 from continuum_tasks.actions.fan_out import Fan
 from continuum_tasks.actions.site import Site
 from continuum_tasks.config import RetentionSettings
-from continuum_tasks.errors import IntegrityError
+from continuum_tasks.errors import IntegrityError, NewerFormat
 from continuum_tasks.lock import Held
 from continuum_tasks.lock import hold as locked
 from continuum_tasks.model import Backup, BackupId, Hold, Progress
@@ -267,7 +268,7 @@ def _spared(looked: _Looked, repository: Repository) -> set[BackupId]:
     """Return what was held since the plan was made, and all it needs. Raises IntegrityError for a hold that is damaged."""
     parents = {b.id: b.parent_id for b in looked.backups}
     spared: set[BackupId] = set()
-    for backup_id in _held(record for _, record in repository.holds()) - looked.holds:
+    for backup_id in _held(repository.holds()) - looked.holds:
         at: BackupId | None = backup_id
         while at is not None and at not in spared:
             spared.add(at)
@@ -275,12 +276,16 @@ def _spared(looked: _Looked, repository: Repository) -> set[BackupId]:
     return spared
 
 
-def _held(records: Iterable[Hold | IntegrityError]) -> set[BackupId]:
+def _held(records: Iterable[tuple[str, Hold | IntegrityError]]) -> set[BackupId]:
     held = set()
-    for record in records:
-        if isinstance(record, IntegrityError):
+    for key, record in records:
+        if isinstance(record, NewerFormat):  # it holds what its name says, whatever else it says
+            with contextlib.suppress(ValueError):
+                held.add(BackupId(key.rpartition("/")[2].removesuffix(".json")))
+        elif isinstance(record, IntegrityError):
             raise record
-        held.add(record.backup_id)
+        else:
+            held.add(record.backup_id)
     return held
 
 

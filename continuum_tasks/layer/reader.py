@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 
-from continuum_tasks.errors import KeyWrong, ObjectDamaged
+from continuum_tasks.errors import KeyWrong, ObjectDamaged, newer_format
 from continuum_tasks.layer.codec import decompress
 from continuum_tasks.layer.digest import DIGEST_BYTES, digests_of
 from continuum_tasks.layer.format import (
     HEADER_BYTES,
     TRAILER_BYTES,
+    VERSION,
     ChunkIndex,
     Header,
+    NewerVersion,
     ObjectContext,
     Trailer,
     decode_header,
@@ -96,9 +98,11 @@ def check_key(header: Header, data_key: bytes | None, name: str, *, owner: str =
 
 @contextmanager
 def naming(name: str, *, hint: str = _DAMAGED) -> Iterator[None]:
-    """Turn a ValueError into ObjectDamaged that names the object."""
+    """Turn a ValueError into ObjectDamaged that names the object, one about a newer version into NewerFormat."""
     try:
         yield
+    except NewerVersion as err:
+        raise newer_format(f"object {name}", err.found, VERSION) from err
     except ValueError as err:
         raise ObjectDamaged(f"object {name}: {err}", hint=hint) from err
 

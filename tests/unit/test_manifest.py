@@ -112,7 +112,6 @@ def test_a_document_of_another_kind_or_format_is_told() -> None:
         ("tool_version", None),
         ("objects", {}),
         ("objects", [{"key": "x"}]),
-        ("extra", 1),
         ("source", []),
         ("backup", None),
     ],
