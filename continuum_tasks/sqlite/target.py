@@ -15,7 +15,7 @@ import apsw
 from continuum_tasks.errors import NoSpace, TargetBusy, TargetError, TargetExists
 from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.directory import sidecars
-from continuum_tasks.sqlite.holders import Holder, describe, holders, others
+from continuum_tasks.sqlite.holders import Holder, describe, holders, holders_of_deleted, others, unseen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +57,18 @@ def check_target(target: Path, *, overwrite: bool, need_bytes: int) -> Target:
 
 
 def prove_unused(target: Path) -> None:
-    """Take and release the proof that nobody uses the database: SQLite's EXCLUSIVE lock and no descriptor in /proc.
+    """Take and release the proof that nobody uses the database: SQLite's EXCLUSIVE lock and no descriptor, seen or counted.
 
-    Raises TargetBusy naming the processes seen, TargetError without the right to lock. A missing file is unused.
+    A missing file is in use while somebody has its sidecars open, or the file that was deleted there.
+    Raises TargetBusy naming the processes seen, TargetError without the right to lock.
     """
+    refuse_holders(target, holders_of_deleted(target))
     if target.exists():
         with held_unused(target):
             pass
+        return
+    for sidecar in sidecars(target):
+        refuse_holders(target, holders(sidecar.stat()))
 
 
 @contextmanager
@@ -72,7 +77,7 @@ def held_unused(target: Path) -> Iterator[None]:
     status = target.stat()
     refuse_holders(target, holders(status))  # before our own descriptor is there: this process counts as well
     with locked_errors(target), vfs.exclusive(target):
-        refuse_holders(target, others(holders(status)))
+        refuse_others(target, status)
         yield
 
 
@@ -83,6 +88,11 @@ def refuse_holders(target: Path, found: tuple[Holder, ...]) -> None:
             f"{target}: in use by {describe(found)}",
             hint="stop the service (systemctl stop continuum), then run the restore again",
         )
+
+
+def refuse_others(target: Path, status: os.stat_result) -> None:
+    """Raise TargetBusy when anybody but this process, which has the database open once, has it open."""
+    refuse_holders(target, others(holders(status)) or unseen(status))
 
 
 @contextmanager
