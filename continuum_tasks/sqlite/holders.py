@@ -67,13 +67,19 @@ def holders_of_deleted(path: Path) -> tuple[Holder, ...]:
 
 
 def unseen(status: os.stat_result) -> tuple[Holder, ...]:
-    """Return who else has that inode open though `others(holders(...))` is empty; this process has it open once.
+    """Return who else has that inode open when a look into /proc has just shown nobody; this process has it open once.
 
     The kernel grants a write lease only on a file that nobody else has open, whichever namespace they are in. It is given
     back at once: a process that opens the file in between waits microseconds. Empty where that cannot be asked (another
     user's file, a file system without leases).
     """
-    return (Holder(pid=0, command=""),) if is_open_elsewhere(status) else ()
+    for _ in range(_N_TRIES):
+        if not is_open_elsewhere(status):
+            return ()
+        found = others(holders(status))  # it may have come after the first look
+        if found:
+            return found
+    return (Holder(pid=0, command=""),)
 
 
 def is_open_elsewhere(status: os.stat_result) -> bool | None:
