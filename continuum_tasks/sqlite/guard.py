@@ -31,9 +31,8 @@ from pathlib import Path
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.sqlite import directory
 from continuum_tasks.sqlite.fold import held_folded
-from continuum_tasks.sqlite.holders import holders, holding, is_open_elsewhere, others, unseen
+from continuum_tasks.sqlite.holders import GUARD, holders, holding, is_open_elsewhere, others, unseen
 
-NAME = b"continuum-guard"  # as `ps` and /proc show it; 15 bytes are all there is room for
 LEAST_SECONDS = 1.0  # who found the old file by its name a moment ago, and does not have it open yet, has it then
 BLIND_SECONDS = 60.0  # where the kernel does not count, and processes of other pid namespaces are not seen
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -46,22 +45,27 @@ def guard(path: Path) -> None:
     try:
         with held_folded(path):
             _say({"pid": os.getpid()})
+            counted_none = False
             for _ in _lines():
                 found = others(holders(status)) or unseen(status)
+                counted_none = not found and is_open_elsewhere(status) is False
                 _say({"holders": [[holder.pid, holder.command] for holder in found]})
             if directory.identity(path) == (status.st_dev, status.st_ino):
                 return
             _release_pipes()
-            _await_closed(path, status)
+            _await_closed(path, status, counted_none=counted_none)
             # Not by the way a connection is closed: it may delete a -journal by a name that is another database's.
             os._exit(0)
     except ContinuumError as err:
         _say({"error": type(err).__name__, "message": err.message, "hint": err.hint})
 
 
-def _await_closed(path: Path, status: os.stat_result) -> None:
-    """Return when nobody has the old file open but who came by its name in the quarantine: there its sidecars are its own."""
-    begun, counted_none = time.monotonic(), False
+def _await_closed(path: Path, status: os.stat_result, *, counted_none: bool) -> None:
+    """Return when nobody has the old file open but who came by its name in the quarantine: there its sidecars are its own.
+
+    The kernel's count tells no names apart, so it must have been none (`counted_none`) once since the rename.
+    """
+    begun = time.monotonic()
     while True:
         since = time.monotonic() - begun
         late = [holder for holder, link in holding(status) if holder.pid != os.getpid() and not _is_quarantined(link, path)]
@@ -102,7 +106,7 @@ def _detach() -> None:
     """Become a process that nobody waits for and no terminal or service manager ends politely."""
     if os.fork():
         os._exit(0)
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME)
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, GUARD.encode())
     os.chdir("/")
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

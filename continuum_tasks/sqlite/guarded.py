@@ -94,4 +94,4 @@ def _ask(process: subprocess.Popen[bytes], path: Path, request: bytes) -> dict[s
 
 
 def _gone(path: Path) -> TargetError:
-    return TargetError(f"{path}: the process that guarded it was killed", hint="run the restore again")
+    return TargetError(f"{path}: the process that guards it ended", hint="run the restore again; nothing was replaced")

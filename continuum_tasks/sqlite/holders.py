@@ -12,6 +12,7 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _HIDDEN = "a process that /proc does not show to this user"
+GUARD = "continuum-guard"  # what `guard` calls itself: 15 bytes are all there is room for
 _F_SETSIG = 10  # Linux; the module has no name for it
 _N_TRIES = 3  # old kernels count a mere look at the name as well
 
@@ -59,11 +60,12 @@ def describe(found: Iterable[Holder]) -> str:
 def holders_of_deleted(path: Path) -> tuple[Holder, ...]:
     """Return every process that has a file open which had this name and has none any more.
 
-    It still opens `-journal` and the others by the name: those of whatever bears it then.
+    It still opens `-journal` and the others by the name: those of whatever bears it then. A guard does not.
     """
     link = f"{path} (deleted)"
-    found = (pid for pid in _pids() if any(name == link and not seen.st_nlink for _, name, seen in _descriptors(pid)))
-    return tuple(Holder(pid=pid, command=_command(pid)) for pid in found)
+    pids = (pid for pid in _pids() if any(name == link and not seen.st_nlink for _, name, seen in _descriptors(pid)))
+    found = (Holder(pid=pid, command=_command(pid)) for pid in pids)
+    return tuple(holder for holder in found if holder.command != GUARD)
 
 
 def unseen(status: os.stat_result) -> tuple[Holder, ...]:

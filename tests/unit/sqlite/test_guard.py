@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.errors import StorageUnreachable, TargetBusy, TargetError
-from continuum_tasks.failpoints import RESTORE
 from continuum_tasks.sqlite import guard, quarantine
 from continuum_tasks.sqlite.guarded import guarded
 from continuum_tasks.sqlite.install import Installed, install, prove_unused, recover
@@ -214,39 +214,36 @@ def test_a_guard_ends_when_nobody_has_the_old_file_open_any_more_and_not_before(
 
 
 @pytest.mark.parametrize("point", BEFORE_RENAME)
-def test_a_restore_that_is_killed_before_the_rename_leaves_no_guard(target: Path, point: str) -> None:
-    with installer(target, point) as restoring:
+def test_a_restore_that_is_killed_before_the_rename_leaves_no_guard(quiet: Path, point: str) -> None:
+    with installer(quiet, point) as restoring:
         assert restoring.stopped_at() == point
-        with late_opener(target) as late:
+        with late_opener(quiet) as late:
             assert late.use() == "database is locked"
             restoring.kill()
-            assert until(lambda: not guards(target))
+            assert until(lambda: not guards(quiet))
             assert late.use() == "written"  # nothing was replaced: it is a user like any other
-    recover(target)
-    assert other.sql(target, "SELECT count(*) FROM t; PRAGMA integrity_check") == "(500,)('ok',)"
+    recover(quiet)
+    assert other.sql(quiet, "SELECT count(*) FROM t; PRAGMA integrity_check") == "(500,)('ok',)"
 
 
 @pytest.mark.parametrize("point", AFTER_RENAME)
-def test_a_restore_that_is_killed_after_the_rename_leaves_its_guard_behind(target: Path, point: str) -> None:
-    with installer(target, "install.sidecars_gone", point) as restoring:
+def test_a_restore_that_is_killed_after_the_rename_leaves_its_guard_behind(quiet: Path, point: str) -> None:
+    with installer(quiet, "install.sidecars_gone", point) as restoring:
         assert restoring.stopped_at() == "install.sidecars_gone"
-        with late_opener(target) as late:
+        with late_opener(quiet) as late:
             assert restoring.go_on() == point
             restoring.kill()
-            recover(target)
-            assert other.write(target, timeout=30) == "written"
+            recover(quiet)
+            assert other.write(quiet, timeout=30) == "written"
             assert late.use() == "database is locked"
-            assert len(guards(target)) == 1
-        assert until(lambda: not guards(target))
-    assert other.sql(target, "SELECT count(*) FROM beside; PRAGMA integrity_check") == "(1,)('ok',)"
+            assert len(guards(quiet)) == 1
+        assert until(lambda: not guards(quiet))
+    assert other.sql(quiet, "SELECT count(*) FROM beside; PRAGMA integrity_check") == "(1,)('ok',)"
 
 
-@pytest.mark.parametrize("point", [name for name in RESTORE if name in BEFORE_RENAME])
-def test_a_restore_that_fails_before_the_rename_leaves_no_guard(
-    target: Path, monkeypatch: pytest.MonkeyPatch, point: str
-) -> None:
+def test_a_restore_that_fails_before_the_rename_leaves_no_guard(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def reach(name: str) -> None:
-        if name == point:
+        if name == "install.sidecars_gone":
             raise StorageUnreachable("no")
 
     monkeypatch.setattr("continuum_tasks.sqlite.install.reach", reach)
@@ -265,7 +262,7 @@ def test_without_its_guard_nothing_is_replaced(target: Path, monkeypatch: pytest
             assert until(lambda: not guards(target))
 
     monkeypatch.setattr("continuum_tasks.sqlite.install.reach", reach)
-    with pytest.raises(TargetError, match="the process that guarded it was killed"):
+    with pytest.raises(TargetError, match="the process that guards it ended"):
         install(new_file(target.parent), target, overwrite=True, now=NOW)
     assert other.sql(target, "SELECT count(*) FROM t; PRAGMA integrity_check") == "(500,)('ok',)"
 
@@ -335,6 +332,13 @@ def test_a_database_that_was_deleted_while_it_is_open_is_in_use(quiet: Path, loo
         with pytest.raises(TargetBusy, match=f"pid {late.pid}"):
             look(quiet)
     prove_unused(quiet)
+
+
+def test_a_guard_of_a_deleted_quarantine_hinders_no_further_restore(quiet: Path) -> None:
+    done = install(new_file(quiet.parent), quiet, overwrite=True, now=NOW)
+    assert done.quarantine is not None
+    shutil.rmtree(done.quarantine)
+    install(new_file(quiet.parent), quiet, overwrite=True, now=NOW)
 
 
 def test_a_database_whose_log_is_open_is_in_use_though_its_file_was_moved_away(tmp_path: Path) -> None:
