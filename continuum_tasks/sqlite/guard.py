@@ -44,20 +44,30 @@ def guard(path: Path) -> None:
     status = path.stat()
     try:
         with held_folded(path):
-            _say({"pid": os.getpid()})
-            counted_none = False
-            for _ in _lines():
-                found = others(holders(status)) or unseen(status)
-                counted_none = not found and is_open_elsewhere(status) is False
-                _say({"holders": [[holder.pid, holder.command] for holder in found]})
-            if directory.identity(path) == (status.st_dev, status.st_ino):
-                return
-            _release_pipes()
-            _await_closed(path, status, counted_none=counted_none)
-            # Not by the way a connection is closed: it may delete a -journal by a name that is another database's.
-            os._exit(0)
+            try:
+                _obey(path, status)
+            finally:
+                if _is_replaced(path, status):
+                    # Not by the way a connection is closed: it may delete a -journal by a name that is another database's.
+                    os._exit(0)
     except ContinuumError as err:
         _say({"error": type(err).__name__, "message": err.message, "hint": err.hint})
+
+
+def _obey(path: Path, status: os.stat_result) -> None:
+    _say({"pid": os.getpid()})
+    counted_none = False
+    for _ in _lines():
+        found = others(holders(status)) or unseen(status)
+        counted_none = not found and is_open_elsewhere(status) is False
+        _say({"holders": [[holder.pid, holder.command] for holder in found]})
+    if _is_replaced(path, status):
+        _release_pipes()
+        _await_closed(path, status, counted_none=counted_none)
+
+
+def _is_replaced(path: Path, status: os.stat_result) -> bool:
+    return directory.identity(path) != (status.st_dev, status.st_ino)
 
 
 def _await_closed(path: Path, status: os.stat_result, *, counted_none: bool) -> None:
