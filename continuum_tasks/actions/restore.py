@@ -25,8 +25,9 @@ from continuum_tasks.model import Backup, BackupId, Manifest, Progress, Status
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite import check, reserved
+from continuum_tasks.sqlite.holders import Holder
 from continuum_tasks.sqlite.inspect import Imprint, imprint
-from continuum_tasks.sqlite.install import Installed, Ownership, check_target, install, recover
+from continuum_tasks.sqlite.install import Installed, Ownership, check_target, install, prove_unused, recover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class Restored:
     """What was done: the replaced file, if any, is in `quarantine` with its sidecars.
 
     `commit` is the one after which the state is, `backup` then its base; None: the state is the backup's.
+    `kept_out`: who opened the replaced file in the last instant and is to be restarted.
     """
 
     backup: Backup
@@ -59,6 +61,7 @@ class Restored:
     seconds: float
     warnings: tuple[str, ...]
     commit: Seen | None = None
+    kept_out: tuple[Holder, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -82,7 +85,8 @@ def run(
     with scratch_for(target, site=site) as work, uncaptured(target, site=site):
         failpoints.reach("restore.begun")
         recover(target)
-        check_target(target, overwrite=request.overwrite, need_bytes=wanted.peak_bytes + SPACE_MARGIN_BYTES)
+        checked = check_target(target, overwrite=request.overwrite, need_bytes=wanted.peak_bytes + SPACE_MARGIN_BYTES)
+        prove_unused(checked.path)  # before the first byte is fetched, and again when it is installed
         with temporary(target, site=site) as filling:
             failpoints.reach("restore.temp_created")
             filled = yield from _fill(wanted, filling, work, repository=repository, fan=fan)
@@ -105,6 +109,7 @@ def run(
         fetched_bytes=filled.fetched_bytes,
         seconds=round(site.clock.monotonic() - begun, 3),
         warnings=(*warnings, *_remarks(installed)),
+        kept_out=installed.stale,
     )
     return replace(restored, warnings=(*restored.warnings, *_noted(restored, filled.state, request, imprinted, site=site)))
 
@@ -150,8 +155,7 @@ def _noted(restored: Restored, state: Whole, request: Request, installed: Imprin
 
 def _remarks(installed: Installed) -> tuple[str, ...]:
     findings = (f"SQLite finds in the restored file: {finding}" for finding in installed.findings[:5])
-    stale = (f"restart {holder}: it opened the old file in the last instant" for holder in installed.stale)
-    return (*findings, *stale)
+    return (*findings, *installed.stale_warnings)
 
 
 def _fill(wanted: State, temporary: Path, work: Path, *, repository: Repository, fan: Fan) -> Generator[Progress, None, Filled]:

@@ -25,7 +25,8 @@ from continuum_tasks.sqlite.target import check_target, refuse_holders, refuse_s
 def uncaptured(target: Path, *, site: Site) -> Iterator[None]:
     """Keep captures off `target` meanwhile; afterwards its capture begins a new timeline. Raises TargetBusy.
 
-    A file that nothing captures, as one that is not there, needs nobody to let go.
+    A file that nothing captures, as one that is not there, needs nobody to let go. It is a courtesy, and no proof: whoever
+    has the file open all the same, ours or not, makes the restore be refused, or is kept out by the guard (ADR 8).
     """
     database = _captured_as(target, site=site)
     if database is None:

@@ -15,13 +15,17 @@ from continuum_tasks.errors import TargetError
 from continuum_tasks.model import Progress
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
 from continuum_tasks.sqlite import quarantine
+from continuum_tasks.sqlite.holders import Holder
 from continuum_tasks.sqlite.install import Outcome, Ownership, check_target, install, prove_unused, recover
 from continuum_tasks.sqlite.intent import record_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undone:
-    """`put_back` is the quarantine the file came from, still whole; `quarantine` holds the one that was there."""
+    """`put_back` is the quarantine the file came from, still whole; `quarantine` holds the one that was there.
+
+    `kept_out`: who opened that one in the last instant and is to be restarted.
+    """
 
     target: str
     put_back: str
@@ -29,6 +33,7 @@ class Undone:
     size_bytes: int
     seconds: float
     warnings: tuple[str, ...]
+    kept_out: tuple[Holder, ...]
 
 
 def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
@@ -67,7 +72,8 @@ def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
         quarantine=str(installed.quarantine or ""),
         size_bytes=target.stat().st_size,
         seconds=round(site.clock.monotonic() - begun, 3),
-        warnings=(*warnings, *findings, *recoveries.note(undone, site=site)),
+        warnings=(*warnings, *findings, *installed.stale_warnings, *recoveries.note(undone, site=site)),
+        kept_out=installed.stale,
     )
 
 

@@ -20,6 +20,7 @@ from continuum_tasks.cli.table import facts
 from continuum_tasks.errors import UsageError
 from continuum_tasks.model import BackupId, Progress, TimelineId
 from continuum_tasks.runtime import Runtime
+from continuum_tasks.sqlite.holders import Holder
 from continuum_tasks.tasks import routing
 
 
@@ -186,6 +187,7 @@ def _undo(runtime: Runtime, options: Options) -> None:
                 "size_bytes": done.size_bytes,
                 "seconds": done.seconds,
                 "warnings": list(done.warnings),
+                "kept_out": _processes(done.kept_out),
             }
         )
         return
@@ -197,6 +199,10 @@ def _undo(runtime: Runtime, options: Options) -> None:
             ("took", emit.duration(done.seconds)),
         ]
     )
+
+
+def _processes(found: tuple[Holder, ...]) -> list[dict[str, Any]]:
+    return [{"pid": holder.pid or None, "program": holder.command} for holder in found]
 
 
 def _show(done: action.Restored) -> None:
@@ -216,6 +222,7 @@ def _show(done: action.Restored) -> None:
                 "fetched_bytes": done.fetched_bytes,
                 "seconds": done.seconds,
                 "warnings": list(done.warnings),
+                "kept_out": _processes(done.kept_out),
             }
         )
         return

@@ -11,8 +11,8 @@ import apsw
 
 from continuum_tasks.errors import TargetBusy, TargetError
 from continuum_tasks.sqlite import reserved
-from continuum_tasks.sqlite.holders import holders, others
-from continuum_tasks.sqlite.target import held_unused, locked_errors, refuse_holders
+from continuum_tasks.sqlite.holders import holders
+from continuum_tasks.sqlite.target import held_unused, locked_errors, refuse_holders, refuse_others
 
 # What SQLite says of a file it cannot read as a database. No opener could get committed content out of that one, with
 # its -wal or without; it stays as it is.
@@ -43,7 +43,7 @@ def held_folded(target: Path) -> Iterator[bool]:
             yield False
         return
     try:
-        refuse_holders(target, others(holders(target.stat())))
+        refuse_others(target, target.stat())
         yield True
     finally:
         connection.close()

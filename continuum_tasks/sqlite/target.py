@@ -16,7 +16,7 @@ from continuum_tasks.errors import NoSpace, SourceRefused, TargetBusy, TargetErr
 from continuum_tasks.plan.file_systems import refusal
 from continuum_tasks.sqlite import reserved, vfs
 from continuum_tasks.sqlite.directory import sidecars
-from continuum_tasks.sqlite.holders import Holder, describe, holders, others
+from continuum_tasks.sqlite.holders import Holder, describe, holders, holders_of_deleted, others, unseen
 from continuum_tasks.sqlite.mount_tables import MOUNT_THE_DIRECTORY, MountTables, read_mount_tables, refuse_second_name
 
 
@@ -75,13 +75,18 @@ def refuse_shared(target: Path, *, accepted: Collection[str], tables: MountTable
 
 
 def prove_unused(target: Path) -> None:
-    """Take and release the proof that nobody uses the database: SQLite's EXCLUSIVE lock and no descriptor in /proc.
+    """Take and release the proof that nobody uses the database: SQLite's EXCLUSIVE lock and no descriptor, seen or counted.
 
-    Raises TargetBusy naming the processes seen, TargetError without the right to lock. A missing file is unused.
+    A missing file is in use while somebody has its sidecars open, or the file that was deleted there.
+    Raises TargetBusy naming the processes seen, TargetError without the right to lock.
     """
+    refuse_holders(target, holders_of_deleted(target))
     if target.exists():
         with held_unused(target):
             pass
+        return
+    for sidecar in sidecars(target):
+        refuse_holders(target, holders(sidecar.stat()))
 
 
 @contextmanager
@@ -90,7 +95,7 @@ def held_unused(target: Path) -> Iterator[None]:
     status = target.stat()
     refuse_holders(target, holders(status))  # before our own descriptor is there: this process counts as well
     with locked_errors(target), vfs.exclusive(target):
-        refuse_holders(target, others(holders(status)))
+        refuse_others(target, status)
         yield
 
 
@@ -101,6 +106,11 @@ def refuse_holders(target: Path, found: tuple[Holder, ...]) -> None:
             f"{target}: in use by {describe(found)}",
             hint="stop the service (systemctl stop continuum), then run the restore again",
         )
+
+
+def refuse_others(target: Path, status: os.stat_result) -> None:
+    """Raise TargetBusy when anybody but this process, which has the database open once, has it open."""
+    refuse_holders(target, others(holders(status)) or unseen(status))
 
 
 @contextmanager
