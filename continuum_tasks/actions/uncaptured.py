@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from continuum_tasks.actions.site import Site
+from continuum_tasks.capture import restored
 from continuum_tasks.capture.place import CAPTURE
 from continuum_tasks.capture.release import REQUESTS, released
 from continuum_tasks.capture.status import read_status
 from continuum_tasks.capture.walfile import Source
+from continuum_tasks.errors import ContinuumError, JobFailed
 
 
 @contextmanager
@@ -25,6 +27,28 @@ def uncaptured(target: Path, *, site: Site) -> Iterator[None]:
         return
     with released(site.state_dir, database, host=site.host, pause=lambda: site.pause(0)):
         yield
+
+
+@contextmanager
+def on_new_timeline(target: Path, *, site: Site) -> Iterator[None]:
+    """As `uncaptured`, for what writes another state into the same file: its capture, also a later one, is told.
+
+    An error raised inside means that nothing was written, but JobFailed: then that is not known. Raises TargetBusy.
+    """
+    database = _captured_as(target, site=site)
+    if database is None:
+        yield
+        return
+    directory = site.state_dir / CAPTURE / database
+    with released(site.state_dir, database, host=site.host, pause=lambda: site.pause(0)):
+        restored.note(directory)
+        try:
+            yield
+        except JobFailed:
+            raise
+        except ContinuumError:
+            restored.forget(directory)
+            raise
 
 
 def _captured_as(target: Path, *, site: Site) -> str | None:
