@@ -10,11 +10,13 @@ from pathlib import Path
 from continuum_tasks.actions.beside import assembled
 from continuum_tasks.actions.commits import Seen
 from continuum_tasks.actions.fan_out import Fan
+from continuum_tasks.actions.online import LiveFile, plan_online
 from continuum_tasks.actions.restore import Request
 from continuum_tasks.actions.site import Site
 from continuum_tasks.actions.state import State, read
 from continuum_tasks.errors import SourceError, TargetError
 from continuum_tasks.model import Backup, BackupId, Level, Manifest, Progress, Strategy
+from continuum_tasks.plan.online import OnlinePlan, online_refusal
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
 from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite.holders import holders
@@ -76,6 +78,7 @@ class Preview:
     commit: Seen | None = None
     n_segments: int = 0
     segment_bytes: int = 0
+    online: OnlinePlan | None = None
 
 
 def run(request: Request, *, exact: bool, repository: Repository, site: Site, fan: Fan) -> Generator[Progress, None, Preview]:
@@ -99,6 +102,11 @@ def run(request: Request, *, exact: bool, repository: Repository, site: Site, fa
     fetch_bytes = sum(layer.stored_bytes for layer in layers) + segment_bytes
     need_bytes = wanted.peak_bytes + SPACE_MARGIN_BYTES
     in_use_by = tuple(str(holder) for holder in holders(target.stat())) if target.is_file() else ()
+    online: OnlinePlan | None = None
+    wrong: tuple[str, ...] = ()
+    if request.online is not None:
+        live = LiveFile(path=target, online=request.online, site=site)
+        online, wrong = yield from _online(wanted, live, repository=repository, fan=fan)
     losses = Losses()
     if target.is_file():
         losses = yield from (
@@ -116,7 +124,8 @@ def run(request: Request, *, exact: bool, repository: Repository, site: Site, fa
         free_bytes=shutil.disk_usage(target.parent).free if target.parent.is_dir() else None,
         replaces=target.is_file(),
         in_use_by=in_use_by,
-        refused=_refused(request, need_bytes=need_bytes, in_use_by=in_use_by, accepted=site.accepts(target)),
+        refused=(*wrong, *_refused(request, need_bytes=need_bytes, in_use_by=in_use_by, accepted=site.accepts(target))),
+        online=online,
         losses=losses,
         commit=wanted.seen,
         n_segments=0 if wanted.replay is None else len(wanted.replay.pieces),
@@ -128,12 +137,24 @@ def _refused(request: Request, *, need_bytes: int, in_use_by: Sequence[str], acc
     found = []
     try:
         refuse_shared(request.target, accepted=accepted)
-        check_target(request.target, overwrite=request.overwrite, need_bytes=need_bytes)
+        check_target(request.target, overwrite=request.overwrite or request.online is not None, need_bytes=need_bytes)
     except TargetError as err:
         found.append(f"{err.message} ({err.hint})")
-    if in_use_by:
+    if in_use_by and request.online is None:
         found.append(f"{request.target}: in use by {', '.join(in_use_by)} (stop the service first)")
     return tuple(found)
+
+
+def _online(
+    wanted: State, live: LiveFile, *, repository: Repository, fan: Fan
+) -> Generator[Progress, None, tuple[OnlinePlan | None, tuple[str, ...]]]:
+    try:
+        plan = yield from plan_online(wanted, live, repository=repository, fan=fan)
+    except TargetError as err:
+        return None, (f"{err.message} ({err.hint})",)
+    free_bytes = shutil.disk_usage(live.path.parent).free
+    refused = online_refusal(plan, free_bytes=free_bytes, wait_writers=live.online.wait_writers)
+    return plan, () if refused is None else (f"{refused.message} ({refused.hint})",)
 
 
 def _estimate(fetch_bytes: int, backup: Backup, site: Site) -> Estimate:

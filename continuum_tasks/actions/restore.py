@@ -1,7 +1,7 @@
 """Restore a backup, or the state after a captured commit: assemble it beside the target, prove it, install it in one rename.
 
 Until that rename the target is what it was; a killed restore leaves at most a hidden temporary file and an intent
-record, which the next restore of the same target finishes or clears away.
+record, which the next restore of the same target finishes or clears away. An online restore writes into the live file instead.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from continuum_tasks import failpoints
@@ -17,9 +18,10 @@ from continuum_tasks.actions.assemble import Whole, prove
 from continuum_tasks.actions.beside import scratch_for, temporary
 from continuum_tasks.actions.commits import CommitRef, Seen
 from continuum_tasks.actions.fan_out import Fan
+from continuum_tasks.actions.online import LiveFile, Online, WrittenOnline, check_live, write_online
 from continuum_tasks.actions.site import Site
 from continuum_tasks.actions.state import Filled, State, fill, read
-from continuum_tasks.actions.uncaptured import refuse_early, uncaptured
+from continuum_tasks.actions.uncaptured import refuse_early, settle, uncaptured
 from continuum_tasks.errors import ContinuumError, ProofFailed, SourceRefused
 from continuum_tasks.model import Backup, BackupId, Manifest, Progress, Status
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
@@ -27,7 +29,10 @@ from continuum_tasks.repository import Repository
 from continuum_tasks.sqlite import check, reserved
 from continuum_tasks.sqlite.holders import Holder
 from continuum_tasks.sqlite.inspect import Imprint, imprint
-from continuum_tasks.sqlite.install import Installed, Ownership, check_target, install, prove_unused, recover
+from continuum_tasks.sqlite.install import Installed, Ownership, install
+
+# Of a file that its service goes on writing to, and of no database, nothing is to be told by it later.
+_NO_IMPRINT = Imprint(wal=False, change_counter=0, size_bytes=0, modified_ns=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,7 @@ class Request:
     """Which backup goes where. `verify` also runs SQLite's integrity check on the proven file before it is installed.
 
     `commit`: not the backup itself but the state after this commit, which the backup is the base of.
+    `online`: write it into the live file, which is then neither replaced nor let alone by its users.
     `region` is the one that was asked for in place of the storage's; the repository given is open there already.
     """
 
@@ -44,11 +50,12 @@ class Request:
     verify: bool
     region: str = ""
     commit: CommitRef | None = None
+    online: Online | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What was done: the replaced file, if any, is in `quarantine` with its sidecars.
+    """What was done: the replaced file, if any, is in `quarantine` with its sidecars. `written`: into a live file.
 
     `commit` is the one after which the state is, `backup` then its base; None: the state is the backup's.
     `kept_out`: who opened the replaced file in the last instant and is to be restarted.
@@ -62,10 +69,23 @@ class Restored:
     warnings: tuple[str, ...]
     commit: Seen | None = None
     kept_out: tuple[Holder, ...] = ()
+    written: WrittenOnline | None = None
 
     @property
     def size_bytes(self) -> int:
         return self.backup.original_size_bytes if self.commit is None else self.commit.size_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Where the file went: the quarantine of what it replaced, its imprint, and the root over its pages if it is another."""
+
+    quarantine: str
+    root: str = ""
+    imprint: Imprint = _NO_IMPRINT
+    remarks: tuple[str, ...] = ()
+    written: WrittenOnline | None = None
+    kept_out: tuple[Holder, ...] = ()
 
 
 def run(
@@ -81,12 +101,13 @@ def run(
     yield Progress(phase="plan")
     wanted = read(request.backup_id, request.commit, repository=repository, site=site)
     need_bytes = wanted.peak_bytes + SPACE_MARGIN_BYTES
-    refuse_early(target, overwrite=request.overwrite, need_bytes=need_bytes, site=site)
-    with scratch_for(target, site=site) as work, uncaptured(target, site=site):
+    with scratch_for(target, site=site) as work:
+        settle(target, site=site)
+        if request.online:
+            check_live(target, wanted)
+        else:
+            refuse_early(target, overwrite=request.overwrite, need_bytes=need_bytes, site=site)
         failpoints.reach("restore.begun")
-        recover(target)
-        checked = check_target(target, overwrite=request.overwrite, need_bytes=wanted.peak_bytes + SPACE_MARGIN_BYTES)
-        prove_unused(checked.path)  # before the first byte is fetched, and again when it is installed
         with temporary(target, site=site) as filling:
             failpoints.reach("restore.temp_created")
             filled = yield from _fill(wanted, filling, work, repository=repository, fan=fan)
@@ -94,24 +115,36 @@ def run(
             temp = filling.rename(filling.with_name(filling.name.replace(".tmp", ".proven.tmp")))
             yield from prove(filled.state, temp, work, site=site)
             warnings = yield from _examine(wanted, temp, request)
-            imprinted = _imprint(temp)
             failpoints.reach("restore.proven")
-            yield Progress(phase="install")
             still_mine()
-            installed = install(
-                temp, target, overwrite=request.overwrite, now=site.clock.now(), ownership=_ownership(wanted.chain[-1])
-            )
+            if request.online:
+                live = LiveFile(path=target, online=request.online, site=site)
+                written = yield from write_online(filled.state, temp, live, work=work)
+                placed = Placed(quarantine=written.quarantine, root=written.root, written=written)
+            else:
+                yield Progress(phase="install")
+                with uncaptured(target, site=site):
+                    placed = _install(temp, target, request, wanted, now=site.clock.now())
     restored = Restored(
         backup=wanted.backup,
         commit=wanted.seen,
         target=str(target),
-        quarantine=str(installed.quarantine or ""),
+        quarantine=placed.quarantine,
+        written=placed.written,
         fetched_bytes=filled.fetched_bytes,
         seconds=round(site.clock.monotonic() - begun, 3),
-        warnings=(*warnings, *_remarks(installed)),
-        kept_out=installed.stale,
+        warnings=(*warnings, *placed.remarks),
+        kept_out=placed.kept_out,
     )
-    return replace(restored, warnings=(*restored.warnings, *_noted(restored, filled.state, request, imprinted, site=site)))
+    return replace(restored, warnings=(*restored.warnings, *_noted(restored, filled.state, request, placed, site=site)))
+
+
+def _install(temp: Path, target: Path, request: Request, wanted: State, *, now: datetime) -> Placed:
+    imprinted = _imprint(temp)
+    installed = install(temp, target, overwrite=request.overwrite, now=now, ownership=_ownership(wanted.chain[-1]))
+    return Placed(
+        quarantine=str(installed.quarantine or ""), imprint=imprinted, remarks=_remarks(installed), kept_out=installed.stale
+    )
 
 
 def _imprint(temp: Path) -> Imprint:
@@ -119,10 +152,10 @@ def _imprint(temp: Path) -> Imprint:
     try:
         return imprint(temp)
     except SourceRefused:  # a backup of a damaged source
-        return Imprint(wal=False, change_counter=0, size_bytes=0, modified_ns=0)
+        return _NO_IMPRINT
 
 
-def _noted(restored: Restored, state: Whole, request: Request, installed: Imprint, *, site: Site) -> tuple[str, ...]:
+def _noted(restored: Restored, state: Whole, request: Request, placed: Placed, *, site: Site) -> tuple[str, ...]:
     """Keep what was done and measured; the restore is done by now, so what cannot be kept is a warning."""
     backup, now = restored.backup, site.clock.now()
     warnings: tuple[str, ...] = ()
@@ -140,14 +173,14 @@ def _noted(restored: Restored, state: Whole, request: Request, installed: Imprin
         database=backup.database,
         storage=backup.storage,
         region=request.region,
-        root=state.root,
+        root=placed.root or state.root,
         page_size=state.page_size,
         n_pages=state.n_pages,
         timeline="" if restored.commit is None else restored.commit.timeline,
         commit=0 if restored.commit is None else restored.commit.number,
-        wal=installed.wal,
-        change_counter=installed.change_counter,
-        modified_ns=installed.modified_ns,
+        wal=placed.imprint.wal,
+        change_counter=placed.imprint.change_counter,
+        modified_ns=placed.imprint.modified_ns,
         quarantine=restored.quarantine,
     )
     return (*warnings, *recoveries.note(recovery, site=site))

@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from continuum_tasks.actions.site import Site
+from continuum_tasks.capture import restored
 from continuum_tasks.capture.place import CAPTURE
 from continuum_tasks.capture.release import REQUESTS, released
 from continuum_tasks.capture.status import read_heartbeat, read_status
 from continuum_tasks.capture.walfile import Source
+from continuum_tasks.errors import ContinuumError, JobFailed
 from continuum_tasks.process import parent_of, pid_of
 from continuum_tasks.sqlite.holders import holders
+from continuum_tasks.sqlite.install import Recovered, recover
 from continuum_tasks.sqlite.intent import record_path
-from continuum_tasks.sqlite.target import check_target, refuse_holders, refuse_shared
+from continuum_tasks.sqlite.target import check_target, prove_unused, refuse_holders, refuse_shared
 
 
 @contextmanager
@@ -36,20 +39,50 @@ def uncaptured(target: Path, *, site: Site) -> Iterator[None]:
         yield
 
 
+def settle(target: Path, *, site: Site) -> Recovered | None:
+    """Finish or undo a killed install of this target, its capture off it meanwhile; None where there is none."""
+    if not os.path.lexists(record_path(target)):
+        return None
+    with uncaptured(target, site=site):
+        return recover(target)
+
+
 def refuse_early(target: Path, *, overwrite: bool, need_bytes: int, site: Site) -> None:
     """Refuse a target as `refuse_shared` and `check_target` do, or in use by others than its capture; changes nothing.
 
-    Where a killed install is to be settled first, nothing can be said yet.
+    A database that is captured is proven unused only by the install: until then its capture goes on.
     """
     refuse_shared(target, accepted=site.accepts(target))
-    if os.path.lexists(record_path(target)):
-        return
     path = check_target(target, overwrite=overwrite, need_bytes=need_bytes).path
-    if path.exists():
+    if _captured_as(path, site=site) is None:
+        prove_unused(path)
+    else:
         heartbeat = read_heartbeat(site.state_dir)
         capture = 0 if heartbeat is None else pid_of(heartbeat.worker)
         found = holders(path.stat())
         refuse_holders(path, tuple(one for one in found if capture not in (one.pid, parent_of(one.pid))))
+
+
+@contextmanager
+def on_new_timeline(target: Path, *, site: Site) -> Iterator[None]:
+    """As `uncaptured`, for what writes another state into the same file: its capture, also a later one, is told.
+
+    An error raised inside means that nothing was written, but JobFailed: then that is not known. Raises TargetBusy.
+    """
+    database = _captured_as(target, site=site)
+    if database is None:
+        yield
+        return
+    directory = site.state_dir / CAPTURE / database
+    with released(site.state_dir, database, host=site.host, pause=lambda: site.pause(0)):
+        restored.note(directory)
+        try:
+            yield
+        except JobFailed:
+            raise
+        except ContinuumError:
+            restored.forget(directory)
+            raise
 
 
 def _captured_as(target: Path, *, site: Site) -> str | None:

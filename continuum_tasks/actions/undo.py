@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,13 @@ from pathlib import Path
 from continuum_tasks.actions import recoveries
 from continuum_tasks.actions.beside import target_lock, temporary
 from continuum_tasks.actions.site import Site
-from continuum_tasks.actions.uncaptured import refuse_early, uncaptured
+from continuum_tasks.actions.uncaptured import refuse_early, settle, uncaptured
 from continuum_tasks.errors import TargetError
 from continuum_tasks.model import Progress
 from continuum_tasks.plan.restore import SPACE_MARGIN_BYTES
 from continuum_tasks.sqlite import quarantine
 from continuum_tasks.sqlite.holders import Holder
-from continuum_tasks.sqlite.install import Outcome, Ownership, check_target, install, prove_unused, recover
-from continuum_tasks.sqlite.intent import record_path
+from continuum_tasks.sqlite.install import Outcome, Ownership, install
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +42,17 @@ def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
     begun = site.clock.monotonic()
     target = target.absolute()
     yield Progress(phase="plan")
-    _refuse_early(target, site=site)
-    with target_lock(target, site), uncaptured(target, site=site):
-        _settle(target)
+    with target_lock(target, site):
+        _settle(target, site=site)
         kept = quarantine.newest(target)
-        checked = check_target(target, overwrite=True, need_bytes=kept.size_bytes + SPACE_MARGIN_BYTES)
-        prove_unused(checked.path)
+        refuse_early(target, overwrite=True, need_bytes=kept.size_bytes + SPACE_MARGIN_BYTES, site=site)
         with temporary(target, site=site) as temp:
             yield Progress(phase="copy", total_bytes=kept.size_bytes)
             temp.unlink()  # only its name was wanted
             warnings = quarantine.copy_out(kept, temp)
             yield Progress(phase="install")
-            installed = install(temp, target, overwrite=True, now=site.clock.now(), ownership=_ownership(kept.file))
+            with uncaptured(target, site=site):
+                installed = install(temp, target, overwrite=True, now=site.clock.now(), ownership=_ownership(kept.file))
     findings = tuple(f"SQLite finds in the file put back: {finding}" for finding in installed.findings[:5])
     undone = recoveries.Recovery(
         kind=recoveries.Kind.UNDO,
@@ -77,15 +74,9 @@ def run(target: Path, *, site: Site) -> Generator[Progress, None, Undone]:
     )
 
 
-def _refuse_early(target: Path, *, site: Site) -> None:
-    if not os.path.lexists(record_path(target)):  # else a killed install is settled first
-        need_bytes = quarantine.newest(target).size_bytes + SPACE_MARGIN_BYTES
-        refuse_early(target, overwrite=True, need_bytes=need_bytes, site=site)
-
-
-def _settle(target: Path) -> None:
+def _settle(target: Path, *, site: Site) -> None:
     """Settle a killed install first. One that turns out finished may have been an undo: doing another would take it back."""
-    recovered = recover(target)
+    recovered = settle(target, site=site)
     if recovered is not None and recovered.outcome is Outcome.FINISHED:
         raise TargetError(
             f"{target}: a restore or undo that had been killed was finished just now",

@@ -12,7 +12,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from continuum_tasks.capture import firstpage, holes, leftover, walfile
+from continuum_tasks.capture import firstpage, holes, leftover, restored, walfile
 from continuum_tasks.capture import standing as standings
 from continuum_tasks.capture.basecopy import Base, BaseCopy
 from continuum_tasks.capture.beginning import Beginning, data_key, new_standing, seal
@@ -231,6 +231,7 @@ class Follower:
             self._resume(watched_until_us, reason=judgement.reason)
             if stopped is not None and stopped.commit:
                 self._note(max(since_us, stopped.observed_us), reason=judgement.reason)
+            restored.forget(self.directory)  # what began is durable by now
         elif index.max_frame > self._mark.frame:
             self._mark = replace(self._mark, salts=index.salts.hex())
             # With this very index: a pin in slot 0 lets the log be begun anew, and what is not read by then is a hole.
@@ -256,6 +257,7 @@ class Follower:
             stamp=self.source.stamp(),
             said=said,
             behind_seconds=self._behind_seconds(0 if self.standing is None else self.standing.observed_us),
+            restored_online=restored.is_noted(self.directory),
         )
 
     def _resume(self, watched_until_us: int, *, reason: str) -> None:

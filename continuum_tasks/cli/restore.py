@@ -13,6 +13,7 @@ import click
 from continuum_tasks.actions import restore as action
 from continuum_tasks.actions import undo
 from continuum_tasks.actions.audited import Deed, user
+from continuum_tasks.actions.online import Online, busy_window
 from continuum_tasks.cli import captured, chosen, emit, params, times, work
 from continuum_tasks.cli.asked import asked, opened, shared
 from continuum_tasks.cli.hand_over import Row
@@ -37,6 +38,8 @@ class Options:
     database: str
     target: Path
     overwrite: bool
+    online: bool
+    wait_writers: bool
     verify: bool
     dry_run: bool
     exact: bool
@@ -66,6 +69,8 @@ class Options:
 @params.name_option("--database", "With --latest, --pitr or --commit: of this database [default: the default one].")
 @click.option("--target", type=params.file, required=True, metavar="PATH", help="The file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there; it is kept beside the target, quarantined.")
+@click.option("--online", is_flag=True, help="Write it into the live file, in one transaction, while the service goes on.")
+@click.option("--wait-writers", is_flag=True, help="With --online: writers may wait for longer than the busy window.")
 @click.option("--verify", is_flag=True, help="Also let SQLite check the whole file before it takes its place.")
 @click.option("--dry-run", is_flag=True, help="Change nothing: print the plan, and the rows per table that would be lost.")
 @click.option("--exact", is_flag=True, help="With --dry-run: fetch the backup and compare the rows themselves, not counts.")
@@ -92,11 +97,13 @@ def restore(**words: Any) -> None:
         if options.dry_run:
             _preview(runtime, state, options)
             return
-        done = work.do(_work(state, options), runtime, how)
+        done = work.do(_work(state, options, runtime), runtime, how)
     _show(done)
 
 
 def _check(options: Options) -> None:
+    if options.wait_writers and not options.online:
+        raise UsageError("--wait-writers only means something with --online", hint="add --online, or leave it out")
     if options.exact and not options.dry_run:
         raise UsageError("--exact only means something with --dry-run", hint="add --dry-run, or leave it out")
     if not options.undo:
@@ -104,14 +111,15 @@ def _check(options: Options) -> None:
         return
     beside = options.backup_id or options.latest or options.pitr or options.commit or options.timeline
     where = options.database or options.storage or options.region
-    if beside or where or options.verify or options.exact:
+    if beside or where or options.verify or options.exact or options.online:
         raise UsageError(
             "--undo takes --target and --dry-run alone: it puts back what the last restore there replaced",
             hint="leave the other options out",
         )
 
 
-def _request(state: chosen.Chosen, options: Options) -> action.Request:
+def _request(state: chosen.Chosen, options: Options, runtime: Runtime) -> action.Request:
+    window = busy_window(runtime.config, options.target, state.backup.database) if options.online else 0.0
     return action.Request(
         backup_id=state.backup.id,
         commit=state.commit,
@@ -119,11 +127,12 @@ def _request(state: chosen.Chosen, options: Options) -> action.Request:
         overwrite=options.overwrite,
         verify=options.verify,
         region=options.region,
+        online=Online(busy_window_seconds=window, wait_writers=options.wait_writers) if options.online else None,
     )
 
 
-def _work(state: chosen.Chosen, options: Options) -> work.Work:
-    backup, request = state.backup, _request(state, options)
+def _work(state: chosen.Chosen, options: Options, runtime: Runtime) -> work.Work:
+    backup, request = state.backup, _request(state, options, runtime)
 
     def here(runtime: Runtime) -> Generator[Progress, None, action.Restored]:
         repository = runtime.repository(backup.storage)
@@ -139,6 +148,9 @@ def _work(state: chosen.Chosen, options: Options) -> work.Work:
                 "target": str(request.target),
                 "overwrite": request.overwrite,
                 "verify": request.verify,
+                "online": options.online,
+                "wait_writers": options.wait_writers,
+                "database": backup.database,
                 "storage": backup.storage,
                 "region": request.region,
                 "commit": state.seen.number if state.seen else 0,
@@ -146,7 +158,7 @@ def _work(state: chosen.Chosen, options: Options) -> work.Work:
             },
             database=backup.database,
             priority=routing.RESTORE_PRIORITY,
-            seen_by=f"{request.target} is replaced when it is done",
+            seen_by=f"{request.target} is {'written into' if options.online else 'replaced'} when it is done",
         ),
         here=here,
         result=action.Restored,
@@ -158,7 +170,7 @@ def _preview(runtime: Runtime, state: chosen.Chosen, options: Options) -> None:
     from continuum_tasks.cli import restore_plan
 
     steps = preview.run(
-        _request(state, options),
+        _request(state, options, runtime),
         exact=options.exact,
         repository=runtime.repository(state.backup.storage),
         site=runtime.site,
@@ -219,6 +231,7 @@ def _show(done: action.Restored) -> None:
                 "size_bytes": done.size_bytes,
                 "commit": captured.fields(done.commit) if done.commit else None,
                 "quarantine": done.quarantine or None,
+                "online": _written(done),
                 "fetched_bytes": done.fetched_bytes,
                 "seconds": done.seconds,
                 "warnings": list(done.warnings),
@@ -230,10 +243,32 @@ def _show(done: action.Restored) -> None:
         [
             *_what(done),
             ("target", f"{done.target} ({emit.size(done.size_bytes)}, every page proven)"),
+            *_online_facts(done),
             *([("replaced file", f"{done.quarantine} (put it back with --undo)")] if done.quarantine else []),
             ("read", f"{emit.size(done.fetched_bytes)} in {emit.duration(done.seconds)}"),
         ]
     )
+
+
+def _written(done: action.Restored) -> dict[str, object] | None:
+    if done.written is None:
+        return None
+    return {
+        "n_pages_written": done.written.n_pages_written,
+        "n_pages": done.written.n_pages,
+        "log_bytes": done.written.log_bytes,
+        "locked_seconds": done.written.locked_seconds,
+    }
+
+
+def _online_facts(done: action.Restored) -> list[tuple[str, str]]:
+    written = done.written
+    if written is None:
+        return []
+    if not written.n_pages_written:
+        return [("written", "nothing: the live database had that very state")]
+    what = f"{written.n_pages_written} of {written.n_pages} pages, in one transaction"
+    return [("written", what), ("writers waited", f"at most {emit.duration(written.locked_seconds)}")]
 
 
 def _what(done: action.Restored) -> list[tuple[str, str]]:

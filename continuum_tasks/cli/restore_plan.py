@@ -29,10 +29,11 @@ def show(preview: Preview) -> None:
     facts(
         [
             *_what(preview),
-            ("target", f"{preview.target} ({'replaces a file' if preview.replaces else 'new'})"),
+            ("target", f"{preview.target} ({_how(preview)})"),
             ("reads", f"at most {emit.size(preview.fetch_bytes)} in {_n_objects(preview)} objects{_segments(preview)}"),
             ("time", f"about {emit.duration(estimate.seconds)} at {rate} ({from_where})"),
             ("space", f"{emit.size(preview.space_bytes)} needed, {free}"),
+            *_online(preview),
         ]
     )
     emit.say("")
@@ -78,6 +79,28 @@ def _what(preview: Preview) -> list[tuple[str, str]]:
         return captured.facts(preview.commit, backup, what="would restore")
     when = f"{emit.moment(backup.created_at)} UTC"
     return [("would restore", f"{backup.id}, from storage {backup.storage}"), ("state of", when)]
+
+
+def _how(preview: Preview) -> str:
+    if preview.online is not None:
+        return "written into, while its service goes on"
+    return "replaces a file" if preview.replaces else "new"
+
+
+def _online(preview: Preview) -> list[tuple[str, str]]:
+    plan = preview.online
+    if plan is None:
+        return []
+    log = "-wal" if plan.wal else "-journal"
+    window = f"the busy window is {emit.duration(plan.busy_window_seconds)}"
+    return [
+        ("pages that differ", f"{plan.n_pages_differ} of {plan.n_pages} (the live database has {plan.n_pages_now})"),
+        (
+            f"{log} needed",
+            f"{emit.size(plan.log_bytes)}; {emit.size(plan.space_bytes)} with what is kept of the replaced state",
+        ),
+        ("writers wait", f"about {emit.duration(plan.lock_seconds)} ({plan.how_estimated}); {window}"),
+    ]
 
 
 def _segments(preview: Preview) -> str:

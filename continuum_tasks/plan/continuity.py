@@ -33,7 +33,8 @@ class Stood:
 class Found:
     """What is there now. `said` is the checksum that the log has for the mark's frame, None when it has no such frame.
 
-    `behind_seconds`: how far the clock is behind the time of the last commit.
+    `behind_seconds`: how far the clock is behind the time of the last commit. `restored_online`: a restore wrote another
+    state into the live file while nobody held its log.
     """
 
     salts: str
@@ -43,6 +44,7 @@ class Found:
     stamp: str
     said: tuple[int, int] | None
     behind_seconds: float = 0.0
+    restored_online: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,10 @@ def judge(stood: Stood | None, found: Found) -> Judgement:
         return Judgement(verdict=Verdict.NEW_TIMELINE, reason="capture begins")
     if stood.source != found.source:
         return Judgement(verdict=Verdict.NEW_TIMELINE, reason="the database file was replaced, as by a restore")
+    if found.restored_online:
+        return Judgement(
+            verdict=Verdict.NEW_TIMELINE, reason="another state was restored into the live file (restore --online)"
+        )
     if stood.page_size != found.page_size:
         reason = f"the page size changed from {stood.page_size} to {found.page_size} bytes"
         return Judgement(verdict=Verdict.NEW_TIMELINE, reason=reason)

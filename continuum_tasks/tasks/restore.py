@@ -10,6 +10,7 @@ from celery import Task, shared_task
 
 from continuum_tasks.actions import restore
 from continuum_tasks.actions.commits import CommitRef
+from continuum_tasks.actions.online import Online, busy_window
 from continuum_tasks.model import BackupId, Progress, TimelineId
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks.routing import RESTORE_BACKUP
@@ -33,11 +34,19 @@ def _act(runtime: Runtime, bench: Bench) -> Generator[Progress, None, restore.Re
         verify=bool(args["verify"]),
         region=str(args.get("region", "")),  # a row queued before the option was there has none
         commit=_commit(args),
+        online=_online(runtime, args),
     )
     storage = str(args["storage"])
     there = runtime.in_region(request.region, storage=storage)
     fan = there.fan() if request.region else bench.fan  # transfer workers would ask in the region of storage.conf
     return restore.run(request, repository=there.repository(storage), site=runtime.site, fan=fan, still_mine=bench.still_mine)
+
+
+def _online(runtime: Runtime, args: dict[str, Any]) -> Online | None:
+    if not args.get("online"):  # nor has a row that was queued before this option was there
+        return None
+    window = busy_window(runtime.config, Path(str(args["target"])), str(args.get("database", "")))
+    return Online(busy_window_seconds=window, wait_writers=bool(args.get("wait_writers")))
 
 
 def _commit(args: dict[str, Any]) -> CommitRef | None:

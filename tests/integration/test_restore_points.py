@@ -63,3 +63,26 @@ def test_a_restore_by_a_worker_is_undone_by_the_command_line(run: Run) -> None:
     undone = run("restore", "--undo", "--target", "r.db")
     assert undone.returncode == 0, undone.stderr
     assert json.loads(undone.stdout)["put_back"] == json.loads(done.stdout)["quarantine"]
+
+
+def test_a_worker_writes_a_state_into_a_live_database_and_its_connections_see_it(run: Run) -> None:
+    first = json.loads(run("restore", "--latest", "--target", "live.db", "--no-local").stdout)
+    code = """
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+tables = lambda: [name for (name,) in c.execute("SELECT name FROM sqlite_schema WHERE name = 'wrong'")]
+c.execute('CREATE TABLE wrong(x)'); print(tables(), flush=True); sys.stdin.readline(); print(tables(), flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-IS", "-c", code, first["target"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as service:
+        assert service.stdin is not None and service.stdout is not None
+        assert service.stdout.readline() == "['wrong']\n"
+        done = run("restore", "--latest", "--target", "live.db", "--online", "--wait-writers", "--no-local")
+        assert done.returncode == 0, done.stderr
+        service.stdin.write("\n")
+        service.stdin.flush()
+        assert service.stdout.readline() == "[]\n"
+    assert json.loads(done.stdout)["online"]["n_pages_written"] > 0
+    undone = run("restore", "--undo", "--target", "live.db")
+    assert undone.returncode == 0, undone.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum_tasks.capture import firstpage, standing
+from continuum_tasks.capture import firstpage, restored, standing
 from continuum_tasks.capture.basecopy import read_base
 from continuum_tasks.capture.beginning import data_key
 from continuum_tasks.capture.follower import Follower, Lost
@@ -382,3 +382,24 @@ def test_a_copy_to_begin_with_never_takes_the_place_of_one_that_a_backup_may_be_
     assert [str(path) for path in setting.place.temp_dir.iterdir()] == [second.path]
     again.base.close()
     assert list(setting.place.temp_dir.iterdir()) == []
+
+
+def test_a_state_restored_into_the_live_file_begins_a_new_timeline_once(setting: Setting, service: Service) -> None:
+    """The log goes on with the same salts, so only the note tells; a capture that did not run meanwhile finds it too."""
+    insert(service, 3)
+    follower = begun(setting)
+    assert follower.standing is not None
+    old = follower.standing.timeline.id
+    follower.let_go()
+    restored.note(follower.directory)
+    service.run("DELETE FROM t")  # what the restore committed
+    again = setting.follower()
+    judgement = again.begin(watched_until_us=0)
+    assert judgement is not None and again.standing is not None
+    assert judgement.verdict is Verdict.NEW_TIMELINE and "restore --online" in judgement.reason
+    timeline = again.standing.timeline
+    assert (timeline.previous, again.standing.commit) == (old, 1) and timeline.reason == judgement.reason
+    again.base.close()
+    again.let_go()
+    judgement = setting.follower().begin(watched_until_us=0)
+    assert judgement is not None and judgement.verdict is Verdict.GO_ON
