@@ -20,6 +20,7 @@ from continuum_tasks.capture.files import make_directory
 from continuum_tasks.capture.pending import Pending
 from continuum_tasks.capture.pins import WAL, Pins
 from continuum_tasks.capture.place import Place
+from continuum_tasks.capture.sighting import Sightings
 from continuum_tasks.capture.spool import Spool
 from continuum_tasks.capture.standing import Standing
 from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy
@@ -37,6 +38,10 @@ N_SAMPLES = 16  # commits of a segment whose lag is followed
 
 class Lost(Exception):
     """The log is not what it should be while it is held: capture lets go and looks anew."""
+
+
+class Bypassed(Lost):
+    """The files were changed without SQLite's locks: what was captured goes on nowhere, a new timeline begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +75,7 @@ class Follower:
         self._place = place
         self._pending = Pending()
         self._mark = Mark(salts="", frame=0, checksum=(0, 0))
+        self._sightings = Sightings(self.source, pause=place.pause)
         self._key: bytes | None = None
         self.base = BaseCopy(self.directory, place.temp_dir, random_bytes=place.random_bytes)
 
@@ -95,6 +101,7 @@ class Follower:
         NoSpace, PinsLost; nothing is held then.
         """
         self.let_go()
+        self._sightings.check_at_rest(self.standing)
         self.journal_mode = self._pins.add(self.source.path)
         if self.journal_mode != WAL:
             return None
@@ -110,7 +117,7 @@ class Follower:
         """Read what was committed since the last look; returns how many commits came. Raises Lost, SourceBusy."""
         if self.standing is not None and self.source.identity() != self.standing.source:
             raise Lost("the database file was replaced")
-        index = self._index()
+        index = self._look()
         self.log_bytes = index.max_frame * (FRAME_HEADER_BYTES + index.page_size)
         if self._pending.n_bytes >= self._place.capture.segment_bytes:
             self.flush()  # it could not be made durable before: nothing more is read into memory until it is
@@ -120,8 +127,6 @@ class Follower:
             self._mark = Mark(salts=index.salts.hex(), frame=0, checksum=(0, 0))
         if index.max_frame > self._mark.frame:
             self._read(index, observed_us, unseen_us)
-        elif index.max_frame < self._mark.frame:
-            raise Lost(f"the log ends at frame {index.max_frame}, {self._mark.frame} were captured")
         if self._behind_seconds(observed_us) > MAX_BEHIND_SECONDS:
             self.flush()  # these still belong here, with the last time there was
             raise Lost("the clock was set back")
@@ -182,6 +187,7 @@ class Follower:
             return
         self._check_room()
         then, sealed = seal(self.standing, self._pending, self._mark, key=self._key, place=self._place)
+        then = replace(then, sighting=self._sightings.last)
         spool = Spool(self.directory, then.timeline.id)
         spool.put(then.seq, sealed.data)
         if self._pending.first_page is not None:  # before the standing: a page 1 that is older than that would be wrong
@@ -197,6 +203,25 @@ class Follower:
         self.standing = replace(self.standing, **fields)  # type: ignore[arg-type]
         standings.save(self.directory, self.standing)
 
+    def _look(self) -> IndexHeader:
+        problem = self._sightings.moved()
+        if not problem:
+            index, problem = self._sightings.look(self._mark)
+            if not problem:
+                return index
+        with contextlib.suppress(ContinuumError):
+            self.flush()  # what was read before is what SQLite committed
+        raise self.distrust(problem)
+
+    def distrust(self, problem: str) -> Bypassed:
+        """Note, for whoever begins next, that the files were changed without SQLite; returns what is to be raised."""
+        if self.standing is not None:
+            with contextlib.suppress(ContinuumError):
+                self.change(doubt=problem)
+            self.standing = replace(self.standing, doubt=problem)
+        self.base.close()
+        return Bypassed(problem)
+
     def forget(self) -> None:
         """Forget the timeline: the next `begin` starts another one."""
         standings.forget(self.directory)
@@ -208,7 +233,7 @@ class Follower:
         self.holds, self._pending, self._seen_at = False, Pending(), []
 
     def _begin(self, watched_until_us: int) -> Judgement:
-        index = self._index()
+        index = self._sightings.begin(self.standing)
         found = self._found(index)
         judgement = judge(self._stood(), found)
         stopped, since_us = self.standing, watched_until_us
@@ -261,6 +286,8 @@ class Follower:
             stamp=self.source.stamp(),
             said=said,
             behind_seconds=self._behind_seconds(0 if self.standing is None else self.standing.observed_us),
+            sighting=self._sightings.last,
+            unlike=self._sightings.unlike_copied(index),
         )
 
     def _resume(self, watched_until_us: int, *, reason: str) -> None:
@@ -294,7 +321,6 @@ class Follower:
                 observed_us=observed_us,
             )
             self.base.begin(base, page)
-        self.n_holes += self.standing.commit > 0
         checksum = index.checksum if index.max_frame else (0, 0)
         self._mark = Mark(salts=index.salts.hex(), frame=index.max_frame, checksum=checksum)
         self.looked_us, self._looked = observed_us, self._place.clock.monotonic()
@@ -304,6 +330,7 @@ class Follower:
         """Note the hole before the last commit for who asks this host; the segment says it for good."""
         assert self.standing is not None
         found = self.standing
+        self.n_holes += 1
         hole = Hole(
             timeline=found.timeline.id,
             commit=found.commit,
@@ -341,6 +368,7 @@ class Follower:
         pieces = walfile.read_committed(self.source, header, stretch, limit_bytes=self._place.capture.segment_bytes)
         try:
             for frames in pieces:
+                self._sightings.read(frames)
                 self._pending.add(frames, number=self.last_commit + 1, observed_us=observed_us, unseen_us=unseen_us)
                 last = frames.first + len(frames.pgnos) - 1
                 said = (int(frames.checksums[-1][0]), int(frames.checksums[-1][1]))
@@ -348,9 +376,9 @@ class Follower:
                 if self._pending.n_bytes >= self._place.capture.segment_bytes:
                     self.flush()
         except (ValueError, FileNotFoundError) as err:
-            raise Lost(f"the log is not as its index says: {err}") from err
+            raise self.distrust(f"the log is not as its index says: {err}") from err
         if self._mark.checksum != index.checksum:
-            raise Lost(f"frame {index.max_frame} is not the one that SQLite committed")
+            raise self.distrust(f"frame {index.max_frame} is not the one that SQLite committed")
 
     def _behind_seconds(self, time_us: int) -> float:
         return (time_us - self._place.now_us()) / 1_000_000

@@ -6,6 +6,7 @@ import json
 
 from continuum_tasks.capture.errand import Errand
 from continuum_tasks.capture.standing import Standing
+from continuum_tasks.plan.continuity import BYPASSED
 
 N_SEGMENTS_TO_MERGE = 120  # two minutes of a busy database
 
@@ -31,7 +32,8 @@ class Needs:
         returned = self._errand.returned()
         if returned is None:
             if not self._errand.busy and found.published:
-                self._send("create", "--strategy", "incremental", "--force", "--storage", found.storage)
+                strategy = "full" if found.timeline.reason.startswith(BYPASSED) and found.base_after == 1 else "incremental"
+                self._send("create", "--strategy", strategy, "--force", "--storage", found.storage)
             return False
         if not self._told(*returned):
             return False

@@ -12,7 +12,7 @@ from pathlib import Path
 from continuum_tasks.capture import fence, release
 from continuum_tasks.capture.courier import Courier
 from continuum_tasks.capture.errand import Errand
-from continuum_tasks.capture.follower import Follower, Lost
+from continuum_tasks.capture.follower import Bypassed, Follower, Lost
 from continuum_tasks.capture.needs import Needs
 from continuum_tasks.capture.pins import Pins, PinsLost
 from continuum_tasks.capture.place import Place
@@ -25,6 +25,7 @@ RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
 SAY_SECONDS = 0.5  # between two statuses while nothing but figures changes
 IDLE_SAY_SECONDS = 5.0  # ... and while nothing changes at all
+SETTLE_SECONDS = 1.0  # after files were changed without SQLite: who copied one may be copying the next
 LIMIT_PAUSE_SECONDS = 10.0  # after letting go of a log that was too large: time for it to be begun anew
 SAFETY_LOOK_SECONDS = 10.0  # without an event: the kernel may drop some when too many come at once
 JOURNAL_PAUSE_SECONDS = 15.0  # between two backups of a rollback-journal database that changes all the time
@@ -65,7 +66,7 @@ class Watch:
     def touched(self, changed: frozenset[Path]) -> None:
         """Take note of files that changed."""
         path = self.wanted.path
-        names = {path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-journal")}
+        names = {path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal"))}
         asked = {f"{self.wanted.database}.look", f"{self.wanted.database}.release"}
         if any(one in names or one.name in asked for one in changed):
             self._dirty = True
@@ -186,6 +187,8 @@ class Watch:
             if not self._follower.pending_bytes:  # what waits to be made durable is in no commit that others know of yet
                 self._settled_ns, self._watched_until_us = settled_ns, self._follower.looked_us
             self._trouble = ""
+        except Bypassed as err:
+            self._lapse(str(err), SETTLE_SECONDS)
         except Lost as err:
             self._lapse(str(err), 0.0)
         except TransactionTooLarge as err:

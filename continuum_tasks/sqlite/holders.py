@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def holders(status: os.stat_result) -> tuple[Holder, ...]:
         return ()
     pids = sorted(int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
     return tuple(Holder(pid=pid, command=_command(pid)) for pid in pids if _holds(pid, status))
+
+
+def holders_of_deleted(path: Path) -> tuple[Holder, ...]:
+    """Return every process that has a file open which was deleted at this (resolved) path, as far as `holders` sees them."""
+    if not _PROC.is_dir():
+        return ()
+    pids = sorted(int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
+    return tuple(Holder(pid=pid, command=_command(pid)) for pid in pids if f"{path} (deleted)" in _links(pid))
 
 
 def others(found: Iterable[Holder]) -> tuple[Holder, ...]:
@@ -58,6 +67,17 @@ def _descriptors(pid: int) -> Iterator[os.stat_result]:
                 yield os.stat(f"{folder}/{name}")  # noqa: PTH116 as above
         except OSError:
             continue
+
+
+def _links(pid: int) -> Iterator[str]:
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 as above
+    except OSError:
+        return
+    for name in names:
+        with suppress(OSError):
+            yield os.readlink(f"{folder}/{name}")  # noqa: PTH115 as above
 
 
 def _command(pid: int) -> str:

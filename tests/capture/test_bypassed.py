@@ -1,0 +1,165 @@
+"""Files of a captured database that were changed behind SQLite's locks: another timeline, and only states that were."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.capture import notebook as notebooks
+from tests.capture import product
+from tests.capture.notebook import Notebook, notebook
+from tests.capture.product import Host, await_base, await_captured
+from tests.integration.processes import until
+
+SUFFIXES = ("", "-wal", "-shm")
+
+
+@pytest.fixture
+def host(scratch: Path) -> Host:
+    made = product.make(scratch / "h1")
+    for suffix in SUFFIXES:
+        _file(made, suffix).unlink(missing_ok=True)
+    notebooks.make(made.database)
+    return made
+
+
+def _file(host: Host, suffix: str) -> Path:
+    return host.database.with_name(host.database.name + suffix)
+
+
+def _put_in_place(host: Host, copies: Path, suffixes: tuple[str, ...]) -> None:
+    """Write copies over the files, as `cp` does: the files stay the same ones."""
+    for suffix in suffixes:
+        data = (copies / f"copy{suffix}").read_bytes()
+        with _file(host, suffix).open("r+b") as file:
+            file.write(data)
+            file.truncate(len(data))
+
+
+def _move_in_place(host: Host, copies: Path, suffixes: tuple[str, ...]) -> None:
+    """Put copies in the place of the files, as `rsync` does."""
+    for suffix in suffixes:
+        (copies / f"copy{suffix}").replace(_file(host, suffix))
+
+
+def _delete(host: Host, _: Path, suffixes: tuple[str, ...]) -> None:
+    for suffix in suffixes:
+        _file(host, suffix).unlink(missing_ok=True)
+
+
+Change = Callable[[Host, Path, tuple[str, ...]], None]
+CHANGES: dict[str, tuple[Change, tuple[str, ...]]] = {
+    "all three written back": (_put_in_place, SUFFIXES),
+    "the database written over": (_put_in_place, ("",)),
+    "the directory moved back": (_move_in_place, SUFFIXES),
+    "-wal deleted": (_delete, ("-wal",)),
+    "-shm deleted": (_delete, ("-shm",)),
+    "-wal and -shm deleted": (_delete, ("-wal", "-shm")),
+}
+
+
+def _copied(host: Host, scratch: Path) -> Path:
+    copies = scratch / "copies"
+    copies.mkdir()
+    for suffix in SUFFIXES:
+        shutil.copyfile(_file(host, suffix), copies / f"copy{suffix}")
+    return copies
+
+
+def _copied_back(busy: Notebook) -> None:
+    """Have all frames copied back, as soon as the pin of the capture lets it."""
+    assert until(lambda: busy.tell("checkpoint PASSIVE") == "whole", seconds=60)
+
+
+def _commits(busy: Notebook, kind: str, n_commits: int) -> int:
+    """Commit, each time until SQLite does: it may not while its files are not what it knows."""
+    label = 0
+    for _ in range(n_commits):
+        until(lambda: bool(_note(busy, kind)), seconds=60)
+        label = max(busy.digests)
+        time.sleep(0.1)
+    return label
+
+
+def _note(busy: Notebook, kind: str) -> int:
+    made = busy.commit(kind)
+    if not made:
+        time.sleep(0.2)
+    return made
+
+
+@contextmanager
+def _story(host: Host, scratch: Path, change: str, *, kind: str, stopped: bool) -> Iterator[tuple[Notebook, int]]:
+    """Commit, take copies, commit, change the files, commit again; the capture runs at the end. Yields the last label."""
+    act, suffixes = CHANGES[change]
+    with notebook(host.database) as busy, host.captured() as agent:
+        if suffixes != ("",):  # else it is copied before its log begins: what is written back is a state that was
+            await_captured(host, _commits(busy, kind, 3))
+        copies = _copied(host, scratch)
+        await_captured(host, _commits(busy, kind, 4))
+        if suffixes == ("",):
+            _copied_back(busy)
+        time.sleep(1.5)
+        if stopped:
+            agent.kill()
+        act(host, copies, suffixes)
+        if kind == "long" and suffixes != ("",) and act is not _put_in_place:
+            time.sleep(0 if stopped else 1.5)
+            busy.commit(kind)  # nobody but this connection sees it
+            busy.tell("quit")
+        if stopped:
+            agent.restart()
+        else:
+            assert until(lambda: len(_timelines(host)) > 1, seconds=90), host.status()
+        agent.wait_ready()
+        assert until(lambda: host.status().get("state") == "running", seconds=90), host.status()
+        last = _commits(busy, kind, 3)
+        await_captured(host, last)
+        await_base(host)
+        yield busy, last
+        agent.terminate()
+
+
+def _timelines(host: Host) -> set[str]:
+    return {one.timeline for one in host.stored()}
+
+
+def _check_all(host: Host, busy: Notebook, target: Path) -> None:
+    """Restore every commit that the history offers: another SQLite finds it sound, and as it was when it was committed."""
+    for one in host.stored():
+        if one.n not in busy.digests:
+            assert one.resumed  # the state in which the first timeline began has no label
+            continue
+        said = host.continuum("backup", "restore", "--commit", one.number, "--timeline", one.timeline, "--target", target)
+        assert said.code in (0, product.BackupNotFound.exit_code), said.err
+        if said.code == 0:
+            assert notebooks.judged(target) == ("ok", one.n, busy.digests[one.n]), one
+        target.unlink(missing_ok=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["short", "long"])
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_changed_behind_sqlite_is_a_hole_and_every_commit_offered_is_a_state_that_was(
+    host: Host, scratch: Path, change: str, stopped: bool, kind: str
+) -> None:
+    with _story(host, scratch, change, kind=kind, stopped=stopped) as (busy, last):
+        live = notebooks.judged(host.database)
+        assert live == ("ok", last, busy.digests[last])
+        made = host.continuum("backup", "create", "--strategy", "incremental", "--force", "--format", "json").json()
+        assert made["status"] == "completed"
+        target = scratch / "restored.db"
+        host.continuum("backup", "restore", made["backup_id"], "--target", target, "--format", "json").json()
+        assert notebooks.judged(target) == live
+        target.unlink()
+    resumed = [one for one in host.stored() if one.resumed]
+    assert len(resumed) == 2 or (stopped and change == "-shm deleted" and len(resumed) == 1), resumed
+    if not stopped:
+        assert len({one.timeline for one in resumed}) == 2
+    _check_all(host, busy, target)
