@@ -66,6 +66,10 @@ class Copier:
         answer = json.loads(line) if line else {"error": "its process died"}
         return str(answer.get("error", ""))
 
+    def let_go(self) -> None:
+        """Hold nothing any more."""
+        self._end()
+
     def close(self) -> None:
         """Give up, and remove the copy."""
         self._end()

@@ -26,7 +26,6 @@ from continuum_tasks.capture.standing import Standing
 from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy
 from continuum_tasks.model import Commit, Mark
 from continuum_tasks.plan.continuity import MAX_BEHIND_SECONDS, Found, Judgement, Stood, Verdict, judge
-from continuum_tasks.plan.holes import Hole
 from continuum_tasks.wal.format import FRAME_HEADER_BYTES, Checksum, IndexHeader
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # as much as SQLite's own automatic checkpoint lets a log of 4 KiB pages grow to
@@ -89,6 +88,10 @@ class Follower:
         if self._pending:
             return self._pending.commits[-1].number
         return 0 if self.standing is None else self.standing.commit
+
+    def stands_at(self, index: IndexHeader) -> bool:
+        """Tell whether `last_commit` is the state that an index header speaks of."""
+        return (index.salts.hex(), index.max_frame) == (self._mark.salts, self._mark.frame)
 
     def spool(self) -> Spool | None:
         """Return the spool of the present timeline."""
@@ -255,6 +258,8 @@ class Follower:
             )
             self.standing = new_standing(beginning, place=self._place)
             watched_until_us = self.looked_us
+        elif judgement.verdict is Verdict.GO_ON and found.stamp != getattr(self.standing.sighting, "later_stamp", ""):
+            self.change(proven_us=1)  # a checkpoint may have written it, or anybody: that is found out at once
         self._key = data_key(self.standing, place=self._place)
         self._mark = self.standing.mark
         if judgement.verdict is not Verdict.GO_ON:
@@ -329,17 +334,9 @@ class Follower:
     def _note(self, from_us: int, *, reason: str) -> None:
         """Note the hole before the last commit for who asks this host; the segment says it for good."""
         assert self.standing is not None
-        found = self.standing
         self.n_holes += 1
-        hole = Hole(
-            timeline=found.timeline.id,
-            commit=found.commit,
-            from_us=min(from_us, found.observed_us),
-            to_us=found.observed_us,
-            reason=reason,
-        )
         with contextlib.suppress(ContinuumError):
-            holes.note(self.directory, hole)
+            holes.note(self.directory, holes.before(self.standing, from_us, reason=reason))
 
     def _index(self) -> IndexHeader:
         return walfile.read_index(self.source, pause=self._place.pause)

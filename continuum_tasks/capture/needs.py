@@ -42,6 +42,17 @@ class Needs:
             self._errand.pause()
         return stands
 
+    def proof(self) -> bool | None:
+        """Have the state that waits compared with what was captured; True when it is the same, False when it is not."""
+        returned = self._errand.returned()
+        if returned is None:
+            if not self._errand.busy:
+                self._errand.send(("backup", "capture", "prove", "--database", self._database, "--format", "json"))
+            return None
+        if _document(returned[1]).get("same") is False:
+            return False
+        return True if self._told(*returned) else None
+
     def backup(self) -> None:
         """Have a backup of a rollback-journal database made."""
         self._settle()

@@ -26,7 +26,8 @@ class Standing:
     `chain` is the chain digest (hex) after it. `base_after` is the number of the last resumed commit that no backup stands
     behind yet, 0 when all have one. `source` and `stamp` tell the database file, and whether it was written since.
     `published`: the timeline's document is in the storage. `sighting` is how the files were then; `doubt` says why they are not
-    to be trusted any more, empty when they are.
+    to be trusted any more, empty when they are. Commit `proven_commit` was compared with the database at `proven_us`; 0 when
+    none was.
     """
 
     storage: str
@@ -42,6 +43,8 @@ class Standing:
     published: bool
     sighting: Sighting | None = None
     doubt: str = ""
+    proven_us: int = 0
+    proven_commit: int = 0
 
     @property
     def stood(self) -> Stood:

@@ -16,6 +16,7 @@ from continuum_tasks.capture.follower import Bypassed, Follower, Lost
 from continuum_tasks.capture.needs import Needs
 from continuum_tasks.capture.pins import Pins, PinsLost
 from continuum_tasks.capture.place import Place
+from continuum_tasks.capture.proof import Proof
 from continuum_tasks.capture.status import State, Status, read_status, write_status
 from continuum_tasks.capture.walfile import TransactionTooLarge
 from continuum_tasks.errors import ContinuumError, Fenced, NoSpace, StorageError
@@ -48,6 +49,7 @@ class Watch:
         self._follower = Follower(wanted.database, wanted.storage, wanted.path, pins=pins, place=place)
         self._courier = Courier(self._follower, place=place)
         self._needs = Needs(wanted.database, wanted.storage, errand)
+        self._proof = Proof(self._follower, place=place)
         self._pins = pins
         self._place = place
         self._dirty = self._uncaptured = True
@@ -85,6 +87,7 @@ class Watch:
                 self._hold(now)
                 self._ship(executor)
                 self._ask()
+                self._prove(executor)
             except (ContinuumError, OSError) as err:  # a full disk, say: what is held stays held, and it is tried again
                 self._trouble = str(err)
         self._say(now)
@@ -104,7 +107,7 @@ class Watch:
             waits.append(shipping)
         if self._needs.busy:
             waits.append(0.5)
-        if self._follower.base.busy:
+        if self._follower.base.busy or self._proof.busy:
             waits.append(0.1)
         return max(0.0, min(waits))
 
@@ -240,8 +243,29 @@ class Watch:
             if not self._follower.base.busy and self._needs.base(found):
                 self._follower.change(base_after=0)
                 self._follower.base.close()
-        elif self._state is State.RUNNING:
+        elif self._state is State.RUNNING and not self._proof.commit:
             self._needs.compaction(self._courier.shipped.n_segments)
+
+    def _prove(self, executor: Executor) -> None:
+        """Have a state read when that is due, and compared; where it is another than was captured, a new timeline begins."""
+        found = self._follower.standing
+        if found is None or found.base_after or not self._follower.holds:
+            return
+        self._proof.step()
+        commit = self._proof.commit
+        try:
+            if not commit and not self._proof.busy and not self._needs.busy and self._proof.is_due():
+                self._proof.begin(executor)
+            elif commit and self._courier.durable_commit >= commit:
+                same = self._needs.proof()
+                if same:
+                    self._follower.change(proven_us=self._place.now_us(), proven_commit=commit)
+                elif same is False:
+                    raise self._follower.distrust(f"the database differs from what was captured up to commit {commit}")
+                if same is not None:
+                    self._proof.close()
+        except Lost as err:
+            self._lapse(str(err), SETTLE_SECONDS)
 
     def _lapse(self, why: str, pause_seconds: float) -> None:
         self._let_go()
@@ -253,6 +277,7 @@ class Watch:
 
     def _let_go(self) -> None:
         self._trouble = ""
+        self._proof.close()
         try:
             self._follower.let_go()
         except PinsLost:
