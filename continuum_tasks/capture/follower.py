@@ -240,6 +240,7 @@ class Follower:
         found = self._found(index)
         judgement = judge(self._stood(), found)
         stopped, since_us = self.standing, watched_until_us
+        known = None if stopped is None else stopped.sighting
         self._looked, self.looked_us = self._place.clock.monotonic(), self._place.now_us()
         if self.standing is not None and judgement.verdict is not Verdict.NEW_TIMELINE:
             self.looked_us = max(self.looked_us, self.standing.observed_us)
@@ -258,7 +259,7 @@ class Follower:
             )
             self.standing = new_standing(beginning, place=self._place)
             watched_until_us = self.looked_us
-        elif judgement.verdict is Verdict.GO_ON and found.stamp != getattr(self.standing.sighting, "later_stamp", ""):
+        elif judgement.verdict is Verdict.GO_ON and (known is None or found.stamp != known.later_stamp):
             self.change(proven_us=1)  # a checkpoint may have written it, or anybody: that is found out at once
         self._key = data_key(self.standing, place=self._place)
         self._mark = self.standing.mark

@@ -1,4 +1,4 @@
-"""continuum backup capture status, stop, run."""
+"""continuum backup capture status, stop, prove, run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COLUMNS = (Column(title="database", folds=True), Column(title="state"), *(Colum
 @click.group("capture", cls=LazyGroup, table={})
 @shared
 def capture() -> None:
-    """Show, stop and run the capture of every commit; `create --strategy continuous` starts it for a database.
+    """Show, stop, prove and run the capture of every commit; `create --strategy continuous` starts it for a database.
 
     \b
     Example:
