@@ -49,9 +49,9 @@ class Needs:
             if not self._errand.busy:
                 self._errand.send(("backup", "capture", "prove", "--database", self._database, "--format", "json"))
             return None
-        if _document(returned[1]).get("same") is False:
-            return False
-        return True if self._told(*returned) else None
+        same = _document(returned[1]).get("same")  # none of another command, which ended meanwhile
+        self._told(0 if same is False else returned[0], returned[1])
+        return same if isinstance(same, bool) else None
 
     def backup(self) -> None:
         """Have a backup of a rollback-journal database made."""

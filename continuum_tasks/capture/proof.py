@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 
 from continuum_tasks.capture import walfile
 from continuum_tasks.capture.copier import Copier
 from continuum_tasks.capture.files import write_file
 from continuum_tasks.capture.follower import Follower
 from continuum_tasks.capture.place import EPOCH_MICROSECONDS, Place
+from continuum_tasks.capture.standing import Standing
 from continuum_tasks.capture.walfile import Source
+from continuum_tasks.errors import ContinuumError
 from continuum_tasks.layer.digest import ZERO_DIGEST, digests_of, page_digest
 from continuum_tasks.layer.merge import lock_page
 from continuum_tasks.manifest import from_json, to_json
@@ -55,6 +58,7 @@ class Proof:
         self._running: Future[int] | None = None
         self._state: LiveState | None = None
         self._not_before = 0.0
+        self._given_up = Event()
 
     @property
     def busy(self) -> bool:
@@ -76,24 +80,30 @@ class Proof:
         """Hold a state at a known commit, and have it read by a thread. Raises Lost, SourceBusy, NoSpace."""
         found = self._follower.standing
         assert found is not None
-        source = self._follower.source
-        self._copier = Copier(source.path, self._follower.directory / DIGESTS)
+        self._copier = Copier(self._follower.source.path, self._follower.directory / DIGESTS)
         self._not_before = self._place.clock.monotonic() + PAUSE_SECONDS
+        try:
+            self._state = self._held(found, self._copier, executor)
+        finally:
+            if self._state is None:
+                self.close()
+
+    def _held(self, found: Standing, copier: Copier, executor: Executor) -> LiveState | None:
+        source = self._follower.source
         for _ in range(N_TRIES):
-            index = self._copier.hold(lambda: walfile.read_index(source, pause=self._place.pause))
+            index = copier.hold(lambda: walfile.read_index(source, pause=self._place.pause))
             self._follower.look()
             if index is not None and self._follower.stands_at(index):
-                self._state = LiveState(
+                size, into, self._given_up = found.timeline.page_size, self._follower.directory / DIGESTS, Event()
+                self._running = executor.submit(read_digests, source, index, into, page_size=size, given_up=self._given_up)
+                return LiveState(
                     timeline=found.timeline.id,
                     commit=self._follower.last_commit,
-                    page_size=found.timeline.page_size,
+                    page_size=size,
                     n_pages=0,
                     proven_commit=found.proven_commit,
                 )
-                into = self._follower.directory / DIGESTS
-                self._running = executor.submit(read_digests, source, index, into, page_size=found.timeline.page_size)
-                return
-        self.close()
+        return None
 
     def step(self) -> None:
         """Note the state once it was read. Raises NoSpace, ConfigError, OSError."""
@@ -101,13 +111,16 @@ class Proof:
             return
         finished, self._running = self._running, None
         self._end_copier()
-        note = replace(self._state, n_pages=finished.result())
-        write_file(self._follower.directory / PROOF, json.dumps(to_json(note)).encode(), durable=False)
+        try:
+            note = replace(self._state, n_pages=finished.result())
+            write_file(self._follower.directory / PROOF, json.dumps(to_json(note)).encode(), durable=False)
+        except (ContinuumError, OSError):
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give up what is being read, and forget what waits."""
-        if self._running is not None:
-            self._running.cancel()
+        self._given_up.set()
         self._running = self._state = None
         self._end_copier()
         for name in (PROOF, DIGESTS):
@@ -119,7 +132,7 @@ class Proof:
         self._copier = None
 
 
-def read_digests(source: Source, index: IndexHeader, into: Path, *, page_size: int) -> int:
+def read_digests(source: Source, index: IndexHeader, into: Path, *, page_size: int, given_up: Event) -> int:
     """Write the digest of every page of the state that is held at `index` into a file; returns how many there are.
 
     Pages that hold nothing, free ones and the lock page, get the digest that stands for none. Where all frames are copied back
@@ -133,6 +146,8 @@ def read_digests(source: Source, index: IndexHeader, into: Path, *, page_size: i
             into.chmod(0o600)
             step = max(1, _READ_BYTES // page_size)
             for first in range(1, n_pages + 1, step):
+                if given_up.is_set():
+                    break
                 n = min(step, n_pages + 1 - first)
                 data = os.pread(database, n * page_size, (first - 1) * page_size).ljust(n * page_size, b"\0")
                 found = bytearray(digests_of(data, page_size))

@@ -88,7 +88,7 @@ class Sightings:
         self._newest = dict(list(kept.items())[-N_KEPT:])
 
     def check_at_rest(self, standing: Standing | None) -> None:
-        """Raise SourceBusy while files that were changed without SQLite are still being changed, for some looks."""
+        """Raise SourceBusy while files that were changed without SQLite are still being changed, for some looks, or used."""
         if standing is None or not standing.doubt:
             self._restless = (0, "")
             return
@@ -98,6 +98,7 @@ class Sightings:
         self._restless = (n_looks + 1, now)
         if now != before and n_looks < N_RESTLESS:
             raise SourceBusy(f"{self._source.path}: {standing.doubt}; it may still be written", hint="capture begins soon")
+        self._check_nobody_uses_deleted()
 
     def unlike_copied(self, index: IndexHeader) -> int:
         """Return a page whose newest frame was copied back and that the database file has otherwise, 0 when there is none.
@@ -120,7 +121,7 @@ class Sightings:
     def _unlike_newest(self, index: IndexHeader) -> int:
         """Return a page that the database file has otherwise than the log that was wholly copied back, 0 without one.
 
-        Sound under a pin: of the log that follows nothing is copied back but pages that are in its frames up to `index`.
+        Sound under a pin: of the log that follows no page was copied back but those in the frames that were tried.
         """
         size, n_pages = index.page_size, index.n_pages if index.max_frame else max(self._newest, default=0)
         with walfile.opened(self._source.path) as descriptor:
@@ -132,7 +133,8 @@ class Sightings:
         if not wrong:
             return 0
         header = walfile.read_header(self._source) if index.max_frame else None
-        since = set() if header is None else set(walfile.pgnos(self._source, header, until=index.max_frame))
+        until = min(index.max_frame, index.n_attempted)
+        since = set() if header is None else set(walfile.pgnos(self._source, header, until=until))
         return next((pgno for pgno in wrong if pgno not in since), 0)
 
     def _check_nobody_uses_deleted(self) -> None:

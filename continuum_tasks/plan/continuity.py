@@ -167,9 +167,12 @@ def _written(before: Sighting, now: Sighting) -> str:
 
 
 def _may_follow(salts: str, now: Sighting, *, is_drawn: bool) -> bool:
-    if salts == NO_SALTS or is_drawn or 1 <= _steps(salts, now.salts) <= MAX_STEPS:
+    if salts == NO_SALTS:
         return True
-    return now.salts == NO_SALTS and not now.max_frame  # an empty log whose index was made again
+    if now.salts == NO_SALTS:  # an empty log whose index was made again
+        return not now.max_frame
+    steps = _steps(salts, now.salts)
+    return 1 <= steps <= MAX_STEPS or (is_drawn and not -MAX_STEPS <= steps <= 0)
 
 
 def _steps(before: str, after: str) -> int:

@@ -107,6 +107,10 @@ def test_what_sqlite_never_does_under_a_pin_is_named(now: Sighting, word: str) -
     assert word in bypassed(SEEN, now, is_drawn=False)
 
 
+def test_a_log_whose_salt_went_back_is_an_older_one_whoever_wrote_its_header() -> None:
+    assert "none that can follow" in bypassed(SEEN, replace(NEXT, salts="00112230aaaaaaaa"), is_drawn=True)
+
+
 def test_the_first_salt_steps_over_its_end() -> None:
     before = replace(SEEN, salts="ffffffff55667788")
     assert bypassed(before, replace(NEXT, salts="00000000aaaaaaaa"), is_drawn=False) == ""
