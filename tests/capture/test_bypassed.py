@@ -146,7 +146,7 @@ def _check_all(host: Host, busy: Notebook, target: Path) -> None:
         target.unlink(missing_ok=True)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize("kind", ["short", "long"])
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
 @pytest.mark.parametrize("change", CHANGES)
@@ -171,6 +171,7 @@ def test_what_is_changed_behind_sqlite_is_a_hole_and_every_commit_offered_is_a_s
     _check_all(host, busy, target)
 
 
+@pytest.mark.slow
 def test_a_change_that_no_rule_sees_is_found_by_the_next_proof(scratch: Path) -> None:
     """A byte of a page that is not in the log, changed so that not even the time of the file tells."""
     host = product.make(scratch / "h1", product.Options(capture="proof_every = 5s"))
