@@ -71,6 +71,7 @@ def new_standing(beginning: Beginning, *, place: Place) -> Standing:
         stamp=beginning.found.stamp,
         base_after=0,
         published=False,
+        proven_us=place.now_us(),
     )
 
 

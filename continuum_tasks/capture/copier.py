@@ -68,6 +68,10 @@ class Copier:
         self._end()
         return str(_answer(line).get("error", ""))
 
+    def let_go(self) -> None:
+        """Hold nothing any more."""
+        self._end()
+
     def close(self) -> None:
         """Give up: nothing is held any more. What was copied so far stays for its owner to remove."""
         self._end()

@@ -20,12 +20,12 @@ from continuum_tasks.capture.files import make_directory
 from continuum_tasks.capture.pending import Pending
 from continuum_tasks.capture.pins import WAL, Pins
 from continuum_tasks.capture.place import Place
+from continuum_tasks.capture.sighting import Sightings
 from continuum_tasks.capture.spool import Spool
 from continuum_tasks.capture.standing import Standing
 from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy, SourceRefused
 from continuum_tasks.model import Commit, Mark
 from continuum_tasks.plan.continuity import MAX_BEHIND_SECONDS, Found, Judgement, Stood, Verdict, judge
-from continuum_tasks.plan.holes import Hole
 from continuum_tasks.sqlite import reserved
 from continuum_tasks.wal.format import FRAME_HEADER_BYTES, Checksum, IndexHeader
 
@@ -38,6 +38,10 @@ N_SAMPLES = 16  # commits of a segment whose lag is followed
 
 class Lost(Exception):
     """The log is not what it should be while it is held: capture lets go and looks anew."""
+
+
+class Bypassed(Lost):
+    """The files were changed without SQLite's locks: what was captured goes on nowhere, a new timeline begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,7 @@ class Follower:
         self._place = place
         self._pending = Pending()
         self._mark = Mark(salts="", frame=0, checksum=(0, 0))
+        self._sightings = Sightings(self.source, pause=place.pause)
         self._key: bytes | None = None
         self.base = BaseCopy(self.directory, place.temp_dir, random_bytes=place.random_bytes)
 
@@ -85,6 +90,10 @@ class Follower:
             return self._pending.commits[-1].number
         return 0 if self.standing is None else self.standing.commit
 
+    def stands_at(self, index: IndexHeader) -> bool:
+        """Tell whether `last_commit` is the state that an index header speaks of."""
+        return (index.salts.hex(), index.max_frame) == (self._mark.salts, self._mark.frame)
+
     def spool(self) -> Spool | None:
         """Return the spool of the present timeline."""
         return None if self.standing is None else Spool(self.directory, self.standing.timeline.id)
@@ -96,6 +105,7 @@ class Follower:
         NoSpace, PinsLost; nothing is held then.
         """
         self.let_go()
+        self._sightings.check_at_rest(self.standing)
         self.journal_mode = self._pins.hold(self.source.path)
         if self.journal_mode != WAL:
             return None
@@ -111,7 +121,7 @@ class Follower:
         """Read what was committed since the last look; returns how many commits came. Raises Lost, SourceBusy."""
         if self.standing is not None and self.source.identity() != self.standing.source:
             raise Lost("the database file was replaced")
-        index = self._index()
+        index = self._look()
         self.log_bytes = index.max_frame * (FRAME_HEADER_BYTES + index.page_size)
         if self._pending.n_bytes >= self._place.capture.segment_bytes:
             self.flush()  # it could not be made durable before: nothing more is read into memory until it is
@@ -121,8 +131,6 @@ class Follower:
             self._mark = Mark(salts=index.salts.hex(), frame=0, checksum=(0, 0))
         if index.max_frame > self._mark.frame:
             self._read(index, observed_us, unseen_us)
-        elif index.max_frame < self._mark.frame:
-            raise Lost(f"the log ends at frame {index.max_frame}, {self._mark.frame} were captured")
         if self._behind_seconds(observed_us) > MAX_BEHIND_SECONDS:
             self.flush()  # these still belong here, with the last time there was
             raise Lost("the clock was set back")
@@ -177,6 +185,7 @@ class Follower:
             return
         self._check_room()
         then, sealed = seal(self.standing, self._pending, self._mark, key=self._key, place=self._place)
+        then = replace(then, sighting=self._sightings.last)
         spool = Spool(self.directory, then.timeline.id)
         spool.put(then.seq, sealed.data)
         if self._pending.first_page is not None:  # before the standing: a page 1 that is older than that would be wrong
@@ -192,6 +201,25 @@ class Follower:
         self.standing = replace(self.standing, **fields)  # type: ignore[arg-type]
         standings.save(self.directory, self.standing)
 
+    def _look(self) -> IndexHeader:
+        problem = self._sightings.moved()
+        if not problem:
+            index, problem = self._sightings.look(self._mark)
+            if not problem:
+                return index
+        with contextlib.suppress(ContinuumError):
+            self.flush()  # what was read before is what SQLite committed
+        raise self.distrust(problem)
+
+    def distrust(self, problem: str) -> Bypassed:
+        """Note, for whoever begins next, that the files were changed without SQLite; returns what is to be raised."""
+        if self.standing is not None:
+            with contextlib.suppress(ContinuumError):
+                self.change(doubt=problem)
+            self.standing = replace(self.standing, doubt=problem)
+        self.base.close()
+        return Bypassed(problem)
+
     def forget(self) -> None:
         """Forget the timeline: the next `begin` starts another one."""
         standings.forget(self.directory)
@@ -203,10 +231,11 @@ class Follower:
         self.holds, self._pending, self._seen_at = False, Pending(), []
 
     def _begin(self, watched_until_us: int) -> Judgement:
-        index = self._index()
+        index = self._sightings.begin(self.standing)
         found = self._found(index)
         judgement = judge(self._stood(), found)
         stopped, since_us = self.standing, watched_until_us
+        known = None if stopped is None else stopped.sighting
         self._looked, self.looked_us = self._place.clock.monotonic(), self._place.now_us()
         if self.standing is not None and judgement.verdict is not Verdict.NEW_TIMELINE:
             self.looked_us = max(self.looked_us, self.standing.observed_us)
@@ -225,6 +254,8 @@ class Follower:
             )
             self.standing = new_standing(beginning, place=self._place)
             watched_until_us = self.looked_us
+        elif judgement.verdict is Verdict.GO_ON and (known is None or found.stamp != known.later_stamp):
+            self.change(proven_us=1)  # a checkpoint may have written it, or anybody: that is found out at once
         self._key = data_key(self.standing, place=self._place)
         self._mark = self.standing.mark
         if judgement.verdict is not Verdict.GO_ON:
@@ -258,6 +289,8 @@ class Follower:
             said=said,
             behind_seconds=self._behind_seconds(0 if self.standing is None else self.standing.observed_us),
             restored_online=restored.is_noted(self.directory),
+            sighting=self._sightings.last,
+            unlike=self._sightings.unlike_copied(index),
         )
 
     def _resume(self, watched_until_us: int, *, reason: str) -> None:
@@ -271,7 +304,6 @@ class Follower:
             if not is_done:  # with the new stamp the next try would take the file for the one it had followed
                 self.standing = stood
                 self.base.close()
-        self.n_holes += stood is not None and stood.commit > 0
 
     def _restart(self, watched_until_us: int, *, reason: str) -> None:
         """Take the state under the pin for the next commit: its page 1 and how long it is."""
@@ -311,16 +343,9 @@ class Follower:
     def _note(self, from_us: int, *, reason: str) -> None:
         """Note the hole before the last commit for who asks this host; the segment says it for good."""
         assert self.standing is not None
-        found = self.standing
-        hole = Hole(
-            timeline=found.timeline.id,
-            commit=found.commit,
-            from_us=min(from_us, found.observed_us),
-            to_us=found.observed_us,
-            reason=reason,
-        )
+        self.n_holes += 1
         with contextlib.suppress(ContinuumError):
-            holes.note(self.directory, hole)
+            holes.note(self.directory, holes.before(self.standing, from_us, reason=reason))
 
     def _index(self) -> IndexHeader:
         return walfile.read_index(self.source, pause=self._place.pause)
@@ -349,6 +374,7 @@ class Follower:
         pieces = walfile.read_committed(self.source, header, stretch, limit_bytes=self._place.capture.segment_bytes)
         try:
             for frames in pieces:
+                self._sightings.read(frames)
                 self._pending.add(frames, number=self.last_commit + 1, observed_us=observed_us, unseen_us=unseen_us)
                 self._check_unreserved()
                 last = frames.first + len(frames.pgnos) - 1
@@ -357,9 +383,9 @@ class Follower:
                 if self._pending.n_bytes >= self._place.capture.segment_bytes:
                     self.flush()
         except (ValueError, FileNotFoundError) as err:
-            raise Lost(f"the log is not as its index says: {err}") from err
+            raise self.distrust(f"the log is not as its index says: {err}") from err
         if self._mark.checksum != index.checksum:
-            raise Lost(f"frame {index.max_frame} is not the one that SQLite committed")
+            raise self.distrust(f"frame {index.max_frame} is not the one that SQLite committed")
 
     def _check_unreserved(self) -> None:
         first = self._pending.first_page

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from continuum_tasks.capture.files import write_file
 from continuum_tasks.capture.place import CAPTURE
+from continuum_tasks.capture.standing import Standing
 from continuum_tasks.manifest import from_json, to_json
 from continuum_tasks.plan.holes import Hole
 
@@ -21,6 +22,17 @@ def note(directory: Path, hole: Hole) -> None:
     """Add a hole to those in a database's capture directory; the oldest beyond `N_KEPT` go. Raises NoSpace, ConfigError."""
     kept = (*_read(directory / HOLES), hole)[-N_KEPT:]
     write_file(directory / HOLES, json.dumps(to_json(kept)).encode(), durable=False)
+
+
+def before(standing: Standing, from_us: int, *, reason: str) -> Hole:
+    """Return the hole that ends with the last commit of a standing."""
+    return Hole(
+        timeline=standing.timeline.id,
+        commit=standing.commit,
+        from_us=min(from_us, standing.observed_us),
+        to_us=standing.observed_us,
+        reason=reason,
+    )
 
 
 def read_holes(state_dir: Path, database: str) -> tuple[Hole, ...]:

@@ -12,10 +12,11 @@ from pathlib import Path
 from continuum_tasks.capture import fence, release
 from continuum_tasks.capture.courier import Courier
 from continuum_tasks.capture.errand import Errand
-from continuum_tasks.capture.follower import Follower, Lost
+from continuum_tasks.capture.follower import Bypassed, Follower, Lost
 from continuum_tasks.capture.needs import Needs
 from continuum_tasks.capture.pins import Pins, PinsLost
 from continuum_tasks.capture.place import Place
+from continuum_tasks.capture.proof import Proof
 from continuum_tasks.capture.status import State, Status, read_status, write_status
 from continuum_tasks.capture.walfile import TransactionTooLarge
 from continuum_tasks.errors import ContinuumError, Fenced, NoSpace, SourceRefused, StorageError
@@ -28,6 +29,7 @@ LONGEST_RETRY_SECONDS = 30.0
 REFUSED_SECONDS = 5.0  # until a file that cannot be captured is looked at again: somebody has to do something first
 SAY_SECONDS = 0.5  # between two statuses while nothing but figures changes
 IDLE_SAY_SECONDS = 5.0  # ... and while nothing changes at all
+SETTLE_SECONDS = 1.0  # after files were changed without SQLite: who copied one may be copying the next
 LIMIT_PAUSE_SECONDS = 10.0  # after letting go of a log that was too large: time for it to be begun anew
 SAFETY_LOOK_SECONDS = 10.0  # without an event: the kernel may drop some when too many come at once
 JOURNAL_PAUSE_SECONDS = 15.0  # between two backups of a rollback-journal database that changes all the time
@@ -51,6 +53,7 @@ class Watch:
         self._follower = Follower(wanted.database, wanted.storage, wanted.path, pins=pins, place=place)
         self._courier = Courier(self._follower, place=place)
         self._needs = Needs(wanted.database, wanted.storage, errand)
+        self._proof = Proof(self._follower, place=place)
         self._pins = pins
         self._place = place
         self._dirty = self._uncaptured = True
@@ -70,7 +73,7 @@ class Watch:
     def touched(self, changed: frozenset[Path]) -> None:
         """Take note of files that changed."""
         path = self.wanted.path
-        names = {path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-journal")}
+        names = {path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal"))}
         asked = {f"{self.wanted.database}.look", f"{self.wanted.database}.release"}
         if any(one in names or one.name in asked for one in changed):
             self._dirty = True
@@ -89,6 +92,7 @@ class Watch:
                 self._hold(now)
                 self._ship(executor)
                 self._ask()
+                self._prove(executor)
             except (ContinuumError, OSError) as err:  # a full disk, say: what is held stays held, and it is tried again
                 self._trouble = str(err)
         self._say(now)
@@ -108,7 +112,7 @@ class Watch:
             waits.append(shipping)
         if self._needs.busy:
             waits.append(0.5)
-        if self._follower.base.busy:
+        if self._follower.base.busy or self._proof.busy:
             waits.append(0.1)
         return max(0.0, min(waits))
 
@@ -193,13 +197,8 @@ class Watch:
 
     def _follow(self, now: float) -> None:
         settled_ns, self._looked_at, self._dirty = time.monotonic_ns(), now, False
-        if now >= self._placed_at + SAFETY_LOOK_SECONDS:
-            self._placed_at = now
-            try:
-                refuse_place(self.wanted.path, self._place.mount_tables(), accepted=self.wanted.accepted)
-            except SourceRefused as err:  # mounted while it was captured: commits may come by a name that has another log
-                self._give_up_log(f"{err.message}; {err.hint}", RETRY_SECONDS)
-                return
+        if not self._is_well_placed(now):
+            return
         try:
             came = self._follower.look()
             self._uncaptured = self._uncaptured or bool(came)
@@ -210,6 +209,8 @@ class Watch:
             if not self._follower.pending_bytes:  # what waits to be made durable is in no commit that others know of yet
                 self._settled_ns, self._watched_until_us = settled_ns, self._follower.looked_us
             self._trouble = ""
+        except Bypassed as err:
+            self._lapse(str(err), SETTLE_SECONDS)
         except Lost as err:
             self._lapse(str(err), 0.0)
         except TransactionTooLarge as err:
@@ -221,6 +222,18 @@ class Watch:
         if self._follower.log_bytes > self._place.capture.wal_limit_bytes:
             self._follower.base.close()
             self._lapse(f"the log has {self._follower.log_bytes} bytes, more than wal_limit_bytes: let go", LIMIT_PAUSE_SECONDS)
+
+    def _is_well_placed(self, now: float) -> bool:
+        """Look now and then whether it was mounted while it was captured: commits may come by a name that has another log."""
+        if now < self._placed_at + SAFETY_LOOK_SECONDS:
+            return True
+        self._placed_at = now
+        try:
+            refuse_place(self.wanted.path, self._place.mount_tables(), accepted=self.wanted.accepted)
+        except SourceRefused as err:
+            self._give_up_log(f"{err.message}; {err.hint}", RETRY_SECONDS)
+            return False
+        return True
 
     def _is_beginning_due(self, now: float) -> bool:
         wanted = self._dirty or self._state is not State.JOURNAL
@@ -267,8 +280,29 @@ class Watch:
             if not self._follower.base.busy and self._needs.base(found):
                 self._follower.change(base_after=0)
                 self._follower.base.close()
-        elif self._state is State.RUNNING:
+        elif self._state is State.RUNNING and not self._proof.commit:
             self._needs.compaction(self._courier.shipped.n_segments)
+
+    def _prove(self, executor: Executor) -> None:
+        """Have a state read when that is due, and compared; where it is another than was captured, a new timeline begins."""
+        found = self._follower.standing
+        if found is None or found.base_after or not self._follower.holds:
+            return
+        self._proof.step()
+        commit = self._proof.commit
+        try:
+            if not commit and not self._proof.busy and not self._needs.busy and self._proof.is_due():
+                self._proof.begin(executor)
+            elif commit and self._courier.durable_commit >= commit:
+                same = self._needs.proof()
+                if same:
+                    self._follower.change(proven_us=self._place.now_us(), proven_commit=commit)
+                elif same is False:
+                    raise self._follower.distrust(f"the database differs from what was captured up to commit {commit}")
+                if same is not None:
+                    self._proof.close()
+        except Lost as err:
+            self._lapse(str(err), SETTLE_SECONDS)
 
     def _lapse(self, why: str, pause_seconds: float) -> None:
         self._let_go()
@@ -280,6 +314,7 @@ class Watch:
 
     def _let_go(self) -> None:
         self._trouble = ""
+        self._proof.close()
         try:
             self._follower.let_go()
         except PinsLost:

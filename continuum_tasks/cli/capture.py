@@ -1,4 +1,4 @@
-"""continuum backup capture status, stop, run."""
+"""continuum backup capture status, stop, prove, run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import click
 
-from continuum_tasks.actions import captures, continuous
+from continuum_tasks.actions import captures, continuous, proof
 from continuum_tasks.actions.audited import user
 from continuum_tasks.actions.captures import Captured
 from continuum_tasks.capture.place import EPOCH_MICROSECONDS, microseconds
@@ -19,6 +19,7 @@ from continuum_tasks.cli.asked import asked, config, config_directory, opened, s
 from continuum_tasks.cli.commands import LazyGroup
 from continuum_tasks.cli.table import Column, facts, table
 from continuum_tasks.config import DatabaseConfig
+from continuum_tasks.errors import IntegrityError
 
 TROUBLE = 1
 POLL_SECONDS = 0.2
@@ -29,7 +30,7 @@ _COLUMNS = (Column(title="database", folds=True), Column(title="state"), *(Colum
 @click.group("capture", cls=LazyGroup, table={})
 @shared
 def capture() -> None:
-    """Show, stop and run the capture of every commit; `create --strategy continuous` starts it for a database.
+    """Show, stop, prove and run the capture of every commit; `create --strategy continuous` starts it for a database.
 
     \b
     Example:
@@ -93,6 +94,35 @@ def stop(database: str, wait: bool) -> None:
         emit.say(f"the last one captured is {last.commit} on {last.timeline}, seen {_moment(last.observed_us)} UTC")
     if last is not None and last.spool_segments:
         emit.warn(f"{last.spool_segments} segments with {emit.size(last.spool_bytes)} wait here until it is captured again")
+
+
+@capture.command("prove")
+@params.name_option("--database", "A database of backup.conf [default: its default one].")
+@shared
+def prove(database: str) -> int:
+    """Compare the state that capture has read from a database with its backups and captured commits.
+
+    Capture runs this by itself (`proof_every` in backup.conf). Exit code 7 when they differ: backups made of what was captured
+    since the last proof are then not usable any more.
+
+    \b
+    Example:
+      continuum backup capture prove --database memory
+    """
+    with opened() as runtime:
+        found = runtime.config.database(database)
+        repository = runtime.repository(found.storage)
+        proven = work.run_here(proof.run(found, repository=repository, site=runtime.site), title=f"proof of {found.name}")
+    state, same = proven.state, not proven.differing
+    if asked().as_json:
+        failed = [backup.id for backup in proven.failed]
+        said = {"timeline": state.timeline, "commit": state.commit, "pages": state.n_pages, "differing": proven.differing}
+        emit.document({**said, "same": same, "failed": failed})
+    elif same:
+        emit.say(f"database {found.name}: its {state.n_pages:,} pages at commit {state.commit} are what was captured")
+    for line in proof.describe(proven):
+        emit.warn(f"database {found.name}: {line}")
+    return 0 if same else IntegrityError.exit_code
 
 
 @capture.command("run")

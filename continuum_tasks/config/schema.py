@@ -140,6 +140,13 @@ CAPTURE = (
         note="captured and not yet shipped bytes of one database under state_dir; then a hole is declared",
         restart=True,
     ),
+    Key(
+        name="proof_every",
+        kind=values.duration_or_never(30 * 24 * HOUR),
+        field="proof_every_seconds",
+        note="how often all pages of a captured database are read and compared with what was captured",
+        restart=True,
+    ),
 )
 
 DATABASE = (

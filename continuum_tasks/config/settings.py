@@ -85,6 +85,7 @@ class CaptureSettings:
     wal_alarm_bytes: int = 256 * MIB
     wal_limit_bytes: int = 1024 * MIB
     spool_limit_bytes: int = 4096 * MIB
+    proof_every_seconds: int = 20 * 3600  # a day less the time it may wait and take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

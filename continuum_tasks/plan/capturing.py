@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from continuum_tasks.model import Backup
 from continuum_tasks.plan.anomaly import is_anomalous
 from continuum_tasks.plan.chain import usable
+from continuum_tasks.plan.continuity import BYPASSED
 from continuum_tasks.plan.finding import Finding, Severity, critical, ok, show_bytes, show_seconds, warning
 from continuum_tasks.plan.holes import Hole, instant, since
 
@@ -203,7 +204,8 @@ def _holes(database: str, capture: Capture, *, now: datetime) -> Iterator[Findin
     n = f"{len(found)} holes in the last 24 h, the last between" if len(found) > 1 else "hole in the last 24 h: between"
     text = f"{n} {edges}; commit {last.commit:,} is the first after it"
     hint = f"`continuum backup history --database {database}` shows all; a restore to a time inside is refused"
-    yield warning(f"holes of {database}", text, hint)
+    severity = Severity.CRITICAL if any(BYPASSED in hole.reason for hole in found) else Severity.WARNING
+    yield Finding(severity=severity, subject=f"holes of {database}", text=text, hint=hint)
 
 
 def _resumed_at(capture: Capture) -> datetime:

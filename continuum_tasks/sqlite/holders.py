@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +135,17 @@ def _descriptors(pid: int) -> Iterator[tuple[int, str, os.stat_result]]:
                 yield int(name), link, os.stat(f"{folder}/{name}")  # noqa: PTH116 as above
         except OSError:
             continue
+
+
+def _links(pid: int) -> Iterator[str]:
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 as above
+    except OSError:
+        return
+    for name in names:
+        with suppress(OSError):
+            yield os.readlink(f"{folder}/{name}")  # noqa: PTH115 as above
 
 
 def _command(pid: int) -> str:

@@ -11,7 +11,7 @@ import pytest
 from continuum_tasks.capture import firstpage, restored, standing
 from continuum_tasks.capture.basecopy import read_base
 from continuum_tasks.capture.beginning import data_key
-from continuum_tasks.capture.follower import Follower, Lost
+from continuum_tasks.capture.follower import Bypassed, Follower, Lost
 from continuum_tasks.capture.pins import PinsLost
 from continuum_tasks.capture.walfile import TransactionTooLarge
 from continuum_tasks.errors import NoSpace, SourceBusy
@@ -403,3 +403,85 @@ def test_a_state_restored_into_the_live_file_begins_a_new_timeline_once(setting:
     again.let_go()
     judgement = setting.follower().begin(watched_until_us=0)
     assert judgement is not None and judgement.verdict is Verdict.GO_ON
+
+
+SUFFIXES = ("", "-wal", "-shm")
+
+
+def doubted(setting: Setting, follower: Follower) -> None:
+    """See that a look notices, that it is known after a death in that instant, and that another timeline begins."""
+    assert follower.standing is not None
+    old, n_commits = follower.standing.timeline.id, follower.standing.commit
+    with pytest.raises(Bypassed):
+        follower.look()
+    follower.let_go()
+    again = setting.follower()
+    with pytest.raises(SourceBusy, match="may still be written"):
+        again.begin(watched_until_us=0)
+    judgement = again.begin(watched_until_us=0)
+    assert judgement is not None and judgement.verdict is Verdict.NEW_TIMELINE
+    assert judgement.reason.startswith("not written by SQLite: ")
+    assert again.standing is not None and again.standing.timeline.previous == old
+    assert again.n_holes == 1 and n_commits > 1
+    again.rotate()  # and it goes on from there
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_older_copy_of_all_files_written_back_is_no_restart(setting: Setting, service: Service, restarted: bool) -> None:
+    follower = begun(setting)
+    insert(service, 3)
+    follower.rotate()
+    files = [setting.path.with_name(f"memory.db{suffix}") for suffix in SUFFIXES]
+    copies = [file.read_bytes() for file in files]
+    if restarted:
+        service.run("PRAGMA wal_checkpoint(PASSIVE)")
+        follower.rotate()
+    insert(service, 2)
+    follower.rotate()
+    for file, copy in zip(files, copies, strict=True):
+        with file.open("r+b") as opened:
+            opened.write(copy)
+            opened.truncate(len(copy))
+    doubted(setting, follower)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_log_or_index_that_is_gone_is_no_restart(setting: Setting, service: Service, suffix: str) -> None:
+    follower = begun(setting)
+    insert(service, 3)
+    follower.rotate()
+    service.close()
+    setting.path.with_name(f"memory.db{suffix}").unlink()
+    doubted(setting, follower)
+
+
+def test_a_database_file_that_is_written_without_a_checkpoint_is_doubted(setting: Setting, service: Service) -> None:
+    insert(service, 40)
+    follower = begun(setting)
+    insert(service, 1)
+    follower.rotate()
+    with setting.path.open("r+b") as file:
+        file.seek(4096)
+        page = file.read(4096)
+        file.seek(4096)
+        file.write(page)
+    doubted(setting, follower)
+
+
+def test_nobody_s_commits_to_a_deleted_index_are_waited_for_in_silence(setting: Setting, service: Service) -> None:
+    follower = begun(setting)
+    insert(service, 1)
+    follower.rotate()
+    setting.path.with_name("memory.db-shm").unlink()
+    with pytest.raises(Bypassed, match="-shm was deleted"):
+        follower.look()
+    with pytest.raises(SourceBusy, match="may still be written"):
+        follower.begin(watched_until_us=0)
+    for _ in range(2):
+        with pytest.raises(SourceBusy, match=rf"pid {service.process.pid} \(.*\) goes on with the deleted one"):
+            follower.begin(watched_until_us=0)
+    service.close()  # which copies back and removes the log: files change again
+    with pytest.raises(SourceBusy, match="may still be written"):
+        follower.begin(watched_until_us=0)
+    judgement = follower.begin(watched_until_us=0)
+    assert judgement is not None and judgement.verdict is Verdict.NEW_TIMELINE

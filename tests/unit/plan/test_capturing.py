@@ -12,6 +12,7 @@ import pytest
 from continuum_tasks.model import Position, Status, TimelineId
 from continuum_tasks.plan import health
 from continuum_tasks.plan.capturing import Capture, capture_findings, captured_until, figures, fresh, has_nothing_new, measured
+from continuum_tasks.plan.continuity import BYPASSED
 from continuum_tasks.plan.finding import Finding, Severity
 from continuum_tasks.plan.holes import instant, since
 from continuum_tasks.plan.protection import Protection, last_backup, protection_findings
@@ -163,6 +164,11 @@ def test_holes_of_the_last_day_are_a_warning_with_the_edges_of_the_last() -> Non
     assert bad(holes=(old, one, two)).text.startswith(
         "2 holes in the last 24 h, the last between 2026-11-23 11:57:00 and 2026-11-23 11:58:00 UTC (the process was stopped)"
     )
+
+
+def test_a_hole_behind_files_that_sqlite_did_not_write_is_critical() -> None:
+    one = hole(20, from_us=us(minutes=3), to_us=us(minutes=2), reason=f"{BYPASSED}the -wal was deleted")
+    assert bad(holes=(one,)).severity is Severity.CRITICAL
 
 
 def test_a_hole_that_no_backup_stands_behind_for_long_is_a_warning() -> None:
