@@ -97,6 +97,8 @@ def judge(stood: Stood | None, found: Found) -> Judgement:
     another = _another(stood, found)
     if another:
         return Judgement(verdict=Verdict.NEW_TIMELINE, reason=another)
+    if not stood.mark.salts:  # its beginning failed before anything of it was durable
+        return Judgement(verdict=Verdict.HOLE, reason="capture begins")
     if stood.mark.salts == NO_SALTS:
         return _after_none(stood, found)
     bypassed = _bypassed_meanwhile(stood, found)

@@ -16,6 +16,11 @@ def test_the_same_log_is_read_on_from_where_it_stood() -> None:
     assert judge(STOOD, replace(FOUND, max_frame=99, stamp="9000:9")).verdict is Verdict.GO_ON
 
 
+def test_a_state_that_was_restored_into_the_live_file_begins_a_timeline() -> None:
+    judgement = judge(STOOD, replace(FOUND, restored_online=True))
+    assert judgement.verdict is Verdict.NEW_TIMELINE and "restore --online" in judgement.reason
+
+
 def test_a_database_that_was_never_captured_begins_a_timeline() -> None:
     assert judge(None, FOUND).verdict is Verdict.NEW_TIMELINE
 
@@ -51,6 +56,12 @@ def test_a_log_without_a_name_is_the_same_only_while_the_database_file_was_not_w
     assert judge(stood, replace(found, salts="0011223344556677", max_frame=9, said=(4, 4))).verdict is Verdict.GO_ON
     assert judge(stood, replace(found, salts="0011223344556677", max_frame=9, stamp="8192:6")).verdict is Verdict.HOLE
     assert judge(stood, replace(found, stamp="8192:6")).verdict is Verdict.HOLE
+
+
+def test_a_beginning_that_failed_before_anything_was_durable_begins_again() -> None:
+    stood = replace(STOOD, mark=Mark(salts="", frame=0, checksum=(0, 0)))
+    judgement = judge(stood, FOUND)
+    assert (judgement.verdict, judgement.reason) == (Verdict.HOLE, "capture begins")
 
 
 SEEN = Sighting(
