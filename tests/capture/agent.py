@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable
 from random import Random
 
-from tests.integration.processes import until
+from tests.support.processes import until
 
 _LIVES_SECONDS = (1.5, 3.5)
 

@@ -22,9 +22,10 @@ from continuum_tasks.capture.standing import STANDING
 from continuum_tasks.capture.status import State, Status, read_heartbeat, read_status
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.process import pid_of
-from tests.integration.processes import ROOT, Stack, environment, live_pools, stack, such, until
-from tests.integration.sandbox import Sandbox, listed, make, objects
-from tests.integration.test_cli import Done, command
+from tests.support.cli import PROGRAM, command
+from tests.support.processes import ROOT, environment, such, until
+from tests.support.sandbox import Sandbox, listed, make, objects
+from tests.support.stack import Stack, live_pools, stack
 
 PATIENT = 60.0  # seconds until a claim must hold: a machine that does ten other things needs many of them
 
@@ -89,7 +90,7 @@ def segments(sandbox: Sandbox) -> list[str]:
 @contextmanager
 def capturing(config: Config) -> Iterator[subprocess.Popen[str]]:
     """Run `continuum backup capture run` until the context ends."""
-    words = [sys.executable, "-m", "continuum_tasks.cli", "backup", "capture", "run", "--config-dir", str(config.directory)]
+    words = [*PROGRAM, "backup", "capture", "run", "--config-dir", str(config.directory)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=_plain(config))
     try:
         assert until(lambda: _captures(config, process.pid), seconds=PATIENT), process.communicate(timeout=5)
@@ -126,11 +127,6 @@ def inspected(config: Config) -> dict[str, Any]:
     return found
 
 
-def ok(done: Done) -> Done:
-    assert done.code == 0, done.err
-    return done
-
-
 def test_up_captures_while_a_service_commits_and_the_broker_dies(tmp_path: Path) -> None:
     """The whole way: ready, captured, the broker killed and back, remote control, stopped and started by the command line."""
     sandbox = a_host(tmp_path / "host")
@@ -155,7 +151,7 @@ def test_up_captures_while_a_service_commits_and_the_broker_dies(tmp_path: Path)
         assert (answer["state"], answer["wanted"], answer["troubles"]) == ("running", True, [])
         assert answer["commit"] == answer["durable_commit"] == after.commit and answer["lag_p50_seconds"] >= 0
         assert 0 <= answer["rpo_seconds"] < PATIENT
-        stopped = ok(command(sandbox, "backup", "capture", "stop"))
+        stopped = command(sandbox, "backup", "capture", "stop").ok()
         assert "no longer captured" in stopped.out and f"{after.commit} on {after.timeline}" in stopped.out
         found = status(sandbox)
         assert found is not None and (found.state, found.n_pins) == (State.STOPPED, 0)
@@ -169,12 +165,12 @@ def _durable(sandbox: Sandbox) -> int:
 def test_a_process_of_its_own_begins_stops_and_begins_again_on_the_same_timeline(tmp_path: Path) -> None:
     sandbox = a_host(tmp_path / "host", continuous=False)
     with capturing(sandbox.config):
-        begun = ok(command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json")).json
+        begun = command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json").ok().json
         assert (begun["state"], begun["commit"], begun["base_after"], begun["changed"]) == ("running", 1, 0, True)
-        shown = ok(command(sandbox, "backup", "capture", "status"))
+        shown = command(sandbox, "backup", "capture", "status").ok()
         assert begun["timeline"] in shown.out
-        assert ok(command(sandbox, "backup", "capture", "stop", "--format", "json")).json["state"] == "stopped"
-        again = ok(command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json")).json
+        assert command(sandbox, "backup", "capture", "stop", "--format", "json").ok().json["state"] == "stopped"
+        again = command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json").ok().json
         assert (again["timeline"], again["n_holes"], again["changed"]) == (begun["timeline"], 0, True)
         second = command(sandbox, "backup", "capture", "run")
         assert second.code == 10 and "another process captures here" in second.err
@@ -185,10 +181,10 @@ def test_a_process_of_its_own_begins_stops_and_begins_again_on_the_same_timeline
 def test_a_journal_database_is_captured_once_it_is_switched_to_wal_mode(tmp_path: Path) -> None:
     sandbox = a_host(tmp_path / "host", wal=False)
     with capturing(sandbox.config):
-        done = ok(command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json"))
+        done = command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json").ok()
         assert done.json["state"] == "journal" and "continuum backup enable-wal main" in done.err
         assert until(lambda: bool(listed(sandbox)), seconds=PATIENT)
-        ok(command(sandbox, "backup", "enable-wal", "main", "--yes"))
+        command(sandbox, "backup", "enable-wal", "main", "--yes").ok()
         assert until(lambda: settled(sandbox), seconds=PATIENT), status(sandbox)
         with closing(sqlite3.connect(sandbox.database)) as connection:
             connection.execute("INSERT INTO notes (text) VALUES ('captured')")
@@ -212,7 +208,7 @@ def test_a_cloned_host_is_fenced_off_until_it_begins_a_timeline_of_its_own(tmp_p
             assert until(lambda: _state(clone) is State.FENCED, seconds=PATIENT), status(clone)
             said = command(clone, "backup", "capture", "status")
             assert said.code == 1 and "fenced: segment 2" in said.err and "which this host did not write" in said.err
-            begun = ok(command(clone, "backup", "create", "--strategy", "continuous", "--format", "json")).json
+            begun = command(clone, "backup", "create", "--strategy", "continuous", "--format", "json").ok().json
             assert "did not write" in begun["fence"] and begun["state"] == "running" and begun["troubles"] == []
             mine, theirs = begun["timeline"], status(first)
             assert theirs is not None and theirs.state is State.RUNNING and theirs.timeline != mine

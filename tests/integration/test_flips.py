@@ -34,7 +34,7 @@ from continuum_tasks.runtime import finish
 from continuum_tasks.storage.protocol import Storage
 from tests.integration import beside as b
 from tests.integration.beside import Witness, beside, witness
-from tests.integration.sandbox import (
+from tests.support.sandbox import (
     KEY_ID,
     Options,
     Sandbox,

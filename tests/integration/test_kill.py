@@ -17,20 +17,10 @@ from continuum_tasks.tasks import routing
 from continuum_tasks.tasks.client import client_app, ring
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
-from tests.integration.processes import server, until, worker
-from tests.integration.sandbox import (
-    Sandbox,
-    age,
-    another_host,
-    back_up,
-    listed,
-    make,
-    objects,
-    outcome,
-    restore_to,
-    start,
-)
-from tests.unit.sqlite import other
+from tests.support import other
+from tests.support.processes import until
+from tests.support.sandbox import Sandbox, age, another_host, back_up, listed, make, objects, outcome, restore_to, start
+from tests.support.stack import server, worker
 
 SWEPT_AFTER_SECONDS = 2 * 3600  # staging directories of dead processes are old after a minute, incoming objects after an hour
 

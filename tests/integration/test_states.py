@@ -18,18 +18,8 @@ import pytest
 from continuum_tasks.model import Backup, Level, Status, Strategy
 from tests.integration import beside as b
 from tests.integration.beside import Shape, Witness, beside, witness
-from tests.integration.processes import ROOT, until
-from tests.integration.sandbox import (
-    Options,
-    Sandbox,
-    another_host,
-    back_up,
-    back_up_finished,
-    listed,
-    make,
-    restore_to,
-    verified,
-)
+from tests.support.processes import ROOT, until
+from tests.support.sandbox import Options, Sandbox, another_host, back_up, back_up_finished, listed, make, restore_to, verified
 
 PAGE_SIZES = (512, 1024, 4096, 65536)
 JOURNALS = ("delete", "wal")

@@ -19,19 +19,10 @@ from continuum_tasks.model import Commit
 from continuum_tasks.plan.continuity import Verdict
 from continuum_tasks.segment.reader import OpenedSegment, open_segment
 from continuum_tasks.timelines import segment_context
+from tests.support.other import sql
+from tests.support.service import Service, make, serving
 from tests.unit.capture.conftest import Setting
-from tests.unit.capture.service import Service, make, serving
-from tests.unit.sqlite.other import sql
-
-
-def begun(setting: Setting, **capture: int) -> Follower:
-    follower = setting.follower(**capture)
-    judgement = follower.begin(watched_until_us=0)
-    assert judgement is not None and follower.holds
-    while follower.base.busy:
-        assert follower.base.step() is None
-        time.sleep(0.01)
-    return follower
+from tests.unit.capture.following import begun, insert
 
 
 def spooled(follower: Follower, setting: Setting) -> list[OpenedSegment]:
@@ -49,10 +40,6 @@ def spooled(follower: Follower, setting: Setting) -> list[OpenedSegment]:
 
 def commits(follower: Follower, setting: Setting) -> list[Commit]:
     return [commit for segment in spooled(follower, setting) for commit in segment.index.head.commits]
-
-
-def insert(service: Service, n: int) -> None:
-    service.run(*(f"INSERT INTO t(x) VALUES (hex(randomblob({50 + one})))" for one in range(n)))
 
 
 def test_a_timeline_begins_with_the_state_that_is_there(setting: Setting, service: Service) -> None:

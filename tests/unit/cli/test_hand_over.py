@@ -21,7 +21,7 @@ from continuum_tasks.model import Progress
 from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.sqlite.snapshot import Clock
 from continuum_tasks.tasks import routing
-from tests.integration.processes import server
+from tests.support.stack import server
 
 ROW = Row(kind="create_backup", task=routing.CREATE_BACKUP, args={}, database="memory", priority=3, seen_by="look there")
 DEAD = "h1/00000000/0/1/1"  # a process of another boot

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
+from tests.support.cli import PROGRAM
 from tests.unit.cli.conftest import Call
 
 
@@ -48,7 +48,7 @@ def test_a_copy_of_a_key_is_adopted(call: Call, tmp_path: Path) -> None:
 
 
 def ask(directory: Path, answers: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "continuum_tasks.cli", "init", "--config-dir", "etc", *words]
+    command = [*PROGRAM, "init", "--config-dir", "etc", *words]
     return subprocess.run(command, input=answers, capture_output=True, text=True, cwd=directory)
 
 

@@ -9,7 +9,7 @@ import pytest
 from continuum_tasks.errors import SourceMissing, SourceRefused
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.mounts import network_file_system
-from tests.unit.sqlite import other
+from tests.support import other
 
 
 def test_a_source_is_described_as_it_lies_there(tmp_path: Path) -> None:

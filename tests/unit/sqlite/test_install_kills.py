@@ -15,9 +15,9 @@ from continuum_tasks.failpoints import RESTORE
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.install import Outcome, install, recover
 from continuum_tasks.sqlite.intent import record_path
-from tests.unit.sqlite import other
+from tests.support import other
 from tests.unit.sqlite.conftest import NOW
-from tests.unit.sqlite.test_install import names, new_file
+from tests.unit.sqlite.restored_files import names, new_file
 
 POINTS = [name for name in RESTORE if name.startswith("install.")]
 RENAMED = POINTS.index("install.renamed")

@@ -8,7 +8,7 @@ import pytest
 
 from continuum_tasks.errors import NoSpace, TargetBusy, TargetError, TargetExists
 from continuum_tasks.sqlite.install import check_target, prove_unused
-from tests.unit.sqlite import other
+from tests.support import other
 
 
 @pytest.fixture
