@@ -43,7 +43,7 @@ class _Bases:
         assert self._process is None or self._process.wait(timeout=60) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.sampled
 def test_random_commits_out_of_a_long_history_restore_exactly(scratch: Path) -> None:
     host = product.make(scratch / "h1")
     plan = crew.Plan(page_size=4096, seconds=_MOST_SECONDS, seed=8, hostile=("checkpoint",), kill_writers=False, last=N_COMMITS)

@@ -19,6 +19,7 @@ from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
 from tests.support import other
 from tests.support.processes import until
+from tests.support.sampling import matrix
 from tests.support.sandbox import Sandbox, age, another_host, back_up, listed, make, objects, outcome, restore_to, start
 from tests.support.stack import server, worker
 
@@ -72,8 +73,8 @@ def check_all_listed_restore(scene: Scene, tmp_path: Path) -> list[Backup]:
     return list(found)
 
 
-@pytest.mark.parametrize("strategy", ["full", "incremental"])
-@pytest.mark.parametrize("point", CREATE)
+@pytest.mark.sampled
+@pytest.mark.parametrize(("point", "strategy"), matrix("a backup killed", CREATE, ["full", "incremental"]))
 def test_a_backup_killed_anywhere_is_whole_or_not_there_and_the_next_one_succeeds(
     tmp_path: Path, point: str, strategy: str
 ) -> None:
@@ -121,8 +122,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return at
 
 
-@pytest.mark.parametrize("kind", TARGETS)
-@pytest.mark.parametrize("point", RESTORE)
+@pytest.mark.sampled
+@pytest.mark.parametrize(("point", "kind"), matrix("a restore killed", RESTORE, TARGETS))
 def test_a_restore_killed_anywhere_leaves_the_old_or_the_new_database_and_the_next_one_succeeds(
     archive: Scene, tmp_path: Path, point: str, kind: str
 ) -> None:

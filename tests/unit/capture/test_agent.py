@@ -21,6 +21,8 @@ from tests.support.service import Service, make
 from tests.unit.capture.conftest import Setting
 from workers.capture import _Wanted
 
+pytestmark = pytest.mark.slow
+
 Eventually = Callable[[Callable[[], bool]], None]
 
 

@@ -25,6 +25,8 @@ from tests.support.statuses import WORKER, status, tell
 from tests.unit.capture.conftest import Setting
 from tests.unit.capture.following import Away, begun, insert
 
+pytestmark = pytest.mark.slow
+
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 

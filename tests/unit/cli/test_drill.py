@@ -19,6 +19,8 @@ from tests.support.cli import PROGRAM
 from tests.unit.cli.calls import create, flip
 from tests.unit.cli.conftest import Call
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 CHECK = "import os, sqlite3; c = sqlite3.connect(os.environ['CONTINUUM_DRILL_DATABASE']); print(*c.execute('{}'))"
 

@@ -20,6 +20,8 @@ from tests.support import other
 from tests.unit.cli.calls import everything, run
 from tests.unit.cli.conftest import Call
 
+pytestmark = pytest.mark.slow
+
 
 def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(path)) as connection:

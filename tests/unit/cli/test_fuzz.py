@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from tests.unit.cli.conftest import Call
 from tests.unit.cli.odd import ODD, QUICK, WORDS, check
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = {
     "create": ["--strategy", "--database", "--storage", "--priority", "--no-wait", "--wait"],
     "list": ["--database", "--storage", "--limit", "--verified-only"],

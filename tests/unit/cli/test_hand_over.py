@@ -23,6 +23,8 @@ from continuum_tasks.sqlite.snapshot import Clock
 from continuum_tasks.tasks import routing
 from tests.support.stack import server
 
+pytestmark = pytest.mark.slow
+
 ROW = Row(kind="create_backup", task=routing.CREATE_BACKUP, args={}, database="memory", priority=3, seen_by="look there")
 DEAD = "h1/00000000/0/1/1"  # a process of another boot
 

@@ -3,8 +3,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support.cli import PROGRAM
 from tests.unit.cli.conftest import Call
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_says_what_it_made_and_that_losing_the_key_loses_the_backups(call: Call, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from tests.support.cli import PROGRAM
 from tests.unit.cli.calls import everything, run
 from tests.unit.cli.conftest import Call
 
+pytestmark = pytest.mark.slow
+
 
 def made(call: Call, strategy: str = "full") -> dict[str, str]:
     fields: dict[str, str] = call("backup", "create", "--strategy", strategy, "--format", "json").json

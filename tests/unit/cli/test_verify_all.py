@@ -10,6 +10,8 @@ from continuum_tasks.sample.change import change
 from tests.unit.cli.calls import create, flip
 from tests.unit.cli.conftest import Call
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def chain(call: Call, site: Path, full: str) -> list[str]:

@@ -16,6 +16,8 @@ from continuum_tasks.plan.keeping import Policy, Sight
 from continuum_tasks.plan.retention import RetentionPlan, plan
 from tests.unit.plan.rows import backup
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 11, 23, 12, 34, 56, tzinfo=UTC)
 N_HISTORIES = 10_000
 LEAST = {"hourly": 6, "daily": 3, "weekly": 2, "monthly": 3, "yearly": 1}

@@ -15,6 +15,8 @@ from continuum_tasks.sqlite.pages import read_runs, write_pages
 from continuum_tasks.sqlite.snapshot import Clock, StageLimits, stage
 from tests.support import other
 
+pytestmark = pytest.mark.slow
+
 PAGE = 512
 LOCK_PAGE = 0x40000000 // 65536 + 1
 

@@ -23,6 +23,8 @@ from continuum_tasks.sqlite.snapshot import Clock, StageLimits, stage
 from tests.support import other
 from tests.unit.sqlite.conftest import NOW
 
+pytestmark = pytest.mark.slow
+
 _BIG = "CREATE TABLE big(id INTEGER PRIMARY KEY, v, b)"
 
 
