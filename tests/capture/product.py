@@ -169,7 +169,7 @@ def make(directory: Path, options: Options | None = None) -> Host:
     return Host(config=config)
 
 
-def await_captured(host: Host, n: int, *, seconds: float = 60.0, not_on: str = "") -> list[Stored]:
+def await_captured(host: Host, n: int, *, seconds: float = 180.0, not_on: str = "") -> list[Stored]:
     """Wait until the workload's commit n is in the storage, on another timeline than `not_on`; return all that is there."""
     looked_at: frozenset[Path] = frozenset()
     stored: list[Stored] = []
@@ -202,7 +202,7 @@ def await_base(host: Host) -> None:
         )
 
     errand = host.config.state_dir / "capture" / "main" / "errand.log"
-    assert until(made, seconds=90), (host.status(), errand.read_text() if errand.exists() else "no backup was asked for")
+    assert until(made), (host.status(), errand.read_text() if errand.exists() else "no backup was asked for")
 
 
 def cpu_seconds(pid: int) -> float:

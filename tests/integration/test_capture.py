@@ -27,7 +27,7 @@ from tests.support.processes import ROOT, environment, such, until
 from tests.support.sandbox import Sandbox, listed, make, objects
 from tests.support.stack import Stack, live_pools, stack
 
-PATIENT = 60.0  # seconds until a claim must hold: a machine that does ten other things needs many of them
+PATIENT = 180.0  # seconds until a claim must hold: a machine that does ten other things needs many of them
 
 
 @dataclass(slots=True, kw_only=True)

@@ -60,7 +60,7 @@ def test_what_is_due_is_drilled_once_by_the_verify_pool_and_the_watchdog_measure
             app.send_task(SCHEDULE_DUE, queue=control_queue("h1"), ignore_result=True)
         app.send_task(RPO_WATCHDOG, queue=control_queue("h1"), ignore_result=True)
 
-    assert until(lambda: len(host.log()) == 1, seconds=90)
+    assert until(lambda: len(host.log()) == 1)
 
     assert ": SUCCESS backup-full-" in host.log()[0]
     metrics = open_metrics(host.config.state_dir / "metadata.db")

@@ -59,7 +59,7 @@ def test_workers_take_a_change_at_their_next_task_and_the_record_says_who_asked(
             "test_restore", {"backup_id": made["backup_id"], "storage": "local"}, database="memory", now=datetime.now(UTC)
         )
         jobs.close()
-        assert until(lambda: ("test-restore", TIMETABLE, "done") in events(config), seconds=90)
+        assert until(lambda: ("test-restore", TIMETABLE, "done") in events(config))
 
         Path(config.databases[0].path).rename(config.directory / "away.db")
         assert call(config, "create", "--strategy", "full", "--no-local")["error"]["name"] == "SourceMissing"

@@ -15,7 +15,7 @@ from continuum_tasks.config import Config
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def until(claim: Callable[[], bool], *, seconds: float = 60.0) -> bool:
+def until(claim: Callable[[], bool], *, seconds: float = 180.0) -> bool:
     """Wait for something to become true; False when it did not in time: the limit is for what never comes."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,16 @@ TESTS = Path(__file__).resolve().parents[1]
 MODULES = sorted(TESTS.rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yield the names that a module imports, each with its module: `tests.support.cli.command`."""
+@cache
+def imported(path: Path) -> tuple[str, ...]:
+    """Return the names that a module imports, each with its module: `tests.support.cli.command`."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += (alias.name for alias in node.names)
+    return tuple(names)
 
 
 def slice_of(name: str) -> str:
