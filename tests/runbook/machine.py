@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(__file__).resolve().parent / "bin"
 SHIMS = ("aws", "chown", "clamscan", "fuser", "lvextend", "pytest", "resize2fs", "systemctl", "tail", "terraform")
 ONLY_IF_MISSING = ("jq", "sqlite3")
-START_SECONDS, STOP_SECONDS = 180.0, 90.0
+START_SECONDS, STOP_SECONDS = 600.0, 300.0
 _PATHS = re.compile(r"(?<![\w./$}-])/(?=(?:var|etc|tmp|media|dev/vg)/)")
 # PR_SET_PDEATHSIG (1): a service dies with the test run even when that is killed.
 _TETHER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"

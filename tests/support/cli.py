@@ -22,7 +22,7 @@ from continuum_tasks.config import Config
 from tests.support.processes import ROOT, environment
 
 PROGRAM = (sys.executable, "-m", "continuum_tasks.cli")
-HANG_SECONDS = 300.0
+HANG_SECONDS = 600.0
 
 
 class Configured(Protocol):

@@ -88,7 +88,7 @@ class Stack:
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
-def start_stack(config: Config, *options: str, seconds: float = 180.0) -> Stack:
+def start_stack(config: Config, *options: str, seconds: float = 600.0) -> Stack:
     """Start `continuum up` as a process of its own and read its lines until it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-m", "workers.stack", "--config-dir", str(config.directory), *options],
@@ -123,7 +123,7 @@ def stack(config: Config, *options: str) -> Iterator[Stack]:
         if running.process.poll() is None:
             running.process.terminate()
         try:
-            running.process.communicate(timeout=90)
+            running.process.communicate(timeout=300)
         except subprocess.TimeoutExpired:
             running.process.kill()
             running.process.communicate()
@@ -146,7 +146,7 @@ def worker(config: Config, *options: str, app: str = "tests.support.doorbell") -
         if process.poll() is None:
             process.terminate()
         try:
-            process.wait(timeout=60)
+            process.wait(timeout=300)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
