@@ -37,6 +37,9 @@ demo: $(READY) ## Watch a live database being backed up, damaged and restored
 up: $(READY) ## Run broker, workers, beat and Flower for the configuration in CONTINUUM_CONFIG_DIR
 	@$(BIN)/continuum up
 
+# Hundreds of short processes are started: each would compile the product anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Half of what the tests do is to wait for processes, so there is one worker more than cores.
 TEST_WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 PYTEST := $(BIN)/pytest -q --durations=25 -n $(TEST_WORKERS) --dist loadgroup

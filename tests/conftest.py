@@ -9,19 +9,30 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis.core
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import servers
 from tests.support.sampling import SEED, WHOLE
 from tests.support.servers import S3Server
 
 _OWN = pytest.StashKey[Path]()
+# Examples are the same in every run unless a seed is given, and nothing that hangs on the machine's speed fails a test.
+_SEED_GIVEN = "CONTINUUM_TEST_SEED" in os.environ
+settings.register_profile(
+    "continuum", derandomize=not _SEED_GIVEN, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("continuum")
+
 _KEPT_TO_ONE_WORKER = ("module", "class", "package")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take SIGINT again (a shell starts what it puts in the background without it), and give the process a home of its own."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if _SEED_GIVEN:
+        hypothesis.core.global_force_seed = SEED
     # Not below pytest's directory: every user must reach it, and a socket's path may have 107 bytes.
     own = Path(tempfile.mkdtemp(prefix="ct-"))
     own.chmod(0o755)

@@ -20,13 +20,6 @@ def random_for(name: str) -> Random:
     return Random(f"{SEED} {name}")
 
 
-def drawn(name: str, cases: Sequence[Any], n_cases: int) -> list[Any]:
-    """Return `n_cases` of the cases, in their order; all of them in a proof."""
-    if WHOLE or n_cases >= len(cases):
-        return list(cases)
-    return [cases[at] for at in sorted(random_for(name).sample(range(len(cases)), n_cases))]
-
-
 def matrix(name: str, *axes: Sequence[Any], whole: bool = WHOLE) -> list[tuple[Any, ...]]:
     """Return rows of the product of the axes; all of them in a proof.
 
