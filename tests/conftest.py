@@ -58,6 +58,7 @@ def pytest_report_header() -> list[str]:
     return [f"seed of samples: {SEED} (CONTINUUM_TEST_SEED gives another); cases of matrices: {cases}"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that share a module's fixture on one worker; each value of its parameters may have a worker of its own."""
     for item in items:
