@@ -64,6 +64,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and (group := _group(item)):
             item.add_marker(pytest.mark.xdist_group(group))
+            if hasattr(item, "_id") and item.config.getoption("loadgroup", False):
+                # pytest 9.2 reads its own `_id`, and pytest-xdist 3.8 writes the group to where older ones had it
+                item._id = type(item._id).parse(f"{item.nodeid}@{group}")
 
 
 def _group(item: pytest.Function) -> str:
