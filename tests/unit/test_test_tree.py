@@ -73,3 +73,15 @@ def test_a_sample_has_every_value_of_two_axes_and_every_pair_of_more(axes: tuple
     for one in range(len(axes)):
         for two in range(one + 1, len(axes) if len(axes) > 2 else 0):
             assert {(row[one], row[two]) for row in sampled} == {(a, b) for a in axes[one] for b in axes[two]}
+
+
+@pytest.fixture(scope="module")
+def shared() -> str:
+    return "started once"
+
+
+def test_tests_that_share_a_fixture_of_their_module_are_kept_to_one_worker(request: pytest.FixtureRequest, shared: str) -> None:
+    group = "tests/unit/test_test_tree.py"
+    assert [mark.args for mark in request.node.iter_markers("xdist_group")] == [(group,)]
+    spread = request.config.getoption("loadgroup", False)  # set in a worker of --dist loadgroup
+    assert request.node.nodeid.endswith(f"@{group}") == bool(spread)
