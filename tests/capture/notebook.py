@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.integration.processes import ROOT
+from tests.support.processes import ROOT
 
 FAILED = "failed"
 

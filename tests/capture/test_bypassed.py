@@ -16,7 +16,7 @@ from tests.capture import notebook as notebooks
 from tests.capture import product
 from tests.capture.notebook import Notebook, notebook
 from tests.capture.product import Host, await_base, await_captured
-from tests.integration.processes import until
+from tests.support.processes import until
 
 SUFFIXES = ("", "-wal", "-shm")
 
@@ -156,10 +156,10 @@ def test_what_is_changed_behind_sqlite_is_a_hole_and_every_commit_offered_is_a_s
     with _story(host, scratch, change, kind=kind, stopped=stopped) as (busy, last):
         live = notebooks.judged(host.database)
         assert live == ("ok", last, busy.digests[last])
-        made = host.continuum("backup", "create", "--strategy", "incremental", "--force", "--format", "json").json()
+        made = host.continuum("backup", "create", "--strategy", "incremental", "--force", "--format", "json").ok().json
         assert made["status"] == "completed"
         target = scratch / "restored.db"
-        host.continuum("backup", "restore", made["backup_id"], "--target", target, "--format", "json").json()
+        host.continuum("backup", "restore", made["backup_id"], "--target", target, "--format", "json").ok()
         assert notebooks.judged(target) == live
         target.unlink()
     resumed = [one for one in host.stored() if one.resumed]
@@ -181,13 +181,13 @@ def test_a_change_that_no_rule_sees_is_found_by_the_next_proof(scratch: Path) ->
     with notebook(host.database) as busy, host.captured() as agent:
         await_captured(host, _commits(busy, "short", 3))
         await_base(host)
-        before = host.continuum("backup", "create", "--strategy", "incremental", "--force", "--format", "json").json()
+        before = host.continuum("backup", "create", "--strategy", "incremental", "--force", "--format", "json").ok().json
         proven = host.config.state_dir / "capture" / "main" / "standing.json"
         assert until(lambda: json.loads(proven.read_text())["proven_commit"] >= 4, seconds=90), host.status()
         assert len(_timelines(host)) == 1, "what is not changed is not doubted"
         _flip(host.database)
         await_captured(host, _commits(busy, "short", 1))
-        made = host.continuum("backup", "create", "--strategy", "incremental", "--force", "--format", "json").json()
+        made = host.continuum("backup", "create", "--strategy", "incremental", "--force", "--format", "json").ok().json
         assert until(lambda: len(_timelines(host)) > 1, seconds=120), host.status()
         assert until(lambda: host.status().get("state") == "running", seconds=90), host.status()
         await_base(host)
@@ -195,13 +195,13 @@ def test_a_change_that_no_rule_sees_is_found_by_the_next_proof(scratch: Path) ->
         agent.terminate()
     assert "differs from what was captured" in found.out
     assert "critical" in found.out.lower()
-    listed = {one["backup_id"]: one for one in host.continuum("backup", "list", "--format", "json").json()}
+    listed = {one["backup_id"]: one for one in host.continuum("backup", "list", "--format", "json").ok().json}
     assert listed[made["backup_id"]]["failed_at"] is not None
     assert listed[before["backup_id"]]["failed_at"] is None
     newest = max(listed.values(), key=lambda one: one["created_at"])
     assert newest["strategy"] == "full"
     target = scratch / "restored.db"
-    host.continuum("backup", "restore", newest["backup_id"], "--target", target, "--format", "json").json()
+    host.continuum("backup", "restore", newest["backup_id"], "--target", target, "--format", "json").ok()
     assert notebooks.judged(target) == notebooks.judged(host.database)
 
 

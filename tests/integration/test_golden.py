@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from continuum_tasks.cli.main import run
-from tests.integration.processes import ROOT, environment, until
+from tests.support.processes import ROOT, environment, until
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 _DIGESTS = """

@@ -14,7 +14,7 @@ from celery import Celery, Task
 from continuum_tasks.errors import NewerFormat
 from continuum_tasks.jobs import JobState, JsonValue
 from continuum_tasks.tasks import shell, transfer, verify
-from tests.integration.sandbox import Sandbox, back_up, make
+from tests.support.sandbox import Sandbox, back_up, make
 
 NOW = datetime.now(UTC)
 

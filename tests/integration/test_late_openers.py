@@ -16,10 +16,10 @@ from continuum_tasks.config import load_config
 from continuum_tasks.errors import TargetBusy
 from continuum_tasks.model import BackupId
 from continuum_tasks.runtime import Runtime, finish, open_runtime
-from tests.integration.processes import until
 from tests.integration.reopening import Field, field, make_database
-from tests.integration.sandbox import Sandbox, back_up, make
-from tests.integration.test_capture import capturing
+from tests.support.capturing import capturing
+from tests.support.processes import until
+from tests.support.sandbox import Sandbox, back_up, make
 
 INSTALL = "continuum_tasks.sqlite.install.reach"
 LOCKED_POINTS = ("install.old_folded", "install.old_quarantined", "install.sidecars_gone")

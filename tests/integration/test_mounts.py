@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.processes import ROOT, environment
-from tests.integration.sandbox import Sandbox, back_up, make
-from tests.unit.sqlite import other
+from tests.support import other
+from tests.support.processes import ROOT, environment
+from tests.support.sandbox import Sandbox, back_up, make
 
 PRIVATE = ["unshare", "-m", "--propagation", "private"]
 MOUNTED = [*PRIVATE, "sh", "-c", 'mount --bind "$1" "$2" && shift 2 && exec "$@"', "sh"]

@@ -14,9 +14,9 @@ import xxhash
 from continuum_tasks.actions import expire
 from continuum_tasks.errors import NewerFormat, ObjectDamaged
 from continuum_tasks.model import BackupId, Hold
-from tests.integration import sandbox
-from tests.integration.sandbox import Sandbox, back_up, make, objects, restore_to, verified
-from tests.unit.test_formats import AT, as_format, sealed
+from tests.support import sandbox
+from tests.support.formats import AT, as_format, sealed
+from tests.support.sandbox import Sandbox, back_up, make, objects, restore_to, verified
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from tests.integration.processes import until
-from tests.integration.sandbox import Sandbox
-from tests.integration.test_capture import PATIENT, a_host, capturing, ok, settled, status, writing
-from tests.integration.test_cli import command
+from tests.support.capturing import PATIENT, a_host, capturing, settled, status, writing
+from tests.support.cli import command
+from tests.support.processes import until
+from tests.support.sandbox import Sandbox
 
 JUDGE = """
 import json, sqlite3, sys
@@ -50,7 +50,7 @@ def test_a_captured_database_is_restored_online_and_its_capture_begins_a_new_tim
         with writing(sandbox.database) as writer:
             assert until(lambda: writer.n_rows > 20, seconds=PATIENT)
             commit = ("--commit", str(before.commit), "--timeline", before.timeline)
-            done = ok(command(sandbox, "backup", "restore", *commit, *target, "--online", "--local", "--format", "json"))
+            done = command(sandbox, "backup", "restore", *commit, *target, "--online", "--local", "--format", "json").ok()
             n_then = writer.n_rows
             assert until(lambda: writer.n_rows > n_then + 20, seconds=PATIENT)
         assert done.json["online"]["n_pages_written"] > 0
@@ -62,12 +62,12 @@ def test_a_captured_database_is_restored_online_and_its_capture_begins_a_new_tim
         assert until(lambda: settled(sandbox), seconds=PATIENT), status(sandbox)
         after = status(sandbox)
         assert after is not None and after.timeline != before.timeline
-        listed = ok(command(sandbox, "backup", "history", "--format", "json"))
+        listed = command(sandbox, "backup", "history", "--format", "json").ok()
         assert "restore --online" in listed.out
         for words, wanted in (
             (("--commit", str(after.commit), "--timeline", after.timeline), (n_notes, ["good"])),
             (("--commit", str(before.commit + 1), "--timeline", before.timeline), (0, ["bad"])),
         ):
             copy = tmp_path / f"{words[1]}-{words[3]}.db"
-            ok(command(sandbox, "backup", "restore", *words, "--target", str(copy), "--local"))
+            command(sandbox, "backup", "restore", *words, "--target", str(copy), "--local").ok()
             assert judged(copy) == ("ok", *wanted)

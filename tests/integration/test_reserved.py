@@ -12,11 +12,11 @@ from continuum_tasks.capture.status import State
 from continuum_tasks.errors import TargetError
 from continuum_tasks.model import Level, Status
 from continuum_tasks.runtime import finish
-from tests.integration.processes import until
-from tests.integration.sandbox import Sandbox, back_up, make, restore_to, verified
-from tests.integration.test_capture import PATIENT, a_host, capturing, settled, status
+from tests.support.capturing import PATIENT, a_host, capturing, settled, status
+from tests.support.processes import until
+from tests.support.sandbox import Sandbox, back_up, make, restore_to, verified
 from tests.unit.sqlite import reserving
-from tests.unit.sqlite.test_reserved import files
+from tests.unit.sqlite.reserving import files
 
 STRATEGIES = ("full", "incremental", "differential", "incremental")
 

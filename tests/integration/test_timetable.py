@@ -21,7 +21,7 @@ from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.tasks import routing, schedule
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
-from tests.integration.sandbox import Options, Sandbox, another_host, back_up, make, verified
+from tests.support.sandbox import Options, Sandbox, another_host, back_up, make, verified
 from workers import settings
 
 LOST = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

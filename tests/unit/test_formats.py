@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import secrets
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from continuum_tasks.errors import IntegrityError, NewerFormat, ObjectDamaged
 from continuum_tasks.keyring import generate_key, open_keyring
 from continuum_tasks.manifest import (
     FORMATS,
-    Signature,
     decode_document,
     decode_value,
     encode_document,
@@ -41,10 +38,10 @@ from continuum_tasks.model import (
 from continuum_tasks.repository import IDENTITY_KEY, Identity, Repository
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.timelines import put_timeline, read_timelines, split_timelines, timelines
-from tests.unit.manifests import BEGUN_AT, REPOSITORY_ID, manifest, unencrypted, verdict
+from tests.support.formats import AT, as_format, canonical, sealed, sign
+from tests.support.manifests import BEGUN_AT, REPOSITORY_ID, manifest, unencrypted, verdict
 
 NAME = "some/object.json"
-AT = datetime(2026, 3, 4, tzinfo=UTC)
 ONE = manifest()
 LINE = TimelineId("timeline-20261101-120000-00000001")
 POSITION = Position(timeline=LINE, commit=3, settled=4)
@@ -75,34 +72,11 @@ UNKNOWN = st.dictionaries(
 )
 
 
-def sign(data: bytes) -> Signature:
-    return Signature(key_id="k", value=hashlib.sha256(data).hexdigest())
-
-
 def objects_in(value: Any) -> list[dict[str, Any]]:
     """Return every JSON object within a value, itself first."""
     if isinstance(value, dict):
         return [value, *(found for inner in value.values() for found in objects_in(inner))]
     return [found for inner in value for found in objects_in(inner)] if isinstance(value, list) else []
-
-
-def canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
-
-
-def sealed(envelope: dict[str, Any]) -> bytes:
-    """Return a document of these parts, with the SHA-256 that it must have."""
-    rest = {key: value for key, value in envelope.items() if key != "sha256"}
-    return canonical({**rest, "sha256": hashlib.sha256(canonical(rest)).hexdigest()})
-
-
-def as_format(data: bytes, number: object, *, signed: bool = False) -> bytes:
-    """Return the document as if it were of that format."""
-    envelope = json.loads(data)
-    envelope["body"]["format"] = number
-    if signed:
-        envelope["signature"] = to_json(sign(canonical(envelope["body"])))
-    return sealed(envelope)
 
 
 def test_every_kind_of_document_has_a_value_to_be_tried_with() -> None:

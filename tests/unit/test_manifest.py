@@ -13,7 +13,7 @@ import pytest
 from continuum_tasks.errors import ObjectDamaged
 from continuum_tasks.manifest import Signature, decode_document, decode_value, encode_document, from_json, to_json
 from continuum_tasks.model import Attestation, BackupId, Level, Manifest
-from tests.unit.manifests import manifest
+from tests.support.manifests import manifest
 
 NAME = "manifests/main/x.json"
 

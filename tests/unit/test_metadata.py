@@ -21,7 +21,8 @@ from continuum_tasks.jobs import JobState, open_jobs
 from continuum_tasks.metadata import MIGRATIONS, Metadata, open_metadata
 from continuum_tasks.metrics import open_metrics
 from continuum_tasks.runtime import open_runtime
-from tests.integration.processes import ROOT, write_config_files
+from tests.support.processes import ROOT
+from tests.support.stack import write_config_files
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1" / "sealed"
 NEXT = (*MIGRATIONS, "CREATE TABLE later (n INTEGER); INSERT INTO later VALUES (1)", "ALTER TABLE later ADD COLUMN text TEXT")

@@ -32,9 +32,9 @@ from continuum_tasks.timelines import (
     stored_segments,
     timeline_key,
 )
-from tests.unit.histories import PLAIN, keyed, made, shipped, timeline
-from tests.unit.segment import objects
-from tests.unit.segment.objects import SMALL, contents_of, merged
+from tests.support import segment_objects as objects
+from tests.support.histories import PLAIN, keyed, made, shipped, timeline
+from tests.support.segment_objects import SMALL, contents_of, merged
 
 NAMES = "segments/main/timeline-20261101-120000-00c0ffee"
 

@@ -18,10 +18,12 @@ from continuum_tasks.capture.standing import STANDING
 from continuum_tasks.capture.status import HEARTBEAT, STATUS, State, read_heartbeat, read_status
 from continuum_tasks.capture.watch import Wanted
 from continuum_tasks.errors import ConfigError
+from tests.support.service import Service, make
 from tests.unit.capture import held
 from tests.unit.capture.conftest import Setting
-from tests.unit.capture.service import Service, make
 from workers.capture import _Wanted
+
+pytestmark = pytest.mark.slow
 
 Eventually = Callable[[Callable[[], bool]], None]
 

@@ -15,11 +15,10 @@ from continuum_tasks.capture.follower import Lost
 from continuum_tasks.capture.standing import STANDING
 from continuum_tasks.errors import ConfigError, ContinuumError
 from continuum_tasks.plan.continuity import Verdict
+from tests.support.service import Service
 from tests.unit.capture import held
 from tests.unit.capture.conftest import Setting
-from tests.unit.capture.service import Service
-from tests.unit.capture.test_courier import Away
-from tests.unit.capture.test_follower import begun, commits, insert
+from tests.unit.capture.following import Away, begun, commits, insert
 
 N_ROUNDS = 8
 Problem = Callable[[Setting], AbstractContextManager[None]]

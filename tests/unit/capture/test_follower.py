@@ -10,49 +10,15 @@ import pytest
 
 from continuum_tasks.capture import firstpage, restored, standing
 from continuum_tasks.capture.basecopy import read_base
-from continuum_tasks.capture.beginning import data_key
 from continuum_tasks.capture.follower import Bypassed, Follower, Lost
 from continuum_tasks.capture.pins import PinsLost
 from continuum_tasks.capture.walfile import TransactionTooLarge
 from continuum_tasks.errors import NoSpace, SourceBusy
-from continuum_tasks.model import Commit
 from continuum_tasks.plan.continuity import Verdict
-from continuum_tasks.segment.reader import OpenedSegment, open_segment
-from continuum_tasks.timelines import segment_context
+from tests.support.other import sql
+from tests.support.service import Service, make, serving
 from tests.unit.capture.conftest import Setting
-from tests.unit.capture.service import Service, make, serving
-from tests.unit.sqlite.other import sql
-
-
-def begun(setting: Setting, **capture: int) -> Follower:
-    follower = setting.follower(**capture)
-    judgement = follower.begin(watched_until_us=0)
-    assert judgement is not None and follower.holds
-    while follower.base.busy:
-        assert follower.base.step() is None
-        time.sleep(0.01)
-    return follower
-
-
-def spooled(follower: Follower, setting: Setting) -> list[OpenedSegment]:
-    """Open what is in the spool, each proven to be what it says."""
-    assert follower.standing is not None
-    timeline, key, spool = follower.standing.timeline, data_key(follower.standing, place=setting.place), follower.spool()
-    assert spool is not None
-    return [
-        open_segment(
-            one.path.read_bytes(), context=segment_context(timeline, one.seq, one.seq), data_key=key, name=one.path.name
-        )
-        for one in spool.waiting()
-    ]
-
-
-def commits(follower: Follower, setting: Setting) -> list[Commit]:
-    return [commit for segment in spooled(follower, setting) for commit in segment.index.head.commits]
-
-
-def insert(service: Service, n: int) -> None:
-    service.run(*(f"INSERT INTO t(x) VALUES (hex(randomblob({50 + one})))" for one in range(n)))
+from tests.unit.capture.following import begun, commits, insert, spooled
 
 
 def test_a_timeline_begins_with_the_state_that_is_there(setting: Setting, service: Service) -> None:

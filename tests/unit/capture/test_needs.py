@@ -12,7 +12,7 @@ import pytest
 from continuum_tasks.capture.errand import Errand
 from continuum_tasks.capture.needs import Needs
 from tests.unit.capture.conftest import Setting
-from tests.unit.capture.test_follower import begun
+from tests.unit.capture.following import begun
 
 ERROR = json.dumps({"error": {"name": "StorageUnreachable", "message": "storage s3: is away", "exit_code": 6}}, indent=2)
 

@@ -13,7 +13,7 @@ import pytest
 from continuum_tasks.capture.release import released
 from continuum_tasks.capture.status import State
 from continuum_tasks.errors import TargetBusy
-from tests.unit.capture.statuses import status, tell
+from tests.support.statuses import status, tell
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 BEGINS = status(NOW, state=State.WAITING, n_pins=0)

@@ -22,11 +22,12 @@ from continuum_tasks.sqlite.mount_tables import MountTables
 from continuum_tasks.sqlite.mounts import parse_mounts
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.protocol import Buffer
+from tests.support.service import Service
+from tests.support.statuses import WORKER, status, tell
 from tests.unit.capture.conftest import Setting
-from tests.unit.capture.service import Service
-from tests.unit.capture.statuses import WORKER, status, tell
-from tests.unit.capture.test_courier import Away
-from tests.unit.capture.test_follower import begun, insert
+from tests.unit.capture.following import Away, begun, insert
+
+pytestmark = pytest.mark.slow
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.cli.conftest import Call
 from tests.unit.sqlite import reserving
-from tests.unit.sqlite.test_reserved import files
+from tests.unit.sqlite.reserving import files
 
 
 @pytest.fixture

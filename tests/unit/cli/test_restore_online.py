@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks import failpoints
+from tests.support.other import START, living, run, sql
 from tests.unit.cli.conftest import Call
-from tests.unit.sqlite.other import START, living, run, sql
 
 ONLINE = ("backup", "restore", "--latest", "--online")
 # Connections of a service: one that stays, many that come and go; every acknowledged commit is in the file `done`.

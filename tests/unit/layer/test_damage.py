@@ -18,7 +18,7 @@ from continuum_tasks.layer.digest import digests_of
 from continuum_tasks.layer.format import BLOCK_BYTES, HEADER_BYTES, MAX_PGNO, BlockEntry, lock_page
 from continuum_tasks.layer.reader import open_chunk, open_index
 from continuum_tasks.model import Cipher, Codec
-from tests.unit.layer.objects import (
+from tests.support.layer_objects import (
     CONTEXT,
     KEY,
     NAME,

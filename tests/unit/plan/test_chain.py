@@ -17,6 +17,8 @@ from continuum_tasks.plan import chain
 from continuum_tasks.plan.chain import Requirements
 from tests.unit.plan.rows import START, ago, backup, histories, identify
 
+pytestmark = pytest.mark.slow
+
 REQUIREMENTS = Requirements(host="h1", page_size=4096, cipher=Cipher.AES_256_GCM, key_ids=("k1",))
 LOOP = [backup(0, parent=1), backup(1, parent=2), backup(2, parent=0), backup(3, parent=1)]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from continuum_tasks.plan import compaction
 from continuum_tasks.plan.compaction import LONG_US, MAX_BYTES, REST_US, SECOND_US, SHORT_US, Bounds
 from continuum_tasks.plan.segments import SegmentRef
-from tests.unit.plan.test_segments import merged, raw, seqs
+from tests.unit.plan.segment_refs import merged, raw, seqs
 
 HOUR = 472_000 * LONG_US
 BOUNDS = Bounds()

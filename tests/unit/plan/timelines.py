@@ -10,7 +10,7 @@ from continuum_tasks.model import Backup, Commit, Position, TimelineId
 from continuum_tasks.plan import segments
 from continuum_tasks.plan.segments import SegmentRef, Span
 from tests.unit.plan.rows import START, backup
-from tests.unit.plan.test_segments import raw
+from tests.unit.plan.segment_refs import raw
 
 EPOCH_US = 1_795_000_000_000_000
 SECOND_US = 1_000_000

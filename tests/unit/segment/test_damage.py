@@ -18,8 +18,8 @@ from continuum_tasks.layer.format import HEADER_BYTES, MAX_PGNO, BlockEntry, loc
 from continuum_tasks.layer.writer import write_chunk
 from continuum_tasks.model import Cipher, Codec
 from continuum_tasks.segment.reader import open_segment, open_segment_index, segment_tail
-from tests.unit.layer.objects import OTHER_KEY
-from tests.unit.segment.objects import (
+from tests.support.layer_objects import OTHER_KEY
+from tests.support.segment_objects import (
     BEGUN_US,
     KEY,
     NAME,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import signal
 import subprocess
@@ -116,3 +117,9 @@ def scramble(path: Path, *, page_size: int, n_bytes: int) -> bytes:
     with path.open("r+b") as file:
         file.write(data)
     return bytes(data)
+
+
+def files(path: Path) -> dict[str, str]:
+    """Return the digests of the database and what is beside it that holds content."""
+    names = [path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-journal"))]
+    return {n.name: hashlib.sha256(n.read_bytes()).hexdigest() for n in names if n.exists() and n.stat().st_size}

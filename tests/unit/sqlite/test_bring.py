@@ -14,7 +14,7 @@ from continuum_tasks.sqlite import bring
 from continuum_tasks.sqlite.bring import Brought
 from continuum_tasks.sqlite.match import Match, OnConflict
 from continuum_tasks.sqlite.pick import Picked, pick
-from tests.unit.sqlite import other
+from tests.support import other
 
 BASE = """
 CREATE TABLE parents (id INTEGER PRIMARY KEY, name TEXT UNIQUE);

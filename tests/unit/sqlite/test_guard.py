@@ -18,9 +18,9 @@ from continuum_tasks.errors import StorageUnreachable, TargetBusy, TargetError
 from continuum_tasks.sqlite import guard, quarantine
 from continuum_tasks.sqlite.guarded import guarded
 from continuum_tasks.sqlite.install import Installed, install, prove_unused, recover
-from tests.unit.sqlite import other
+from tests.support import other
 from tests.unit.sqlite.conftest import NOW
-from tests.unit.sqlite.test_install import new_file
+from tests.unit.sqlite.restored_files import new_file
 
 # Opens the database, then tries to commit at each line of input and says what SQLite said.
 _LATE = """

@@ -10,7 +10,7 @@ from continuum_tasks.errors import SourceMissing, SourceRefused
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.mount_tables import MountTables
 from continuum_tasks.sqlite.mounts import network_file_system, parse_mounts
-from tests.unit.sqlite import other
+from tests.support import other
 
 
 def test_a_source_is_described_as_it_lies_there(tmp_path: Path) -> None:

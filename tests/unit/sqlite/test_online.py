@@ -11,45 +11,11 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.errors import JobFailed, NoSpace, ProofFailed, TargetBusy, TargetError
-from continuum_tasks.layer.digest import digests_of
 from continuum_tasks.sqlite import online
-from continuum_tasks.sqlite.online import check_online, live_writer, page_library
+from continuum_tasks.sqlite.online import check_online, live_writer
 from continuum_tasks.sqlite.overwrite import Order, Written
-from tests.unit.sqlite.other import START, living, run, sql
-
-FILL = """
-c.execute('BEGIN'); c.executemany('INSERT INTO t(x) VALUES (?)', [('row %d ' % i * 60,) for i in range({n})])
-c.execute('COMMIT')
-"""
-
-
-def database(path: Path, *, n_rows: int, auto_vacuum: int = 0, page_size: int = 4096, then: str = "") -> Path:
-    code = f"""
-c = connect(); c.execute('PRAGMA page_size={page_size}'); c.execute('PRAGMA auto_vacuum={auto_vacuum}')
-c.execute('CREATE TABLE t(id INTEGER PRIMARY KEY, x)')
-{FILL.format(n=n_rows)}
-{then}
-c.close()
-"""
-    run(path, code)
-    return path
-
-
-def order(live: Path, source: Path, **words: object) -> Order:
-    data = source.read_bytes()
-    page_size = int.from_bytes(data[16:18], "big")
-    expected = source.with_name("expected")
-    expected.write_bytes(digests_of(data, page_size))
-    usual = {"window_seconds": 60.0, "quarantine": str(live.with_name("quarantine")), "lock_wait_seconds": 30.0}
-    return Order(
-        library=str(page_library()),
-        live=str(live),
-        expected=str(expected),
-        page_size=page_size,
-        n_pages=len(data) // page_size,
-        source=str(source),
-        **{**usual, **words},  # type: ignore[arg-type]
-    )
+from tests.support.other import START, living, sql
+from tests.support.overwriting import database, order
 
 
 def written(one: Order) -> Written:

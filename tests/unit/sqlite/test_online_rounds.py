@@ -14,8 +14,8 @@ import pytest
 
 from continuum_tasks.errors import JobFailed, TargetBusy
 from continuum_tasks.sqlite.online import live_writer
-from tests.unit.sqlite.other import START, run, sql
-from tests.unit.sqlite.test_online import database, order
+from tests.support.other import START, run, sql
+from tests.support.overwriting import database, order
 
 # Each commit is acknowledged in a file of the writer with the name of the state it was made in, read in the same transaction.
 WRITER = """

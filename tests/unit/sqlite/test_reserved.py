@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from continuum_tasks.sqlite.quarantine import copy_out, newest
 from continuum_tasks.sqlite.snapshot import Clock, Staged, StageLimits, stage
 from tests.unit.sqlite import reserving
 from tests.unit.sqlite.conftest import NOW
+from tests.unit.sqlite.reserving import files
 
 PAGE_SIZES = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
 
@@ -25,12 +25,6 @@ PAGE_SIZES = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
 def staged_copy(path: Path, clock: Clock, limits: StageLimits) -> Iterator[Staged]:
     with stage(inspect(path), path.parent / "stage", limits=limits, clock=clock) as staged:
         yield staged
-
-
-def files(path: Path) -> dict[str, str]:
-    """Return the digests of the database and what is beside it that holds content."""
-    names = [path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-journal"))]
-    return {n.name: hashlib.sha256(n.read_bytes()).hexdigest() for n in names if n.exists() and n.stat().st_size}
 
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)

@@ -20,8 +20,10 @@ from continuum_tasks.errors import NoSpace, SourceBusy, SourceMissing, SourceRef
 from continuum_tasks.sqlite.check import integrity_check, quick_check
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.snapshot import Clock, StageLimits, stage
-from tests.unit.sqlite import other
+from tests.support import other
 from tests.unit.sqlite.conftest import NOW
+
+pytestmark = pytest.mark.slow
 
 _BIG = "CREATE TABLE big(id INTEGER PRIMARY KEY, v, b)"
 

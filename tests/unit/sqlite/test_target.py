@@ -11,7 +11,7 @@ from continuum_tasks.sqlite.install import check_target, prove_unused
 from continuum_tasks.sqlite.mount_tables import MountTables
 from continuum_tasks.sqlite.mounts import parse_mounts
 from continuum_tasks.sqlite.target import refuse_shared
-from tests.unit.sqlite import other
+from tests.support import other
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One action in a process of its own, with failpoints armed: python -m tests.integration.act CONFIG_DIR backup STRATEGY ..."""
+"""One action in a process of its own, with failpoints armed: python -m tests.support.act CONFIG_DIR backup STRATEGY ..."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from continuum_tasks import failpoints
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import ContinuumError
-from tests.integration.sandbox import Sandbox, back_up, restore_to
+from tests.support.sandbox import Sandbox, back_up, restore_to
 
 
 def main(directory: str, verb: str, *arguments: str) -> int:

@@ -18,7 +18,7 @@ from continuum_tasks.segment.head import SealedSegment, SegmentDraft, SegmentHea
 from continuum_tasks.segment.merge import merge
 from continuum_tasks.segment.reader import OpenedSegment, open_segment
 from continuum_tasks.segment.writer import write_segment
-from tests.unit.layer.objects import KEY, SALT, key_for, noise_page, options, sealed, text_page
+from tests.support.layer_objects import KEY, SALT, key_for, noise_page, options, sealed, text_page
 
 TIMELINE = TimelineId("timeline-20261101-120000-00c0ffee")
 MARK = Mark(salts="00112233aabbccdd", frame=77, checksum=(1, 0xFFFFFFFF))

@@ -1,14 +1,11 @@
-"""Real processes for the tests: a configuration, a server, workers and the whole stack."""
+"""A small host's broker, workers and whole stack as real processes."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,9 +17,8 @@ from continuum_tasks.config import Config, load_config
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe
 from continuum_tasks.jobs import Job, JobState, Pool, open_jobs
 from continuum_tasks.tasks.client import broker_url, check_broker
+from tests.support.processes import ROOT, environment, until
 from workers import broker
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def write_config_files(directory: Path, *, url: str = "") -> Config:
@@ -46,22 +42,6 @@ def a_job(job_id: str, *, priority: int) -> Job:
         **{"parent_id": None, "phase": "", "detail": "", "n_bytes": 0, "total_bytes": 0, "result": None, "error": None},
         **{"rung_at": None, "created_at": now, "updated_at": now},
     )
-
-
-def until(claim: Callable[[], bool], *, seconds: float = 60.0) -> bool:
-    """Wait for something to become true; False when it did not in time: the limit is for what never comes."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if claim():
-            return True
-        time.sleep(0.05)
-    return claim()
-
-
-def environment(config: Config, **more: str) -> dict[str, str]:
-    search = os.environ.get("PYTHONPATH")
-    path = f"{ROOT}:{search}" if search else str(ROOT)
-    return {**os.environ, "CONTINUUM_CONFIG_DIR": str(config.directory), "PYTHONPATH": path, **more}
 
 
 def live_pools(config: Config) -> dict[str, Pool]:
@@ -108,17 +88,7 @@ class Stack:
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
-def such(processes: Iterable[psutil.Process], wanted: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
-    """Return those that live and are `wanted`; one that goes while it is asked does not live."""
-    found = []
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE and wanted(process):
-                found.append(process)
-    return found
-
-
-def start_stack(config: Config, *options: str, seconds: float = 180.0) -> Stack:
+def start_stack(config: Config, *options: str, seconds: float = 600.0) -> Stack:
     """Start `continuum up` as a process of its own and read its lines until it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-m", "workers.stack", "--config-dir", str(config.directory), *options],
@@ -153,14 +123,14 @@ def stack(config: Config, *options: str) -> Iterator[Stack]:
         if running.process.poll() is None:
             running.process.terminate()
         try:
-            running.process.communicate(timeout=90)
+            running.process.communicate(timeout=300)
         except subprocess.TimeoutExpired:
             running.process.kill()
             running.process.communicate()
 
 
 @contextmanager
-def worker(config: Config, *options: str, app: str = "tests.integration.doorbell") -> Iterator[subprocess.Popen[bytes]]:
+def worker(config: Config, *options: str, app: str = "tests.support.doorbell") -> Iterator[subprocess.Popen[bytes]]:
     """Run one worker with one task process on the agent queue of h1; `options` go last and win."""
     command = [sys.executable, "-m", "celery", "-A", app, "worker", "-Q", "agent.h1", "-n", "agent@h1", "-c", "1"]
     process = subprocess.Popen(
@@ -176,7 +146,7 @@ def worker(config: Config, *options: str, app: str = "tests.integration.doorbell
         if process.poll() is None:
             process.terminate()
         try:
-            process.wait(timeout=60)
+            process.wait(timeout=300)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -231,13 +231,6 @@ def stand(runtime: Runtime, backup: Backup, timeline: TimelineId, commit: int, *
     return manifest.backup
 
 
-def content(path: Path) -> str:
-    """Return all that is in a database, as SQL."""
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        return "\n".join(connection.iterdump())
-
-
 def differing_pages(one: Path, other: Path, page_size: int) -> list[int]:
     """Return the pages that differ, apart from what of page 1 a copy by SQLite's backup has otherwise (facts in design)."""
     first, second = bytearray(one.read_bytes()), bytearray(other.read_bytes())

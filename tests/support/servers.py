@@ -22,7 +22,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MINISTACK = ROOT / ".tools" / "ministack" / "bin" / "ministack"
 RCLONE = Path(sys.executable).with_name("rclone")
 START_SECONDS = 120.0

@@ -13,7 +13,7 @@ from continuum_tasks.repository import Repository
 from continuum_tasks.segment.head import SealedSegment
 from continuum_tasks.storage.protocol import Storage
 from continuum_tasks.timelines import put_segment, put_timeline, timeline_key_context
-from tests.unit.segment import objects
+from tests.support import segment_objects as objects
 
 BEGUN_AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 PLAIN = objects.options(Codec.ZSTD, Cipher.NONE, page_size=512)

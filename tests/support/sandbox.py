@@ -20,7 +20,7 @@ from continuum_tasks.keyring import generate_key
 from continuum_tasks.model import Backup, BackupId, Level
 from continuum_tasks.runtime import Runtime, finish, open_runtime
 from continuum_tasks.tasks.backup import request_of
-from tests.integration.processes import ROOT, environment
+from tests.support.processes import ROOT, environment
 
 KEY_ID = "backup-key-v1"
 
@@ -159,7 +159,7 @@ class Outcome:
 def start(sandbox: Sandbox, *arguments: object, failpoints: str = "") -> subprocess.Popen[str]:
     """Start `backup STRATEGY` or `restore ID TARGET` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.act", str(sandbox.directory), *map(str, arguments)],
+        [sys.executable, "-m", "tests.support.act", str(sandbox.directory), *map(str, arguments)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
