@@ -66,7 +66,7 @@ def create_backup(
         failpoints.reach("create.locked")
         begun, costs = site.clock.monotonic(), list[PhaseCost]()
         monotonic = site.clock.monotonic
-        source = inspect(request.database.path)
+        source = inspect(request.database.path, accepted=request.database.accept_file_system)
         yield Progress(phase="stage", total_bytes=source.size_bytes, note=_of_source(source))
         taken = yield from from_capture.build_captured_state(request, scratch, repository=repository, site=site)
         with _ready(taken, _Staging(source=source, request=request, scratch=scratch), repository, site, costs) as ready:

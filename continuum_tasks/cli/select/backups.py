@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from continuum_tasks.cli.frame.output import remark, warn
 from continuum_tasks.errors import BackupNotFound, IntegrityError, StorageError, StorageUnreachable, UsageError
-from continuum_tasks.history.chain import is_anomalous, made_on, usable
+from continuum_tasks.history.chain import is_anomalous, made_on, newest_first, usable
 from continuum_tasks.host import reindex
 from continuum_tasks.host.catalog import fold
 from continuum_tasks.model import Acceptance, Attestation, Backup, BackupId, DrillRecord
@@ -45,7 +45,7 @@ def look_up(runtime: Runtime, *, storage: str = "") -> BackupListing:
             index_unseen(runtime, settings.name)
         except StorageError as err:
             unread.append(err)
-    return BackupListing(backups=tuple(runtime.catalog.backups()), unread=tuple(unread))
+    return BackupListing(backups=tuple(newest_first(runtime.catalog.backups())), unread=tuple(unread))
 
 
 def index_unseen(runtime: Runtime, storage: str) -> None:
@@ -109,7 +109,9 @@ def latest(runtime: Runtime, *, database: str = "", storage: str = "") -> Backup
     names = {backup.storage for backup in mine}
     candidates = [backup for name in sorted(names) for backup in usable([b for b in mine if b.storage == name])]
     if candidates:
-        return max(candidates, key=lambda b: (b.created_at, b.storage == runtime.config.default_storage))
+        newest = newest_first(candidates)[0]
+        copies = [backup for backup in candidates if backup.id == newest.id]
+        return next((one for one in copies if one.storage == runtime.config.default_storage), newest)
     if shelf.unread:
         raise shelf.unread[0]
     raise BackupNotFound(f"database {wanted}: no usable backup", hint="`continuum backup list` shows what there is")
@@ -151,7 +153,7 @@ def _stored(repository: Repository) -> tuple[Backup, ...]:
         else:
             backup = manifest.backup
             backups.append(fold(backup, by_id.get(backup.id, []), accepted=backup.id in accepted))
-    return tuple(sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True))
+    return tuple(newest_first(backups))
 
 
 def _readable(found: Sequence[Acceptance | IntegrityError]) -> tuple[Acceptance, ...]:
