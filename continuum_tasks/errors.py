@@ -18,7 +18,8 @@ ContinuumError                1   anything below; `hint` says what to do
 │   └── ObjectExists              a create-only write found the object there already
 ├── IntegrityError            7   bytes are not what was written
 │   ├── ObjectDamaged             a stored object is damaged, swapped, truncated or foreign; names the object
-│   └── ProofFailed               a restored or staged file does not match its digests
+│   ├── ProofFailed               a restored or staged file does not match its digests
+│   └── NewerFormat               a newer version of this program wrote it: nothing is known about it, neither good nor bad
 ├── BackupNotFound            8   no such backup, or none that is usable for what was asked
 ├── TargetError               9   the restore target cannot be written as asked
 │   ├── TargetExists              a file is there and --overwrite was not given
@@ -127,6 +128,10 @@ class ObjectDamaged(IntegrityError):
 
 
 class ProofFailed(IntegrityError):
+    pass
+
+
+class NewerFormat(IntegrityError):
     pass
 
 
