@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -23,9 +24,11 @@ from continuum_tasks.capture.state.environment import CAPTURE, CaptureContext
 from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.config import find_config_directory, load_config
 from continuum_tasks.errors import ConfigError, ContinuumError, DatabaseLocked
+from continuum_tasks.host.metadata import METADATA
 from continuum_tasks.process import worker_id
 from continuum_tasks.repository.lock import host_lock
 from continuum_tasks.runtime import Runtime, open_runtime
+from workers.follow_ups import ChildRunner
 from workers.pools import environment
 from workers.signals import log_to_file
 
@@ -44,8 +47,7 @@ def capture_until_stopped(directory: Path) -> None:
         log_to_file(logging.INFO)
         logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it notes every event
         click.echo("capture: ready")
-        wanted = _Wanted(directory)
-        Agent(wanted, place=place_of(runtime), environment=environment(directory, os.environ)).run(stop.is_set)
+        Agent(_Wanted(directory), place=place_of(runtime), runner_for=partial(runner_of, runtime)).run(stop.is_set)
     click.echo("capture: stopped")
 
 
@@ -74,6 +76,18 @@ def place_of(runtime: Runtime) -> CaptureContext:
         random_bytes=runtime.site.random_bytes,
         pause=lambda: time.sleep(0.0002),
         repository=runtime.repository,
+    )
+
+
+def runner_of(runtime: Runtime, database: str) -> ChildRunner:
+    """Return what does the jobs that the capture of a database needs."""
+    config = runtime.config
+    return ChildRunner(
+        config.state_dir / CAPTURE / database,
+        metadata=config.state_dir / METADATA,
+        environment=environment(config.directory, os.environ),
+        monotonic=runtime.site.clock.monotonic,
+        random_bytes=runtime.site.random_bytes,
     )
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from continuum_tasks.capture.agent import Agent
@@ -16,8 +17,7 @@ from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.clock import Clock
 from continuum_tasks.config import load_config
 from continuum_tasks.runtime import open_runtime
-from workers.capture import place_of
-from workers.pools import environment
+from workers.capture import place_of, runner_of
 
 
 def run(directory: Path) -> None:
@@ -33,7 +33,7 @@ def run(directory: Path) -> None:
             WantedCapture(database=database.name, storage=database.storage, path=database.path.resolve())
         ]
         place = replace(place_of(runtime), clock=Clock(now=now, monotonic=time.monotonic))
-        Agent(lambda: wanted, place=place, environment=environment(directory, os.environ)).run(stop.is_set)
+        Agent(lambda: wanted, place=place, runner_for=partial(runner_of, runtime)).run(stop.is_set)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,11 @@ from typing import Any
 
 import click
 
-from continuum_tasks.backup.create import Finished
-from continuum_tasks.backup.plan import admission
+from continuum_tasks.backup.create import Finished, check_admission
 from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.table import TableColumn, backup_facts, backup_fields, print_facts, print_table
-from continuum_tasks.config import DatabaseConfig
-from continuum_tasks.errors import Declined, UsageError
-from continuum_tasks.history.chain import made_on
+from continuum_tasks.errors import UsageError
 from continuum_tasks.host import routing
 from continuum_tasks.host.job_kinds import CreateBackup
 from continuum_tasks.model import BackupStatus, PhaseCost, Strategy
@@ -90,7 +87,7 @@ def _work(runtime: Runtime, options: CreateOptions) -> enqueue.Subject:
     database = runtime.config.database(options.database)
     repository = runtime.config.storage(options.storage or database.storage).name
     if not options.force:
-        _check(runtime, database, repository)
+        check_admission(database, repository, site=runtime.site)
     work = CreateBackup(database=database.name, strategy=strategy, storage=repository, debug=options.debug)
     return enqueue.Subject(
         arguments=work,
@@ -99,17 +96,6 @@ def _work(runtime: Runtime, options: CreateOptions) -> enqueue.Subject:
         seen_by="`continuum backup list` shows the backup when it is there",
         priority=PRIORITIES[options.priority],
     )
-
-
-def _check(runtime: Runtime, database: DatabaseConfig, storage: str) -> None:
-    """Decline where one was made just now, or anomalies hold. Raises Declined."""
-    backups = made_on(runtime.config.host, runtime.catalog.backups(storage=storage, database=database.name))
-    now = runtime.site.clock.now()
-    refusal = admission.recent(backups, min_interval_seconds=database.min_interval_seconds, now=now) or admission.anomalous(
-        backups
-    )
-    if refusal is not None:
-        raise Declined(f"database {database.name}, storage {storage}: no backup made: {refusal.text}", hint=refusal.hint)
 
 
 def _show(done: Finished, options: CreateOptions) -> None:

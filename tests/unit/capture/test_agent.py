@@ -17,7 +17,7 @@ from continuum_tasks.capture.state.requests import ask_to_look
 from continuum_tasks.capture.state.status import HEARTBEAT, STATUS, CaptureState, read_heartbeat, read_status
 from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.errors import ConfigError
-from tests.unit.capture.conftest import Setting
+from tests.unit.capture.conftest import Listed, Setting
 from tests.unit.capture.service import Service, make
 from workers.capture import _Wanted
 
@@ -27,7 +27,7 @@ Eventually = Callable[[Callable[[], bool]], None]
 @contextmanager
 def running(setting: Setting, *wanted: WantedCapture) -> Iterator[None]:
     stop = threading.Event()
-    agent = Agent(lambda: wanted, place=setting.place, environment={})
+    agent = Agent(lambda: wanted, place=setting.place, runner_for=lambda _: Listed())
     thread = threading.Thread(target=agent.run, args=(stop.is_set,))
     thread.start()
     try:

@@ -29,7 +29,7 @@ from continuum_tasks.tasks import executor
 from continuum_tasks.tasks.audited_run import entry_of
 
 ID = BackupId("backup-full-20261123-120000")
-TIMELINE = "20261101-120000-0123abcd"
+TIMELINE = "timeline-20261101-120000-0123abcd"
 RESTORE = RestoreBackup(backup_id=ID, storage="local", target="/var/lib/m.db", overwrite=True, verify=False)
 # As versions before wrote them, letter by letter: by the timetable, by a command, and before an argument was there.
 ROWS = [
@@ -60,7 +60,7 @@ ROWS = [
     ),
     (
         '{"backup_id":"backup-full-20261123-120000","target":"/var/lib/m.db","overwrite":true,"verify":false,"storage":"local",'
-        '"region":"eu-west-1","commit":7,"timeline":"20261101-120000-0123abcd","asked_by":"op"}',
+        '"region":"eu-west-1","commit":7,"timeline":"timeline-20261101-120000-0123abcd","asked_by":"op"}',
         replace(RESTORE, region="eu-west-1", commit=7, timeline=TIMELINE, asked_by="op"),
     ),
     (
