@@ -14,7 +14,7 @@ from continuum_tasks.errors import JobFailed, NewerFormat
 from continuum_tasks.host import routing
 from continuum_tasks.host.jobs import JsonValue
 from continuum_tasks.model import BackupId, CommitRef, Level, Strategy, TimelineId
-from continuum_tasks.repository.documents import from_json, to_json
+from continuum_tasks.repository.documents import from_json, to_json, unknown_fields
 
 A = TypeVar("A", bound="JobArguments")
 
@@ -245,7 +245,7 @@ def decode_arguments(arguments: type[A], args: Mapping[str, Any], *, row: str) -
 
 def check_known(arguments: type[Any], args: Mapping[str, Any], *, row: str) -> None:
     """Raise NewerFormat for an argument that is not known here: without it other work would be done than was asked for."""
-    unknown = sorted(args.keys() - {one.name for one in fields(arguments)})
+    unknown = list(unknown_fields(arguments, dict(args)))
     if unknown:
         raise NewerFormat(
             f"{row}: its argument {unknown[0]!r} was written by a newer version",

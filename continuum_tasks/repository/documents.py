@@ -12,7 +12,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -99,10 +99,33 @@ def from_json(cls: Any, value: Any) -> Any:
         return cls(**{name: from_json(hint, value[name]) for name, hint in hints.items() if name in value})
     origin = get_origin(cls)
     if origin is types.UnionType:
-        return None if value is None else from_json(next(arg for arg in get_args(cls) if arg is not types.NoneType), value)
+        return None if value is None else from_json(_present(cls), value)
     if origin is tuple:
         return _tuple_from(get_args(cls), value)
     return _scalar_from(cls, value)
+
+
+def unknown_fields(cls: Any, value: Any) -> Iterator[str]:
+    """Yield the fields of a JSON object, as `name` or `name.name`, that a model type or those inside it do not have."""
+    hints = _fields_of(cls, value)
+    if hints is None:
+        return
+    for name, inner in value.items():
+        if name not in hints:
+            yield name
+        else:
+            yield from (f"{name}.{below}" for below in unknown_fields(hints[name], inner))
+
+
+def _fields_of(cls: Any, value: Any) -> dict[str, Any] | None:
+    """Return the fields of a dataclass, or of one that may be None, when the value is a JSON object."""
+    if get_origin(cls) is types.UnionType:
+        cls = _present(cls)
+    return _hints(cls) if dataclasses.is_dataclass(cls) and isinstance(cls, type) and isinstance(value, dict) else None
+
+
+def _present(cls: Any) -> Any:
+    return next(arg for arg in get_args(cls) if arg is not types.NoneType)
 
 
 @cache

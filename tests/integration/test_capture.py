@@ -21,6 +21,7 @@ from continuum_tasks.capture.state.environment import CAPTURE
 from continuum_tasks.capture.state.progress import STANDING
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_heartbeat, read_status
 from continuum_tasks.config import Config, load_config
+from continuum_tasks.host.jobs import JobState, open_jobs
 from continuum_tasks.process import pid_of
 from tests.integration.processes import ROOT, Stack, environment, live_pools, stack, such, until
 from tests.integration.sandbox import Sandbox, listed, make, objects
@@ -164,6 +165,19 @@ def test_up_captures_while_a_service_commits_and_the_broker_dies(tmp_path: Path)
 def _durable(sandbox: Sandbox) -> int:
     found = status(sandbox)
     return 0 if found is None else found.durable_commit
+
+
+def test_the_backup_that_a_capture_begins_with_is_made_by_a_worker_where_one_serves(tmp_path: Path) -> None:
+    sandbox = a_host(tmp_path / "host", continuous=False)
+    with stack(sandbox.config) as running:
+        ok(command(sandbox, "backup", "create", "--strategy", "continuous"))
+        assert until(lambda: settled(sandbox), seconds=PATIENT), status(sandbox)
+        with closing(open_jobs(sandbox.config.state_dir / "metadata.db")) as jobs:
+            (job,) = jobs.ended("create_backup", database="main", limit=5)
+        (agent,) = [pool.pid for name, pool in live_pools(sandbox.config).items() if name == "agent"]
+        children = {process.pid for process in psutil.Process(agent).children(recursive=True)}
+        assert (job.state, job.attempts) == (JobState.DONE, 1) and pid_of(job.claimed_by) in {agent, *children}
+        assert running.process.poll() is None
 
 
 def test_a_process_of_its_own_begins_stops_and_begins_again_on_the_same_timeline(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_the_row_of_a_restore_by_a_worker_names_the_commit(call: Call, site: Pat
     from continuum_tasks.model import CommitRef
 
     row = {"backup_id": full, "storage": "local", "target": "/x", "overwrite": False, "verify": False}
-    at = decode_arguments(RestoreBackup, {**row, "commit": 7, "timeline": deleted.timeline.id}, row="job 1")
+    at = decode_arguments(RestoreBackup, {**row, "commit": 7, "timeline": str(deleted.timeline.id)}, row="job 1")
     assert at.point == CommitRef(timeline=deleted.timeline.id, number=7)
     assert decode_arguments(RestoreBackup, row, row="job 1").point is None
 
