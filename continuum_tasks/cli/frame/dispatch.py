@@ -91,8 +91,8 @@ def _without(work: Subject, runtime: Runtime, how: ExecutionMode, err: BrokerErr
 
 def _execute_locally(work: Subject, runtime: Runtime, how: ExecutionMode) -> Any:
     entry = audited_run.entry_of(work.arguments, by=user())
-    steps = executor.act(work.arguments, runtime, executor.local_context(runtime))
     try:
+        steps = executor.act(work.arguments, runtime, executor.local_context(runtime))
         return run_locally(with_command_audit(steps, entry, runtime), title=work.title, steps=how.steps)
     except ContinuumError as err:
         keep_local_failure(work, runtime, err)

@@ -15,6 +15,7 @@ from continuum_tasks.cli.frame.parameters import time_option
 from continuum_tasks.cli.frame.table import print_facts
 from continuum_tasks.cli.select import commits
 from continuum_tasks.cli.select.state import ChosenState, StateQuery, check_state_query, choose_state
+from continuum_tasks.config import StorageType
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host.audit_trail import AuditEntry, user
 from continuum_tasks.host.job_kinds import RestoreBackup
@@ -92,7 +93,7 @@ def restore(**words: Any) -> None:
         if options.dry_run:
             _preview(runtime, state, options)
             return
-        done = dispatch.execute(_work(state, options), runtime, how)
+        done = dispatch.execute(_work(runtime, state, options), runtime, how)
     _show(done)
 
 
@@ -122,14 +123,15 @@ def _request(state: ChosenState, options: RestoreOptions) -> RestoreRequest:
     )
 
 
-def _work(state: ChosenState, options: RestoreOptions) -> enqueue.Subject:
+def _work(runtime: Runtime, state: ChosenState, options: RestoreOptions) -> enqueue.Subject:
+    is_s3 = runtime.config.storage(state.backup.storage).type is StorageType.S3  # the region says nothing of other storages
     work = RestoreBackup(
         backup_id=state.backup.id,
         storage=state.backup.storage,
         target=str(options.target),
         overwrite=options.overwrite,
         verify=options.verify,
-        region=options.region,
+        region=options.region if is_s3 else "",
         commit=state.seen.number if state.seen else 0,
         timeline=state.seen.timeline if state.seen else "",
     )
