@@ -100,10 +100,10 @@ def _execute_locally(work: Subject, runtime: Runtime, how: ExecutionMode) -> Any
 
 
 def with_command_audit(
-    action: Generator[Progress, None, Any], deed: AuditEntry | None, runtime: Runtime
+    action: Generator[Progress, None, Any], entry: AuditEntry | None, runtime: Runtime
 ) -> Generator[Progress, None, Any]:
     """Have the audit log say when an action begins in this process, and how it ends."""
-    return audited_run.with_audit(action, deed, site=runtime.site, tell=warn)
+    return audited_run.with_audit(action, entry, site=runtime.site, tell=warn)
 
 
 def run_locally(action: Generator[Progress, None, Any], *, title: str, steps: bool = False) -> Any:
