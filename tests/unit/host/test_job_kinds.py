@@ -91,13 +91,15 @@ NAMES = {
     "create_backup": ("continuum.create_backup", {"database", "strategy", "storage"}),
     "restore_backup": (
         "continuum.restore_backup",
-        {"backup_id", "storage", "target", "overwrite", "verify", "region", "commit", "timeline"},
+        {"backup_id", "storage", "target", "overwrite", "verify", "region", "commit", "timeline"}
+        | {"online", "wait_writers", "database"},
     ),
     "verify_backup": ("continuum.verify_backup", {"backup_id", "storage", "level", "each_link"}),
     "test_restore": ("continuum.test_restore", {"backup_id", "storage"}),
     "run_drill": ("continuum.run_drill", {"backup_id", "storage"}),
     "apply_retention": ("continuum.apply_retention", {"database", "storage", "aggressive", "by"}),
     "compact_segments": ("continuum.compact_segments", {"database", "storage"}),
+    "prove_capture": ("continuum.prove_capture", {"database", "storage"}),
     "seal_chunk": ("continuum.seal_chunk", None),
     "fetch_chunk": ("continuum.fetch_chunk", None),
 }
