@@ -7,12 +7,12 @@ hands it to a worker or, when none can be reached, makes it itself.
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from continuum_tasks.capture.pins.client import ending_with
 from continuum_tasks.capture.state.environment import make_private_directory
+from continuum_tasks.launch import own_command
 
 PAUSE_SECONDS = 15.0  # between two tries of a command that failed
 TIMEOUT_SECONDS = 6 * 3600.0
@@ -39,7 +39,7 @@ class Subcommand:
         with self._log.open("wb") as log:
             self._log.chmod(0o600)
             self._process = subprocess.Popen(  # noqa: S603 (our own command line)
-                (sys.executable, "-m", "continuum_tasks.cli", *words),
+                own_command("continuum_tasks.cli", *words),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -26,6 +26,7 @@ from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_tabl
 from continuum_tasks.cli.registry import LazyGroup
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.host.audit_trail import user
+from continuum_tasks.launch import own_command
 
 TROUBLE = 1
 POLL_SECONDS = 0.2
@@ -121,8 +122,7 @@ def run_capture() -> None:
     directory = configuration().directory
     environment = {**os.environ, "CONTINUUM_CONFIG_DIR": str(directory)}
     sys.stdout.flush()
-    # -P: a `workers` package in the directory this is started from is not ours.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "workers.capture"], environment)  # noqa: S606
+    os.execve(sys.executable, own_command("workers.capture"), environment)  # noqa: S606
 
 
 def switch(database: DatabaseConfig) -> Switch:
