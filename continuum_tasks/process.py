@@ -28,6 +28,12 @@ def holder_died(worker: str) -> bool:
     return namespace == _pid_namespace() and _started(int(pid)) != started
 
 
+def seen_from_this_process(worker: str) -> bool:
+    """Tell whether a `worker_id` names a process by a number that means the same here: this boot, this pid namespace."""
+    parts = worker.rsplit("/", 4)
+    return len(parts) == 5 and parts[1:3] == [_boot_id(), _pid_namespace()]
+
+
 def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
 
