@@ -10,6 +10,7 @@ import pytest
 
 from continuum_tasks.cli.main import run_command
 from continuum_tasks.sample.generate import SampleSpec, generate
+from tests.unit.cli.schemas import hold_output
 
 MIB = 1024 * 1024
 
@@ -42,6 +43,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
         capsys.readouterr()
         code = run_command(words)
         captured = capsys.readouterr()
+        hold_output(words, captured.out)
         return Outcome(code=code, out=captured.out, err=captured.err)
 
     return call
