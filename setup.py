@@ -19,9 +19,11 @@ class BuildProcesses(build_py):
     """Adds the process modules to the package. An editable installation uses those of the checkout."""
 
     def run(self) -> None:
-        super().run()
         if self.editable_mode:
+            super().run()
             return
+        shutil.rmtree(self.build_lib, ignore_errors=True)  # what an earlier build left there would get into the wheel
+        super().run()
         processes = Path(self.build_lib) / "continuum_tasks" / "processes"
         shutil.rmtree(processes, ignore_errors=True)
         shutil.copytree(ROOT / "workers", processes / "workers", ignore=shutil.ignore_patterns("__pycache__"))
