@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def hold_to_schema(words: Sequence[str], document: Any) -> None:
 def hold_output(words: Sequence[str], text: str) -> None:
     """Hold what a command printed with `--format json`. Rows that `extract` prints are the user's own columns."""
     rows = "extract" in words and not {"--into", "--output"} & set(words)
-    if not any(a == "--format=json" or (a, b) == ("--format", "json") for a, b in zip(words, [*words[1:], ""], strict=True)):
+    if "--format=json" not in words and ("--format", "json") not in pairwise(words):
         return
     if text and not rows and "--help" not in words:
         hold_to_schema(words, json.loads(text))
