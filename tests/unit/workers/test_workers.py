@@ -160,6 +160,12 @@ def test_every_process_is_started_by_location_so_that_no_other_workers_package_i
         assert words[1:3] == ("-P", str(PACKAGE / "launch.py"))
 
 
+def test_no_source_starts_a_process_by_a_name_that_the_path_decides() -> None:
+    sources = [path for place in (PACKAGE, PACKAGE.parent / "workers") for path in place.rglob("*.py")]
+    assert len(sources) > 300
+    assert not [path.name for path in sources if '"-m"' in path.read_text(encoding="utf-8")]
+
+
 def test_a_pool_runs_with_the_given_configuration_and_a_remapped_sigterm(config: Config) -> None:
     found = pools.environment(config.directory, {"PATH": "/bin", "PYTHONPATH": "/x"})
     assert (found["CONTINUUM_CONFIG_DIR"], found["REMAP_SIGTERM"], found["PATH"]) == (str(config.directory), "SIGQUIT", "/bin")
