@@ -10,7 +10,7 @@ import pytest
 
 from continuum_tasks.cli.main import run_command
 from continuum_tasks.sample.generate import SampleSpec, generate
-from tests.unit.cli.schemas import hold_output
+from tests.support.schemas import hold_output
 
 MIB = 1024 * 1024
 

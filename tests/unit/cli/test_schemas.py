@@ -11,8 +11,8 @@ from jsonschema import ValidationError
 
 from continuum_tasks.cli.frame.output import SCHEMA_VERSION
 from continuum_tasks.cli.main import cli
+from tests.support.schemas import DIRECTORY, hold_to_schema, validator
 from tests.unit.cli.conftest import Call
-from tests.unit.cli.schemas import DIRECTORY, hold_to_schema, validator
 
 NAMES = sorted(path.stem for path in DIRECTORY.glob("*.json"))
 NO_DOCUMENT = {"backup-capture-run"}  # it becomes another process
