@@ -19,7 +19,7 @@ ARGUMENTS = {
     "list_backups.py": (),
     "back_up_and_verify.py": (),
     "restore_as_of.py": ("NOW", "r.db"),
-    "bring_back_rows.py": ("messages", "id <= 3"),
+    "bring_back_rows.py": ("memory.db", "messages", "id <= 3"),
     "watch_health.py": (),
 }
 SAYS = {
