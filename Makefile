@@ -7,28 +7,30 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PINNED := --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-unit coverage proof check bench clean
 
 include tools.mk
 include bench.mk
+include install.mk
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv with the product, Flower and the embedded broker
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	@echo "setting up $(VENV) (half a minute the first time)"
-	@$(PIP) install -e '.[flower,embedded]'
+	@$(PIP) install $(PINNED) -e '.[flower,embedded]'
 	@touch $@
 
 $(READY_DEV): $(READY)
 	@echo "adding what tests and checks need"
-	@$(PIP) install -e '.[flower,embedded,test,check]'
+	@$(PIP) install $(PINNED) -e '.[flower,embedded,test,check]'
 	@touch $@
 
 demo: $(READY) ## Watch a live database being backed up, damaged and restored

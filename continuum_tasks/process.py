@@ -3,21 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
-
-
-def become_module(module: str, *words: str, environment: Mapping[str, str]) -> NoReturn:
-    """Let this process become the program `python -m MODULE WORDS...`; standard output is flushed before.
-
-    The programs of `workers` stand above this package, which imports nothing of them: a command that is one of them ends here
-    and the process goes on as it, so a supervisor that started the command also stops it.
-    """
-    sys.stdout.flush()
-    # -P: a package of that name in the directory this is started from is not ours.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *words], dict(environment))  # noqa: S606
 
 
 def worker_id(host: str) -> str:
@@ -49,6 +35,12 @@ def holder_died(worker: str) -> bool:
     if boot != _boot_id():
         return True  # this file never leaves its machine, so another boot id means that the machine restarted
     return namespace == _pid_namespace() and _started(int(pid)) != started
+
+
+def seen_from_this_process(worker: str) -> bool:
+    """Tell whether a `worker_id` names a process by a number that means the same here: this boot, this pid namespace."""
+    parts = worker.rsplit("/", 4)
+    return len(parts) == 5 and parts[1:3] == [_boot_id(), _pid_namespace()]
 
 
 def _boot_id() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from continuum_tasks.capture.state.environment import make_private_directory
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.host.job_kinds import JobArguments, encode_arguments, kind_of
 from continuum_tasks.host.jobs import Job, JobState, open_jobs
+from continuum_tasks.launch import own_command
 from continuum_tasks.tasks.executor import decode_result
 
 TIMEOUT_SECONDS = 6 * 3600.0
@@ -65,8 +65,7 @@ class ChildRunner:
         with self._log.open("wb") as log:
             self._log.chmod(0o600)
             process = subprocess.Popen(  # noqa: S603 (our own module)
-                # -P: a `workers` package in the directory this was started from is not ours.
-                (sys.executable, "-P", "-m", "workers.job_runner", *words),
+                own_command("workers.job_runner", *words),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

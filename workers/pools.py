@@ -10,6 +10,7 @@ from pathlib import Path
 
 from continuum_tasks.config import Config, find_config_directory, load_config
 from continuum_tasks.host import routing
+from continuum_tasks.launch import own_command
 
 CAPTURE = "capture"
 HOUR_SECONDS = 3600
@@ -51,7 +52,7 @@ def pools(config: Config) -> tuple[WorkerPool, ...]:
 def pool_command(pool: WorkerPool, *, host: str) -> tuple[str, ...]:
     """Return the command of a pool; it carries no secret. Prefork: a killed task takes no other with it."""
     return (
-        *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),
+        *own_command("celery", "-A", "workers.app", "worker"),
         *("-Q", pool.queue, "-n", f"{pool.name}@{host}", "-P", "prefork", "-c", str(pool.n_processes), "-O", "fair"),
         *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
         *("--soft-time-limit", str(pool.soft_limit_seconds)),
@@ -61,18 +62,15 @@ def pool_command(pool: WorkerPool, *, host: str) -> tuple[str, ...]:
 
 def capture_command() -> tuple[str, ...]:
     """Return the command of the process that captures commits; it is no Celery worker, and needs no broker."""
-    return (sys.executable, "-m", "workers.capture")
+    return own_command("workers.capture")
 
 
 def environment(config_directory: Path, inherited: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of every process of ours. A remapped SIGTERM requeues running tasks and runs their `finally`."""
-    root = str(Path(__file__).resolve().parent.parent)
-    search = inherited.get("PYTHONPATH")
     return {
         **inherited,
         "CONTINUUM_CONFIG_DIR": str(config_directory),
         "REMAP_SIGTERM": "SIGQUIT",
-        "PYTHONPATH": f"{root}:{search}" if search else root,
     }
 
 

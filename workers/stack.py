@@ -18,6 +18,8 @@ from continuum_tasks.config import Config, load_config
 from continuum_tasks.errors import BrokerError, BrokerUnreachable, ContinuumError
 from continuum_tasks.host.jobs import open_jobs
 from continuum_tasks.host.metadata import METADATA
+from continuum_tasks.host.stack_record import hold_stack_record, mark_ready
+from continuum_tasks.launch import own_command
 from continuum_tasks.process import pid_of
 from continuum_tasks.tasks.client import broker_url_of, check_broker, embedded
 from workers import broker, settings, web
@@ -50,7 +52,7 @@ def run_stack(config: Config, *, flower_port: int | None) -> None:
     """
     os.umask(0o077)
     block_signals()
-    with broker.only_stack(config.state_dir) as lock:
+    with broker.only_stack(config.state_dir) as lock, hold_stack_record(config.state_dir, host=config.host) as record:
         supervisor = Supervisor(say=click.echo)
         server = None
         try:
@@ -60,6 +62,7 @@ def run_stack(config: Config, *, flower_port: int | None) -> None:
             server = _start_broker(config, supervisor, lock)
             _await_ready(supervisor, [capture, *_start_rest(config, supervisor, flower_port)])
             click.echo("ready")
+            mark_ready(record)
             while not wait_for_signal(0.1):
                 supervisor.tend()
         except Stopped:
@@ -104,7 +107,7 @@ def _is_there(config: Config) -> bool:
 
 def _start_rest(config: Config, supervisor: Supervisor, flower_port: int | None) -> list[Component]:
     components = [_start_pool(config, supervisor, pool) for pool in pools(config)]
-    words = (sys.executable, "-m", "celery", "-A", "workers.app", "beat", "--pidfile=", "--loglevel", "INFO")
+    words = own_command("celery", "-A", "workers.app", "beat", "--pidfile=", "--loglevel", "INFO")
     beat = supervisor.start(_program(config, "beat", words))
     components.append(Component(child=beat, ready=lambda: "beat: ready" if _reported(config, BEAT_POOL, beat) else None))
     if importlib.util.find_spec("flower") is None:
@@ -133,7 +136,7 @@ def _start_capture(config: Config, supervisor: Supervisor) -> Component:
 
 
 def _start_flower(config: Config, supervisor: Supervisor, port: int | None) -> Component:
-    words = (sys.executable, "-m", "workers.web", str(config.state_dir), str(port or 0))
+    words = own_command("workers.web", str(config.state_dir), str(port or 0))
     child = supervisor.start(_program(config, "flower", words))
 
     def ready() -> str | None:

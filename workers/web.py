@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from continuum_tasks.errors import BrokerError
+from continuum_tasks.launch import own_command
 from workers.broker import write_private
 
 _USUAL_PORT = 5555
@@ -45,7 +46,7 @@ def main() -> None:
     write_private(conf, "")
     # Read only: without it, whoever may look may also enqueue any task.
     options = ("--address=127.0.0.1", f"--port={port}", "--read_only=True", f"--conf={conf}", "--max_tasks=5000")
-    os.execv(sys.executable, [sys.executable, "-m", "celery", "-A", "workers.app", "flower", *options])  # noqa: S606
+    os.execv(sys.executable, own_command("celery", "-A", "workers.app", "flower", *options))  # noqa: S606
 
 
 def _free_port() -> int:

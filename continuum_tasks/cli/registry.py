@@ -24,7 +24,8 @@ class Lazy:
 
 COMMANDS: Mapping[str, Lazy] = {
     "init": Lazy(module="setup.init", attribute="init", help="Make a working configuration and a key."),
-    "up": Lazy(module="setup.up", attribute="up", help="Run broker, capture, workers, timetable and Flower until Ctrl-C."),
+    "up": Lazy(module="setup.up", attribute="up", help="Run broker, capture, workers, timetable and Flower."),
+    "down": Lazy(module="setup.up", attribute="down", help="Stop what `up` started, and wait until it has ended."),
     "health-check": Lazy(
         module="report.health", attribute="health_check", help="Check databases, backups, storages and workers."
     ),
@@ -133,6 +134,7 @@ DATABASE = "/var/lib/continuum/memory.db"
 EXAMPLES = {
     "init": f"continuum init --database {DATABASE} --storage /var/backups/continuum --yes",
     "up": "continuum up --config-dir /etc/continuum",
+    "down": "continuum down --timeout 120",
     "health-check": "continuum health-check --format json",
     "create": "continuum backup create --strategy incremental --priority high",
     "capture": "continuum backup capture status",

@@ -26,6 +26,7 @@ from continuum_tasks.repository.repository import accepted_key
 from continuum_tasks.schedule.queue_due import queue_due
 from tests.integration import history
 from tests.integration.history import Host
+from tests.support.schemas import hold_output
 
 TEXTS = {
     "entities": "description",
@@ -81,6 +82,7 @@ def command(host: Host, capsys: pytest.CaptureFixture[str], *words: str) -> tupl
     capsys.readouterr()
     code = run_command([*words, "--config-dir", str(host.config_dir), "--format", "json"])
     said = capsys.readouterr()
+    hold_output([*words, "--format", "json"], said.out)
     return code, json.loads(said.out) if said.out else None, said.err
 
 
@@ -177,6 +179,14 @@ def test_an_accepted_anomaly_is_completed_a_parent_and_the_usual_from_then_on(ho
     with host.runtime() as runtime:
         runtime.index_all()
         assert {b.status for b in runtime.catalog.backups()} == {BackupStatus.COMPLETED}
+
+
+def test_accept_says_what_it_did_as_a_document(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    host.execute("DROP TABLE intentions")
+    suspect = host.back_up().backup
+    code, said, err = command(host, capsys, "backup", "accept", suspect.id, "--reason", "planned")
+    assert (code, said["status"], said["acceptance"]["reason"]) == (0, "completed", "planned"), err
+    assert said["released"] == [suspect.parent_id]
 
 
 def test_a_hold_stays_while_another_anomaly_after_it_is_not_accepted(host: Host) -> None:

@@ -7,12 +7,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from continuum_tasks.errors import SourceBusy, SourceRefused
+from continuum_tasks.launch import own_command
 
 WAL = "wal"
 _PR_SET_PDEATHSIG = 1
@@ -36,8 +36,8 @@ class Pins:
     def start(self) -> None:
         """Start the process, without any pin. Raises OSError when the system has no room for one: then none runs."""
         self.close()
-        self._process = subprocess.Popen(
-            (sys.executable, "-m", "continuum_tasks.capture.pins.process"),
+        self._process = subprocess.Popen(  # noqa: S603 (our own program)
+            own_command("continuum_tasks.capture.pins.process"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

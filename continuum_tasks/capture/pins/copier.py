@@ -11,12 +11,12 @@ import json
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from continuum_tasks.capture.pins.client import WAL, ending_with
+from continuum_tasks.launch import own_command
 from continuum_tasks.wal.format import IndexHeader
 
 N_TRIES = 500  # each takes well under a millisecond, and so many of a saturated writer's commits
@@ -28,8 +28,8 @@ class Copier:
     def __init__(self, source: Path, path: Path) -> None:
         self.path = path
         self._source = source
-        self._process: subprocess.Popen[str] | None = subprocess.Popen(
-            (sys.executable, "-m", "continuum_tasks.capture.pins.process"),
+        self._process: subprocess.Popen[str] | None = subprocess.Popen(  # noqa: S603 (our own command line)
+            own_command("continuum_tasks.capture.pins.process"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

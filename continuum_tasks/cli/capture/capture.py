@@ -26,7 +26,7 @@ from continuum_tasks.cli.registry import LazyGroup
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import IntegrityError
 from continuum_tasks.host.audit_trail import user
-from continuum_tasks.process import become_module
+from continuum_tasks.launch import become_module
 
 TROUBLE = 1
 POLL_SECONDS = 0.2

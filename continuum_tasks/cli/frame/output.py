@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,14 +13,22 @@ import click
 
 from continuum_tasks.errors import ContinuumError
 
+SCHEMA_VERSION = 1  # of the JSON documents: schemas/ describes them; a field that goes or changes its meaning makes it 2
 PIPE_CLOSED = 141  # as the shell counts a process that SIGPIPE ended
 MAX_MESSAGE = 2000
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def print_document(value: Any) -> None:
-    """Print one JSON document on standard output."""
-    out(json.dumps(value, indent=2, allow_nan=False))
+    """Print one JSON document on standard output: an object, or an array of objects, each with `schema_version`."""
+    versioned = [versioned_fields(one) for one in value] if isinstance(value, list) else versioned_fields(value)
+    out(json.dumps(versioned, indent=2, allow_nan=False))
+
+
+def versioned_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of one object of a document with the version it is written in."""
+    rest = {name: value for name, value in fields.items() if name != "schema_version"}  # a line of a log may have any field
+    return {"schema_version": SCHEMA_VERSION, **rest}
 
 
 def print_text(text: str) -> None:

@@ -130,7 +130,7 @@ def _show(lines: Iterable[bytes], *, follow: bool) -> None:
             output.print_text(_text(parse_line(raw)))
     elif follow:
         for raw in lines:
-            output.out(json.dumps(_fields(parse_line(raw))))
+            output.out(json.dumps(output.versioned_fields(_fields(parse_line(raw)))))
     else:
         output.print_document([_fields(parse_line(raw)) for raw in lines])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import select
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from continuum_tasks.errors import NoSpace, TargetBusy, TargetError
+from continuum_tasks.launch import own_command
 from continuum_tasks.sqlite.holders import Holder
 from continuum_tasks.sqlite.raw import identity
 
@@ -66,7 +66,7 @@ def guarded(path: Path) -> Iterator[Guard]:
 def _started(path: Path) -> subprocess.Popen[bytes]:
     try:
         process = subprocess.Popen(  # noqa: S603 our own program and a path
-            (sys.executable, "-m", "continuum_tasks.restore.install.guard", str(path)),
+            own_command("continuum_tasks.restore.install.guard", str(path)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

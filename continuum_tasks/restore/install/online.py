@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from typing import Any
 import apsw.sqlite_extra
 
 from continuum_tasks.errors import JobFailed, SourceError, SourceMissing, TargetError, error_from
+from continuum_tasks.launch import own_command
 from continuum_tasks.restore.install.dbpage import LIBRARY
 from continuum_tasks.restore.install.overwrite import Comparison, Order, Written
 from continuum_tasks.sqlite.inspect import DatabaseSource, inspect
@@ -97,8 +97,8 @@ class LiveWriter:
 @contextmanager
 def live_writer(order: Order) -> Iterator[LiveWriter]:
     """Start the process and have it compare; it ends with the block. Raises as `LiveWriter.write`."""
-    process = subprocess.Popen(
-        (sys.executable, "-m", "continuum_tasks.restore.install.overwrite"),
+    process = subprocess.Popen(  # noqa: S603 (our own program)
+        own_command("continuum_tasks.restore.install.overwrite"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -8,6 +8,7 @@ import pytest
 from continuum_tasks.cli.main import run_command
 from continuum_tasks.sample.generate import SampleSpec, generate
 from tests.support.cli import Done
+from tests.support.schemas import hold_output
 
 MIB = 1024 * 1024
 
@@ -27,6 +28,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
         capsys.readouterr()
         code = run_command(words)
         captured = capsys.readouterr()
+        hold_output(words, captured.out)
         return Done(code=code, out=captured.out, err=captured.err)
 
     return call

@@ -88,7 +88,7 @@ def test_a_wanted_database_without_a_process_is_an_error_that_names_the_remedy(c
 
 def test_no_wait_switches_on_and_only_warns_without_a_process(call: Call, site: Path) -> None:
     done = call("backup", "create", "--strategy", "continuous", "--no-wait", "--format", "json")
-    assert done.code == 0 and done.json == {"database": "memory", "changed": True, "fence": None}
+    assert done.code == 0 and done.json == {"schema_version": 1, "database": "memory", "changed": True, "fence": None}
     assert "warning: no process captures on this host" in done.err
     again = call("backup", "create", "--strategy", "continuous", "--no-wait")
     assert again.out == "database memory: switched on already\n"

@@ -79,7 +79,10 @@ def test_lines_that_are_no_json_are_shown_as_they_are(call: Call, log: Path) -> 
     assert all(
         text in done.out for text in ("Traceback (most", "[[[[", "\\x1b[31m", "event 2\n    Traceback:\n      File x", "torn")
     )
-    assert call("backup", "logs", "--format", "json").json[1] == {"unreadable": "Traceback (most recent call last):"}
+    assert call("backup", "logs", "--format", "json").json[1] == {
+        "schema_version": 1,
+        "unreadable": "Traceback (most recent call last):",
+    }
 
 
 def test_the_command_line_s_own_defects_are_in_it_as_errors(call: Call, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +153,7 @@ def test_the_audit_tells_who_did_what(call: Call, site: Path, full: str) -> None
 
 
 def test_work_that_is_stopped_is_on_record(call: Call, site: Path, full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from continuum_tasks.verify import verify
+    from continuum_tasks.cli.verify import verify
 
     def stopped(*_: object, **__: object) -> object:
         raise KeyboardInterrupt

@@ -14,6 +14,7 @@ from continuum_tasks.config import BrokerSettings, Config, load_config
 from continuum_tasks.errors import ConfigError
 from continuum_tasks.host import routing
 from continuum_tasks.host.job_kinds import CREATE_BACKUP, FETCH_CHUNK, RESTORE_BACKUP, SEAL_CHUNK, VERIFY_BACKUP
+from continuum_tasks.launch import PACKAGE
 from continuum_tasks.tasks.client import address, broker_url_of, client_settings, embedded, result_url
 from workers import pools, settings
 
@@ -136,13 +137,25 @@ def test_a_pool_command_names_its_queue_and_no_url(config: Config) -> None:
 
 def test_capture_is_a_process_of_its_own_and_asks_for_no_broker() -> None:
     words = pools.capture_command()
-    assert words[1:] == ("-m", "workers.capture") and pools.CAPTURE not in {"agent", "transfer", "verify", "control"}
+    assert words[-1] == "workers.capture" and pools.CAPTURE not in {"agent", "transfer", "verify", "control"}
+
+
+def test_every_process_is_started_by_location_so_that_no_other_workers_package_is_imported(config: Config) -> None:
+    """As a launcher that knows where our modules are; `-P` keeps the current directory off the path."""
+    for words in (pools.capture_command(), *(pools.pool_command(pool, host=config.host) for pool in pools.pools(config))):
+        assert words[1:3] == ("-P", str(PACKAGE / "launch.py"))
+
+
+def test_no_source_starts_a_process_by_a_name_that_the_path_decides() -> None:
+    sources = [path for place in (PACKAGE, PACKAGE.parent / "workers") for path in place.rglob("*.py")]
+    assert len(sources) > 300
+    assert not [path.name for path in sources if '"-m"' in path.read_text(encoding="utf-8")]
 
 
 def test_a_pool_runs_with_the_given_configuration_and_a_remapped_sigterm(config: Config) -> None:
     found = pools.environment(config.directory, {"PATH": "/bin", "PYTHONPATH": "/x"})
     assert (found["CONTINUUM_CONFIG_DIR"], found["REMAP_SIGTERM"], found["PATH"]) == (str(config.directory), "SIGQUIT", "/bin")
-    assert found["PYTHONPATH"].endswith(":/x")
+    assert found["PYTHONPATH"] == "/x", "what our processes run finds its own packages"
 
 
 def test_a_flower_port_that_is_no_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
