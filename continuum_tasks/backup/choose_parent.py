@@ -1,22 +1,40 @@
-"""Decide, before the first byte is stored, what a new backup is: its id, what it builds on, and under which key."""
+"""Decide, before the first byte is stored, what a new backup is: what it builds on, its id, and under which key.
+
+No two backups of one storage share an id, whatever database or host they are of. Two databases that are the default one on
+their hosts give ids without a name, so two snapshots of one second would meet. A create-only object reserves an id as long as
+its run lasts. Those of killed runs are cleared by the next run of the same database and host, which holds their lock, or by
+anyone after an hour.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 from continuum_tasks.assembly import page_digests
-from continuum_tasks.backup.reserve_id import reserve
 from continuum_tasks.config import DatabaseConfig
-from continuum_tasks.errors import BackupNotFound, IntegrityError, ObjectMissing, StorageUnreachable
+from continuum_tasks.errors import (
+    BackupNotFound,
+    IntegrityError,
+    ObjectExists,
+    ObjectMissing,
+    StorageError,
+    StorageUnreachable,
+)
 from continuum_tasks.history import chain
 from continuum_tasks.host import reindex
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, BackupId, Cipher, Strategy, WrappedKey
 from continuum_tasks.repository.repository import Identity, Repository, key_context
 from continuum_tasks.sqlite.snapshot import Staged
+
+RESERVED_IDS = "locks/.ids/"  # no database's name begins with a dot
+RESERVED_FOR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,3 +195,34 @@ def _wrapped_key(
         nonce=site.random_bytes(12),
         context=key_context(identity.repository_id, base_id),
     )
+
+
+def reserve(backup_id: BackupId, holder: str, nonce: str, *, repository: Repository) -> bool:
+    """Take an id for the run `nonce` of `holder` (a database of a host); False when another run has it. Raises StorageError."""
+    storage, key = repository.storage, f"{RESERVED_IDS}{backup_id}"
+    try:
+        storage.put(key, f"{holder} {nonce}".encode(), only_new=True)
+    except ObjectExists:
+        return False
+    now = storage.stat(key).modified_at
+    for info in list(storage.list(RESERVED_IDS)):
+        if info.key != key and (now - info.modified_at > RESERVED_FOR or _is_of(holder, info.key, repository)):
+            storage.delete(info.key)
+    return True
+
+
+def _is_of(holder: str, key: str, repository: Repository) -> bool:
+    try:
+        return repository.storage.get(key).startswith(f"{holder} ".encode())
+    except ObjectMissing:
+        return False  # its run ended
+
+
+@contextlib.contextmanager
+def reserved_until_stored(backup_id: BackupId, *, repository: Repository) -> Iterator[None]:
+    """Give the id back at the end: by then its manifest has it, or nobody needs it."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(StorageError):  # what is left is cleared by a later run
+            repository.storage.delete(f"{RESERVED_IDS}{backup_id}")

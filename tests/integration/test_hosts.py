@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from continuum_tasks import runtime as runtime_module
-from continuum_tasks.backup.reserve_id import PREFIX, reserve
+from continuum_tasks.backup.choose_parent import RESERVED_IDS, reserve
 from continuum_tasks.cli.select import backups
 from continuum_tasks.config import RetentionSettings
 from continuum_tasks.errors import ConfigError, NoSpace, StorageUnreachable, UsageError
@@ -81,7 +81,7 @@ def test_an_id_that_a_run_has_or_had_is_not_given_again(one: Sandbox) -> None:
         repository = runtime.repository()
         assert reserve(taken, "h1/main", "a", repository=repository)
         assert not reserve(taken, "h2/main", "b", repository=repository)
-        assert [info.key for info in repository.storage.list(PREFIX)] == [f"{PREFIX}{taken}"]
+        assert [info.key for info in repository.storage.list(RESERVED_IDS)] == [f"{RESERVED_IDS}{taken}"]
 
 
 def test_a_backup_whose_run_died_before_its_catalog_row_is_built_on(one: Sandbox) -> None:
