@@ -11,10 +11,10 @@ from continuum_tasks.cli.frame import dispatch, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.enqueue import JobRow
 from continuum_tasks.cli.frame.table import TableColumn, print_table
-from continuum_tasks.cli.select import commits
 from continuum_tasks.host import routing
 from continuum_tasks.model import Progress
 from continuum_tasks.repository.documents import to_json
+from continuum_tasks.restore.find_commits import repository_of
 from continuum_tasks.runtime import Runtime
 
 
@@ -32,7 +32,7 @@ def compact(dry_run: bool, database: str, storage: str, local: bool | None) -> N
     how = dispatch.execution_mode(local)
     with open_runtime_of_command() as runtime:
         name = database or runtime.config.default_database
-        repository = commits.repository_of(runtime, name, storage)
+        repository = repository_of(runtime, name, storage)
         request = CompactRequest(database=name)
         if dry_run:
             steps = preview_compaction(request, repository=repository, site=runtime.site)

@@ -14,14 +14,13 @@ from continuum_tasks.cli.frame import dispatch, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.enqueue import JobRow
 from continuum_tasks.cli.frame.parameters import time_option
-from continuum_tasks.cli.frame.table import print_facts
-from continuum_tasks.cli.select import commits
-from continuum_tasks.cli.select.state import ChosenState, StateQuery, check_state_query, choose_state
+from continuum_tasks.cli.frame.table import commit_facts, commit_fields, print_facts
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host import routing
 from continuum_tasks.host.audit_trail import AuditEntry, user
 from continuum_tasks.model import BackupId, Progress, TimelineId
 from continuum_tasks.restore import undo
+from continuum_tasks.restore.resolve_point import PointQuery, ResolvedPoint, check_point_query, resolve_point
 from continuum_tasks.restore.restore import Restored, RestoreRequest, restore_backup
 from continuum_tasks.runtime import Runtime
 
@@ -47,8 +46,8 @@ class RestoreOptions:
     local: bool | None
 
     @property
-    def wanted(self) -> StateQuery:
-        return StateQuery(
+    def wanted(self) -> PointQuery:
+        return PointQuery(
             backup_id=self.backup_id,
             latest=self.latest,
             pitr=self.pitr,
@@ -90,7 +89,7 @@ def restore(**words: Any) -> None:
             _undo(runtime, options)
             return
         runtime = runtime.in_region(options.region, storage=options.storage)
-        state = choose_state(runtime, options.wanted)
+        state = output.print_remarks(resolve_point(options.wanted, runtime=runtime))
         if options.dry_run:
             _preview(runtime, state, options)
             return
@@ -102,7 +101,7 @@ def _check(options: RestoreOptions) -> None:
     if options.exact and not options.dry_run:
         raise UsageError("--exact only means something with --dry-run", hint="add --dry-run, or leave it out")
     if not options.undo:
-        check_state_query(options.wanted)
+        check_point_query(options.wanted)
         return
     beside = options.backup_id or options.latest or options.pitr or options.commit or options.timeline
     where = options.database or options.storage or options.region
@@ -113,7 +112,7 @@ def _check(options: RestoreOptions) -> None:
         )
 
 
-def _request(state: ChosenState, options: RestoreOptions) -> RestoreRequest:
+def _request(state: ResolvedPoint, options: RestoreOptions) -> RestoreRequest:
     return RestoreRequest(
         backup_id=state.backup.id,
         commit=state.commit,
@@ -124,7 +123,7 @@ def _request(state: ChosenState, options: RestoreOptions) -> RestoreRequest:
     )
 
 
-def _work(state: ChosenState, options: RestoreOptions) -> dispatch.Subject:
+def _work(state: ResolvedPoint, options: RestoreOptions) -> dispatch.Subject:
     backup, request = state.backup, _request(state, options)
 
     def here(runtime: Runtime) -> Generator[Progress, None, Restored]:
@@ -155,7 +154,7 @@ def _work(state: ChosenState, options: RestoreOptions) -> dispatch.Subject:
     )
 
 
-def _preview(runtime: Runtime, state: ChosenState, options: RestoreOptions) -> None:
+def _preview(runtime: Runtime, state: ResolvedPoint, options: RestoreOptions) -> None:
     from continuum_tasks.cli.restore import plan
     from continuum_tasks.restore import preview
 
@@ -214,7 +213,7 @@ def _show(done: Restored) -> None:
                 "created_at": done.backup.created_at.isoformat(),
                 "target": done.target,
                 "size_bytes": done.size_bytes,
-                "commit": commits.commit_fields(done.commit) if done.commit else None,
+                "commit": commit_fields(done.commit) if done.commit else None,
                 "quarantine": done.quarantine or None,
                 "fetched_bytes": done.fetched_bytes,
                 "seconds": done.seconds,
@@ -235,4 +234,4 @@ def _show(done: Restored) -> None:
 def _what(done: Restored) -> list[tuple[str, str]]:
     if done.commit is None:
         return [("restored", done.backup.id), ("state of", f"{output.moment(done.backup.created_at)} UTC")]
-    return commits.commit_facts(done.commit, done.backup)
+    return commit_facts(done.commit, done.backup)
