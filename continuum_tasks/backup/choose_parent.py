@@ -51,7 +51,6 @@ class ParentChoice:
     """What a backup builds on, for pages of `page_size` bytes; `parent_digests` is None for a full, else a file of them."""
 
     choice: chain.Choice
-    identity: Identity
     page_size: int
     parent_digests: Path | None
 
@@ -64,6 +63,7 @@ class PendingBackup:
     base_id: BackupId
     storage: str
     database: str
+    identity: Identity
     chosen: ParentChoice
     key_id: str
     wrapped_key: WrappedKey | None
@@ -71,10 +71,6 @@ class PendingBackup:
     @property
     def choice(self) -> chain.Choice:
         return self.chosen.choice
-
-    @property
-    def identity(self) -> Identity:
-        return self.chosen.identity
 
     @property
     def parent_digests(self) -> Path | None:
@@ -98,11 +94,11 @@ def check_there(repository: Repository, *, site: HostContext) -> None:
 def prepare_backup(
     request: BackupRequest, staged: Staged, chosen: ParentChoice, *, repository: Repository, site: HostContext
 ) -> PendingBackup:
-    """Draft a backup of a staged copy, whose pages are of the size that was chosen for.
+    """Give a staged copy, whose pages are of the size that was chosen for, an id and a key. The first thing to be stored.
 
     Raises KeyMissing when the configured key is not there, StorageError when the storage cannot be read.
     """
-    choice, identity = chosen.choice, chosen.identity
+    choice, identity = chosen.choice, _identity(repository, site)
     backup_id = _free_id(request, staged, choice.strategy, repository=repository, site=site)
     base_id = backup_id if choice.parent is None else choice.parent.base_id
     wrapped = _wrapped_key(choice.parent, identity, base_id, repository=repository, site=site)
@@ -111,6 +107,7 @@ def prepare_backup(
         base_id=base_id,
         storage=repository.name,
         database=request.database.name,
+        identity=identity,
         chosen=chosen,
         key_id="" if wrapped is None else wrapped.key_id,
         wrapped_key=wrapped,
@@ -120,10 +117,10 @@ def prepare_backup(
 def choose_parent(
     request: BackupRequest, page_size: int, scratch: Path, *, repository: Repository, site: HostContext
 ) -> ParentChoice:
-    """Choose what to build on; whatever is wrong with the chain makes it a full whose reason says so. Raises StorageError."""
-    proposed = Identity(repository_id=str(uuid.UUID(bytes=site.random_bytes(16), version=4)), created_at=site.clock.now())
-    n_known = len(site.catalog.backups(storage=repository.name))
-    identity = repository.ensure_identity(proposed, n_known=n_known)
+    """Choose what to build on; whatever is wrong with the chain makes it a full whose reason says so. Stores nothing.
+
+    Raises StorageError.
+    """
     if _is_behind(request, repository=repository, site=site):
         reindex.reindex_storage(repository, site=site)
     requirements = chain.Requirements(
@@ -132,13 +129,19 @@ def choose_parent(
     backups = site.catalog.backups(storage=repository.name, database=request.database.name)
     choice = chain.choose_parent_of(request.strategy, backups, requirements=requirements)
     if choice.parent is None:
-        return ParentChoice(choice=choice, identity=identity, page_size=page_size, parent_digests=None)
+        return ParentChoice(choice=choice, page_size=page_size, parent_digests=None)
     try:
         digests = _parent_digests(choice.parent, backups, scratch, repository=repository, site=site)
     except (IntegrityError, ObjectMissing, BackupNotFound) as err:
         choice = chain.Choice(strategy=Strategy.FULL, parent=None, reason=f"{choice.parent.id} cannot be built on: {err}")
-        return ParentChoice(choice=choice, identity=identity, page_size=page_size, parent_digests=None)
-    return ParentChoice(choice=choice, identity=identity, page_size=page_size, parent_digests=digests)
+        return ParentChoice(choice=choice, page_size=page_size, parent_digests=None)
+    return ParentChoice(choice=choice, page_size=page_size, parent_digests=digests)
+
+
+def _identity(repository: Repository, site: HostContext) -> Identity:
+    """Return whose objects these are; the first backup of a storage, whose state is at hand by now, makes the repository."""
+    proposed = Identity(repository_id=str(uuid.UUID(bytes=site.random_bytes(16), version=4)), created_at=site.clock.now())
+    return repository.ensure_identity(proposed, n_known=len(site.catalog.backups(storage=repository.name)))
 
 
 def _is_behind(request: BackupRequest, *, repository: Repository, site: HostContext) -> bool:
