@@ -9,7 +9,7 @@ READY_DEV := $(VENV)/.ready-dev
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-unit check bench clean
+.PHONY: help setup demo up test test-unit coverage proof check bench clean
 
 include tools.mk
 include bench.mk
@@ -37,12 +37,29 @@ demo: $(READY) ## Watch a live database being backed up, damaged and restored
 up: $(READY) ## Run broker, workers, beat and Flower for the configuration in CONTINUUM_CONFIG_DIR
 	@$(BIN)/continuum up
 
-test: $(READY_DEV) tools ## Run every test
-	@$(BIN)/pytest -q tests/unit --cov --cov-report=term:skip-covered
-	@$(BIN)/pytest -q tests/storage tests/integration tests/capture tests/runbook
+# Hundreds of short processes are started: each would compile the product anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Half of what the tests do is to wait for processes, so there is one worker more than cores.
+TEST_WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+PYTEST := $(BIN)/pytest -q --durations=25 -n $(TEST_WORKERS) --dist loadgroup
+FORMATS := */continuum_tasks/layer/*,*/continuum_tasks/segment/*,*/continuum_tasks/wal/*,*/continuum_tasks/plan/*
+MEASURED := rm -f .coverage .coverage.*; $(PYTEST) --cov --cov-report= --cov-fail-under=0 || failed=1; \
+	$(BIN)/coverage report || failed=1; $(BIN)/coverage report --fail-under=100 --include='$(FORMATS)' || failed=1
+
+test: $(READY_DEV) tools ## Run every test, in minutes (docs/TESTING.md)
+	@$(PYTEST)
 
 test-unit: $(READY_DEV) ## Run the quick unit tests: no server, seconds
-	@$(BIN)/pytest -q tests/unit -m "not slow"
+	@$(BIN)/pytest -q -n $(TEST_WORKERS) tests/unit -m "not slow and not proof"
+
+coverage: $(READY_DEV) tools ## Run every test and hold what it covers to the floors
+	@failed=0; $(MEASURED); exit $$failed
+
+proof: $(READY_DEV) tools ## Run the long tests, the whole of every matrix, and coverage: an hour or two
+	@failed=0; CONTINUUM_TEST_PROOF=1 $(PYTEST) -m "(proof or sampled) and not alone" || failed=1; \
+	CONTINUUM_TEST_PROOF=1 $(BIN)/pytest -q --durations=25 -m alone || failed=1; \
+	$(MEASURED); exit $$failed
 
 check: $(READY_DEV) ## Lint, types, house rules
 	@$(BIN)/ruff check .
@@ -55,4 +72,4 @@ bench: $(READY) ## Measure against sqlite3 .backup, restic and borg; prints rati
 	@$(BIN)/python -m benchmarks capture --size 256M
 
 clean: ## Remove everything that was made
-	@rm -rf $(VENV) .tools .demo .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@rm -rf $(VENV) .tools .demo .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -5,7 +5,7 @@ ContinuumError                1   anything below; `hint` says what to do
 ├── ConfigError               3   a .conf file, an environment variable or a setting is wrong
 ├── SourceError               4   the source database cannot be backed up as asked
 │   ├── SourceMissing             there is no file at that path
-│   ├── SourceRefused             0 bytes, not SQLite, encrypted, hard-linked, on a network file system ...
+│   ├── SourceRefused             0 bytes, not SQLite, encrypted, hard-linked, mounted by itself, on a network file system ...
 │   └── SourceBusy                another connection holds it longer than we may wait (transient)
 ├── KeyringError              5   keys
 │   ├── KeyMissing                the key this backup was made with is not in the keyring
@@ -18,7 +18,8 @@ ContinuumError                1   anything below; `hint` says what to do
 │   └── ObjectExists              a create-only write found the object there already
 ├── IntegrityError            7   bytes are not what was written
 │   ├── ObjectDamaged             a stored object is damaged, swapped, truncated or foreign; names the object
-│   └── ProofFailed               a restored or staged file does not match its digests
+│   ├── ProofFailed               a restored or staged file does not match its digests
+│   └── NewerFormat               a newer version of this program wrote it: nothing is known about it, neither good nor bad
 ├── BackupNotFound            8   no such backup, or none that is usable for what was asked
 ├── TargetError               9   the restore target cannot be written as asked
 │   ├── TargetExists              a file is there and --overwrite was not given
@@ -130,6 +131,10 @@ class ProofFailed(IntegrityError):
     pass
 
 
+class NewerFormat(IntegrityError):
+    pass
+
+
 class BackupNotFound(ContinuumError):
     exit_code = 8
 
@@ -188,6 +193,11 @@ class NoWorker(BrokerError):
 
 class JobFailed(BrokerError):
     pass
+
+
+def newer_format(where: str, found: object, known: int, *, hint: str = "upgrade continuum on this host") -> NewerFormat:
+    """Describe what a newer version wrote; `where` names the object or file, `known` is the newest format read by this one."""
+    return NewerFormat(f"{where}: written by a newer version ({found}); this version reads up to {known}", hint=hint)
 
 
 def error_classes() -> dict[str, type[ContinuumError]]:

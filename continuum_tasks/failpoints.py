@@ -53,6 +53,7 @@ SYNTHESIZE = (
     "synthesize.after_manifest",
     "synthesize.old_deleted",
 )
+ONLINE = ("online.locked", "online.written", "online.replaced_kept", "online.committed")
 SEGMENTS = ("expire.segment_deleted",)
 COMPACT = (
     "compact.locked",
@@ -60,6 +61,7 @@ COMPACT = (
     "compact.read_back",
     "compact.part_deleted",
 )
+METADATA = ("metadata.migrated", "metadata.versioned")
 
 _armed: dict[str, str] = {}
 
@@ -68,7 +70,7 @@ def arm(text: str) -> None:
     """Arm points from `name=action[,name=action]`; actions: kill, raise, sleep:SECONDS. Raises ConfigError on others."""
     for part in filter(None, text.split(",")):
         name, _, action = part.partition("=")
-        known = name in CREATE + RESTORE + EXPIRE + SYNTHESIZE + SEGMENTS + COMPACT
+        known = name in CREATE + RESTORE + EXPIRE + SYNTHESIZE + ONLINE + SEGMENTS + COMPACT + METADATA
         if not known or not (action in ("kill", "raise") or action.startswith("sleep:")):
             raise ConfigError(f"failpoint {part!r} is not known", hint="use name=kill, name=raise or name=sleep:SECONDS")
         _armed[name] = action

@@ -17,6 +17,15 @@ def pid_of(worker: str) -> int:
     return int(parts[3]) if len(parts) == 5 and parts[3].isdecimal() else 0
 
 
+def parent_of(pid: int) -> int:
+    """Return the number of the process that a process of this namespace was started by, 0 when it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])
+
+
 def holder_died(worker: str) -> bool:
     """Tell whether the process a `worker_id` names is known to be gone; False when it cannot be known from here."""
     parts = worker.rsplit("/", 4)

@@ -18,7 +18,7 @@ from continuum_tasks.assembly import fetch, seal
 from continuum_tasks.assembly.fan_out import Fan, InThreads, UnitKind
 from continuum_tasks.clock import Clock
 from continuum_tasks.config import Config, StorageType
-from continuum_tasks.errors import ConfigError, NoSpace, StorageError, UsageError
+from continuum_tasks.errors import ConfigError, NewerFormat, NoSpace, StorageError, UsageError
 from continuum_tasks.host import reindex
 from continuum_tasks.host.catalog import Catalog, open_catalog
 from continuum_tasks.host.jobs import Jobs, open_jobs
@@ -129,6 +129,7 @@ def open_runtime(config: Config) -> Iterator[Runtime]:
             clock=system_clock(),
             random_bytes=secrets.token_bytes,
             pause=_pause,
+            accepted={one.path: one.accept_file_system for one in config.databases},
         )
         keyring = open_keyring(config.keys_dir)
         yield Runtime(config=config, site=site, jobs=records.jobs, keyring=keyring, state_trouble=trouble)
@@ -144,15 +145,16 @@ class _Records:
 
 
 def _records(config: Config, stack: ExitStack) -> tuple[_Records, str]:
-    """Open `metadata.db`: in a directory that is thrown away when the state directory cannot be used, or has no room.
+    """Open `metadata.db`: in a directory that is thrown away when the file there cannot be used, or has no room.
 
     An emergency restore may depend on nothing but the storage and the key.
     """
     try:
         return _opened(config.state_dir / METADATA, stack), ""
-    except (ConfigError, NoSpace) as err:
+    except (ConfigError, NoSpace, NewerFormat) as err:
         private = stack.enter_context(tempfile.TemporaryDirectory(prefix="continuum-state-"))
-        return _opened(Path(private) / METADATA, stack), err.message
+        trouble = f"{err.message} ({err.hint})" if isinstance(err, NewerFormat) else err.message
+        return _opened(Path(private) / METADATA, stack), trouble
 
 
 def _opened(path: Path, stack: ExitStack) -> _Records:

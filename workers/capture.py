@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 import click
 
 from continuum_tasks.capture.agent import Agent
+from continuum_tasks.capture.descriptors import raise_limit
 from continuum_tasks.capture.state.environment import CAPTURE, CaptureContext
 from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.config import find_config_directory, load_config
@@ -26,11 +26,13 @@ from continuum_tasks.errors import ConfigError, ContinuumError, DatabaseLocked
 from continuum_tasks.process import worker_id
 from continuum_tasks.repository.lock import host_lock
 from continuum_tasks.runtime import Runtime, open_runtime
+from continuum_tasks.sqlite.mount_tables import RecentMountTables
 from workers.pools import environment
 from workers.signals import log_to_file
 
 LOCK = "capture.process"  # no database is called so
-N_DESCRIPTORS = 65_536  # five for each database that is held, and one more while it is read
+MOUNTS_SECONDS = 5.0  # how old the mount tables may be that databases are looked for in
+_log = logging.getLogger(__name__)
 
 
 def capture_until_stopped(directory: Path) -> None:
@@ -39,13 +41,14 @@ def capture_until_stopped(directory: Path) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    _raise_limit()
+    capacity = raise_limit()
     with open_runtime(load_config(directory)) as runtime, _only_one(runtime):
         log_to_file(logging.INFO)
         logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it notes every event
+        _log.info("%d open files carry the capture of %d databases", capacity.n_files, capacity.n_databases)
         click.echo("capture: ready")
-        wanted = _Wanted(directory)
-        Agent(wanted, place=place_of(runtime), environment=environment(directory, os.environ)).run(stop.is_set)
+        surroundings = environment(directory, os.environ)
+        Agent(_Wanted(directory), place=place_of(runtime), environment=surroundings, capacity=capacity).run(stop.is_set)
     click.echo("capture: stopped")
 
 
@@ -74,6 +77,7 @@ def place_of(runtime: Runtime) -> CaptureContext:
         random_bytes=runtime.site.random_bytes,
         pause=lambda: time.sleep(0.0002),
         repository=runtime.repository,
+        mount_tables=RecentMountTables(seconds=MOUNTS_SECONDS, monotonic=runtime.site.clock.monotonic),
     )
 
 
@@ -95,18 +99,12 @@ class _Wanted:
         if stamp != self._stamp:
             databases = load_config(self._directory).databases
             self._found = tuple(
-                WantedCapture(database=one.name, storage=one.storage, path=one.path.resolve())
+                WantedCapture(database=one.name, storage=one.storage, path=one.path.resolve(), accepted=one.accept_file_system)
                 for one in databases
                 if one.continuous
             )
             self._stamp = stamp
         return self._found
-
-
-def _raise_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft = N_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, N_DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def main() -> None:

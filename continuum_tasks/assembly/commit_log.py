@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from continuum_tasks.errors import BackupNotFound, ObjectMissing
+from continuum_tasks.errors import BackupNotFound, NewerFormat, ObjectMissing
 from continuum_tasks.history.segment_names import SegmentRef, holes_in
 from continuum_tasks.history.timeline import NoCommit, TimelineSpan, between, choose_timeline, last_at, show_instant
 from continuum_tasks.model import Commit, CommitRef, Timeline, TimelineId
 from continuum_tasks.repository.repository import Repository
-from continuum_tasks.repository.timelines import list_segments, read_segment_index, read_timelines
+from continuum_tasks.repository.timelines import list_segments, read_segment_index, split_timelines
 from continuum_tasks.segment.head import SegmentHead
 from continuum_tasks.segment.reader import OpenedSegment
 
@@ -164,8 +164,14 @@ class TimelineLog:
 
 
 def timeline_logs(repository: Repository, database: str) -> list[TimelineLog]:
-    """Return the timelines of a database, newest first. Raises StorageError, ObjectDamaged."""
-    return [TimelineLog(repository, timeline) for timeline in reversed(read_timelines(repository, database))]
+    """Return the timelines of a database that this version reads, newest first. Raises StorageError, ObjectDamaged."""
+    return split_logs(repository, database)[0]
+
+
+def split_logs(repository: Repository, database: str) -> tuple[list[TimelineLog], list[NewerFormat]]:
+    """As `logs`, and beside them what says of each other timeline that a newer version wrote it."""
+    found, newer = split_timelines(repository, database)
+    return [TimelineLog(repository, timeline) for timeline in reversed(found)], newer
 
 
 def by_number(found: Sequence[TimelineLog], number: int, *, timeline: TimelineId | None, database: str) -> CommitView:

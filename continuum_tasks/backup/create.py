@@ -65,7 +65,7 @@ def create_backup(
         failpoints.reach("create.locked")
         begun, costs = site.clock.monotonic(), list[PhaseCost]()
         monotonic = site.clock.monotonic
-        source = inspect(request.database.path)
+        source = inspect(request.database.path, accepted=request.database.accept_file_system)
         yield Progress(phase="stage", total_bytes=source.size_bytes, note=_of_source(source))
         with timed("plan", costs, n_bytes=0, monotonic=monotonic):
             parent = choose_parent(request, source.page_size, scratch, repository=repository, site=site)

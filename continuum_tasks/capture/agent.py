@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from continuum_tasks.capture.descriptors import Capacity
 from continuum_tasks.capture.file_events import Events
 from continuum_tasks.capture.pins.client import Pins, PinsLost
 from continuum_tasks.capture.state.environment import CaptureContext, make_private_directory
@@ -25,12 +26,21 @@ _log = logging.getLogger(__name__)
 
 
 class Agent:
-    """The captures of one host. `wanted` says which databases they are, now; `environment` is for the commands it runs."""
+    """The captures of one host. `wanted` says which databases they are, now; `environment` is for the commands it runs.
+
+    No more databases than `capacity` carries are captured at a time; each further one is refused by name, and harms no other.
+    """
 
     def __init__(
-        self, wanted: Callable[[], Sequence[WantedCapture]], *, place: CaptureContext, environment: dict[str, str]
+        self,
+        wanted: Callable[[], Sequence[WantedCapture]],
+        *,
+        place: CaptureContext,
+        environment: dict[str, str],
+        capacity: Capacity,
     ) -> None:
         self._wanted = wanted
+        self._capacity = capacity
         self._place = place
         self._environment = environment
         self._requests = make_private_directory(place.directory / REQUESTS)
@@ -42,7 +52,7 @@ class Agent:
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Capture until told to stop; then make durable and ship what there is, and let everything go."""
-        self._pins.start()
+        self._start_pins()
         try:
             with ThreadPoolExecutor(N_SHIPPERS, thread_name_prefix="ship") as executor:
                 try:
@@ -84,14 +94,22 @@ class Agent:
             _log.warning("%s; it is started again", err)
             for each in self._watches.values():
                 each.lost_pins()
+            self._start_pins()
+        except (ContinuumError, OSError) as err:  # its files cannot be written: what is held stays held, and is tried again
+            self._warn(f"database {watch.wanted.database}: {err}")
+
+    def _start_pins(self) -> None:
+        """Start the process that holds pins; where the system has no room for it, the next step of a capture does."""
+        try:
             self._pins.start()
-        except ContinuumError as err:  # its files cannot be written: what is held stays held, and is tried again
-            self._warn(f"database {watch.wanted.database}: {err.message}")
+        except OSError as err:
+            self._warn(f"the process that holds logs cannot be started ({err.strerror}); it is tried again")
 
     def _beat(self) -> None:
         """Say that this process is alive; where that cannot be written, others take it for stopped."""
+        place, carried = self._place, self._capacity.n_databases
         try:
-            write_heartbeat(self._place.directory, CaptureHeartbeat(worker=self._place.worker, at_us=self._place.now_us()))
+            write_heartbeat(place.directory, CaptureHeartbeat(worker=place.worker, at_us=place.now_us(), n_databases=carried))
         except ContinuumError as err:
             self._warn(err.message)
 
@@ -99,20 +117,30 @@ class Agent:
         """Begin with databases that are wanted now, and end the capture of those that are not."""
         try:
             wanted = set(self._wanted())
-        except ContinuumError as err:  # somebody is editing the configuration: what is captured goes on
-            self._warn(f"{err.message}; what is captured goes on")
+        except (ContinuumError, OSError) as err:  # somebody is editing the configuration: what is captured goes on
+            self._warn(f"{err}; what is captured goes on")
             return
         for gone in self._watches.keys() - wanted:
             self._watches.pop(gone).close(detail="not wanted any more")
-        for new in wanted - self._watches.keys():
+        for new in sorted(wanted - self._watches.keys(), key=lambda one: one.database):
             try:
                 errand = Subcommand(
                     self._place.directory / new.database, self._environment, monotonic=self._place.clock.monotonic
                 )
                 self._watches[new] = CaptureSupervisor(new, pins=self._pins, place=self._place, errand=errand)
-            except ContinuumError as err:  # one that cannot begin keeps no other from being captured
-                self._warn(f"database {new.database}: its capture cannot begin: {err.message}")
+            except (ContinuumError, OSError) as err:  # one that cannot begin keeps no other from being captured
+                self._warn(f"database {new.database}: its capture cannot begin: {err}")
+        self._refuse_more()
         self._events.watch(_directories(self._watches.values(), self._requests))
+
+    def _refuse_more(self) -> None:
+        """Capture those that were wanted first; the next takes the place of one that is not wanted any more."""
+        n_files, n_databases = self._capacity.n_files, self._capacity.n_databases
+        why = f"{n_files} open files carry the capture of {n_databases} databases: raise LimitNOFILE (`ulimit -Hn`)"
+        for number, watch in enumerate(self._watches.values()):
+            watch.refuse(why if number >= n_databases else "")
+            if number >= n_databases:
+                self._warn(f"database {watch.wanted.database}: is not captured: {why}")
 
     def _warn(self, text: str) -> None:
         """Log what is tried again every few seconds once, not each time."""

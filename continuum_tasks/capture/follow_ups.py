@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from continuum_tasks.capture.plan.continuity import BYPASSED
 from continuum_tasks.capture.state.progress import CaptureProgress
 from continuum_tasks.capture.subcommand import Subcommand
 
@@ -31,7 +32,8 @@ class FollowUps:
         returned = self._errand.returned()
         if returned is None:
             if not self._errand.busy and found.published:
-                self._send("create", "--strategy", "incremental", "--force", "--storage", found.storage)
+                strategy = "full" if found.timeline.reason.startswith(BYPASSED) and found.base_after == 1 else "incremental"
+                self._send("create", "--strategy", strategy, "--force", "--storage", found.storage)
             return False
         if not self._told(*returned):
             return False
@@ -39,6 +41,17 @@ class FollowUps:
         if not stands:
             self._errand.pause()
         return stands
+
+    def proof(self) -> bool | None:
+        """Have the state that waits compared with what was captured; True when it is the same, False when it is not."""
+        returned = self._errand.returned()
+        if returned is None:
+            if not self._errand.busy:
+                self._errand.send(("backup", "capture", "prove", "--database", self._database, "--format", "json"))
+            return None
+        same = _document(returned[1]).get("same")  # none of another command, which ended meanwhile
+        self._told(0 if same is False else returned[0], returned[1])
+        return same if isinstance(same, bool) else None
 
     def backup(self) -> None:
         """Have a backup of a rollback-journal database made."""

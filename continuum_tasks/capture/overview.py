@@ -56,6 +56,12 @@ def capture_overview(config: Config, names: Sequence[str], *, now_us: int) -> tu
     return tuple(_captured(config, one, heartbeat, now_us=now_us) for one in databases)
 
 
+def carried(config: Config) -> int:
+    """Return how many databases the process that captures can capture at a time, 0 when none runs."""
+    heartbeat = read_heartbeat(config.state_dir)
+    return 0 if heartbeat is None else heartbeat.n_databases
+
+
 def silence(heartbeat: CaptureHeartbeat | None, *, now_us: int) -> str:
     """Say that no process captures on this host, empty when one does."""
     if heartbeat is None:

@@ -12,12 +12,12 @@ from continuum_tasks.capture.state.environment import CAPTURE, microseconds
 from continuum_tasks.capture.state.requests import ask_to_look
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_heartbeat, read_status
 from continuum_tasks.config import DatabaseConfig
-from continuum_tasks.errors import ContinuumError, JobFailed, NoWorker
+from continuum_tasks.errors import ContinuumError, JobFailed, NoWorker, SourceRefused
 from continuum_tasks.host.audit_trail import AuditEntry, note_entry
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Progress
 from continuum_tasks.setup import configure
-from continuum_tasks.sqlite import journal
+from continuum_tasks.sqlite import journal, reserved
 from continuum_tasks.sqlite.inspect import DatabaseSource, inspect
 
 GRACE_SECONDS = 5.0  # a process that captures was perhaps started in this moment
@@ -48,7 +48,12 @@ def switch_on(request: Switch, *, site: HostContext) -> SwitchedOn:
 
     Nothing is changed when the database cannot be captured. Raises SourceMissing, SourceRefused, ConfigError, LockError.
     """
-    source = inspect(request.database.path)
+    source = inspect(request.database.path, accepted=request.database.accept_file_system)
+    if source.wal and source.reserved_bytes:
+        raise SourceRefused(
+            f"{reserved.explained(source.path, source.reserved_bytes)}: its log cannot be captured",
+            hint=f"have it backed up often: `config set database:{request.database.name}.incremental_every 2m`",
+        )
     changed = _set(request, "yes", site=site)
     directory = site.state_dir / CAPTURE / request.database.name
     why = fence.fence_reason(directory)
@@ -145,7 +150,7 @@ def _why_not(status: CaptureStatus | None) -> str:
 
 def is_enabled(database: DatabaseConfig) -> bool:
     """Tell whether the database is in WAL mode. Raises SourceMissing, or SourceRefused for one that could not be switched."""
-    return inspect(database.path).wal
+    return inspect(database.path, accepted=database.accept_file_system).wal
 
 
 def enable_wal_mode(database: DatabaseConfig, *, by: str, site: HostContext) -> bool:
@@ -153,9 +158,14 @@ def enable_wal_mode(database: DatabaseConfig, *, by: str, site: HostContext) -> 
 
     Raises SourceMissing, SourceRefused, SourceBusy; OSError naming the audit log when that cannot be written.
     """
-    source = inspect(database.path)
+    source = inspect(database.path, accepted=database.accept_file_system)
     if source.wal:
         return False
+    if source.reserved_bytes:
+        raise SourceRefused(
+            reserved.explained(source.path, source.reserved_bytes),
+            hint="have the service switch it itself (PRAGMA journal_mode = wal); its commits cannot be captured either way",
+        )
     deed = AuditEntry(action="enable-wal", subject=database.name, by=by, detail=str(source.path))
     try:
         journal.switch_to_wal(source.path)

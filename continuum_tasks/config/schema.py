@@ -146,6 +146,13 @@ CAPTURE = (
         note="captured and not yet shipped bytes of one database under state_dir; then a hole is declared",
         restart=True,
     ),
+    SettingKey(
+        name="proof_every",
+        kind=values.duration_or_never(30 * 24 * HOUR),
+        field="proof_every_seconds",
+        note="how often all pages of a captured database are read and compared with what was captured",
+        restart=True,
+    ),
 )
 
 DATABASE = (
@@ -171,6 +178,13 @@ DATABASE = (
         kind=values.duration_value(1, HOUR),
         field="busy_window_seconds",
         note="how long a writer may have to wait for us (rollback-journal mode); CONTINUUM gives up after 5s",
+    ),
+    SettingKey(
+        name="accept_file_system",
+        kind=values.words(
+            r"[a-z0-9][a-z0-9._-]{0,63}", "types of file systems such as nfs4, with commas between them, or empty"
+        ),
+        note="file systems that are refused or not known and that this database may lie on all the same; empty = none",
     ),
     SettingKey(name="check", kind=values.choice(Check), note="health check of each staged copy: quick, full or none"),
     SettingKey(

@@ -84,6 +84,7 @@ class CaptureSettings:
     wal_alarm_bytes: int = 256 * MIB
     wal_limit_bytes: int = 1024 * MIB
     spool_limit_bytes: int = 4096 * MIB
+    proof_every_seconds: int = 20 * 3600  # a day less the time it may wait and take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,7 @@ class DatabaseConfig:
     continuous: bool = False
     busy_timeout_seconds: int = 5
     busy_window_seconds: int = 4  # CONTINUUM's writers give up after 5 s
+    accept_file_system: tuple[str, ...] = ()
     check: Check = Check.QUICK
     count_rows: bool = True
     min_interval_seconds: int = 0  # a run by hand is never refused for being soon, unless somebody asked for it

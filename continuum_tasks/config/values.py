@@ -170,6 +170,19 @@ def question() -> ValueKind[str]:
     return checked(lambda text: start.match(text) is not None, "one SELECT (or WITH ... SELECT) in one line")
 
 
+def words(pattern: str, allowed: str) -> ValueKind[tuple[str, ...]]:
+    """Any number of different words that match `pattern`, with commas between them."""
+    compiled = re.compile(pattern)
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(part.strip(" \t") for part in text.split(",")) if text else ()
+        if not all(map(compiled.fullmatch, found)) or len(set(found)) != len(found):
+            raise ValueError(allowed)
+        return found
+
+    return ValueKind(parse=parse, show=", ".join, allowed=allowed)
+
+
 def or_empty(kind: ValueKind[str]) -> ValueKind[str]:
     """As `kind`, or nothing at all."""
     return ValueKind(parse=lambda text: kind.parse(text) if text else "", show=str, allowed=f"{kind.allowed}, or empty")

@@ -251,11 +251,12 @@ def _with_need(
 def _database(database: DatabaseConfig, site: HostContext, *, checked: bool) -> DatabaseFacts:
     facts = DatabaseFacts(name=database.name)
     try:
-        source = inspect(database.path)
+        source = inspect(database.path, accepted=database.accept_file_system)
         facts = replace(
             facts,
             size_bytes=source.size_bytes + source.wal_bytes,
             wal=source.wal,
+            remark=source.remark,
             sqlite_version=int.from_bytes(vfs.read_start(source.path, 100)[96:100], "big"),
             free_bytes=shutil.disk_usage(source.path.parent).free,
         )

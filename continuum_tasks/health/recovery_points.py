@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from continuum_tasks.capture.overview import capture_of
-from continuum_tasks.capture.plan.assessment import measured
+from continuum_tasks.capture.plan.assessment import fresh, measured
 from continuum_tasks.config import Config
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.health.plan.protection import LastBackup, Protection, last_backup
@@ -15,6 +15,16 @@ from continuum_tasks.history.chain import made_on
 from continuum_tasks.host.metrics import Sample
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup
+
+
+def present(config: Config, *, site: HostContext) -> tuple[Sample, ...]:
+    """Return what is otherwise measured each minute as it is now; nothing is kept."""
+    now = site.clock.now()
+    found: list[Sample] = []
+    for one in protections(config, site.catalog.backups(), site=site):
+        figures = () if one.capture is None else fresh(one.capture, now=now)
+        found += seen(one, last_backup(one, now=now), figures, at=now)
+    return tuple(found)
 
 
 def watch_recovery_points(config: Config, *, site: HostContext) -> tuple[LastBackup, ...]:
@@ -48,15 +58,22 @@ def protections(config: Config, backups: Sequence[Backup], *, site: HostContext)
 
 def keep_watch(found: Iterable[tuple[Protection, LastBackup]], *, site: HostContext, at: datetime) -> None:
     """Keep how old recovery points are, and how captures do."""
-    samples = [sample for protection, last in found for sample in _watched(protection, last, at=at)]
+    samples = [
+        sample
+        for protection, last in found
+        for sample in seen(protection, last, () if protection.capture is None else measured(protection.capture, now=at), at=at)
+    ]
     with contextlib.suppress(ContinuumError):
         site.metrics.record_all(samples)
 
 
-def _watched(protection: Protection, last: LastBackup, *, at: datetime) -> Iterator[Sample]:
+def seen(
+    protection: Protection, last: LastBackup, figures: Iterable[tuple[str, str, float]], *, at: datetime
+) -> Iterator[Sample]:
+    """Yield how old the recovery point of a database is, and these figures of its capture, as samples."""
     if last.backup is not None:
         labels = {"database": last.database, "storage": last.backup.storage}
         yield Sample(name="backup_rpo_seconds", at=at, value=last.age_seconds, labels=labels)
-    for name, quantile, value in () if protection.capture is None else measured(protection.capture, now=at):
+    for name, quantile, value in figures:
         labels = {"database": protection.database} | ({"quantile": quantile} if quantile else {})
         yield Sample(name=name, at=at, value=value, labels=labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from continuum_tasks.errors import BackupNotFound
 from continuum_tasks.model import ANOMALY, Backup, BackupId, BackupStatus, Cipher, Manifest, Strategy
@@ -64,6 +65,28 @@ def usable(backups: Sequence[Backup]) -> list[Backup]:
     for backup in backups:
         _judge(backup, by_id, verdict)
     return [backup for backup in backups if verdict[backup.id]]
+
+
+def newest_first(backups: Sequence[Backup]) -> list[Backup]:
+    """Sort by recovery point, and where that is one state by when they were made.
+
+    An increment of captured commits bears the time of the last of them. Where none came since the backup it builds on, that is
+    before the instant of that one; its state is no older all the same.
+    """
+    by_id = {(backup.storage, backup.id): backup for backup in backups}
+    point: dict[tuple[str, BackupId], datetime] = {}
+    for backup in backups:
+        path, seen = list[Backup](), set[BackupId]()
+        link: Backup | None = backup
+        while link is not None and (link.storage, link.id) not in point and link.id not in seen:
+            path.append(link)
+            seen.add(link.id)
+            link = None if link.parent_id is None else by_id.get((link.storage, link.parent_id))
+        before = None if link is None else point.get((link.storage, link.id))
+        for one in reversed(path):
+            before = one.created_at if before is None else max(before, one.created_at)
+            point[one.storage, one.id] = before
+    return sorted(backups, key=lambda one: (point[one.storage, one.id], one.finished_at, one.id), reverse=True)
 
 
 def links(backup: Backup, backups: Sequence[Backup]) -> tuple[Backup, ...]:

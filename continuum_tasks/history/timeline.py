@@ -116,6 +116,24 @@ def choose_base(backups: Sequence[Backup], timeline: TimelineId, number: int) ->
     )
 
 
+def base_to_prove(backups: Sequence[Backup], timeline: TimelineId, number: int, *, proven: int) -> Backup:
+    """Choose the backup whose captured successors are proven with commit `number`; all up to commit `proven` are already.
+
+    That is the newest, but of those before the first that read the whole database since: behind it nothing older shows. Raises
+    BackupNotFound when none stands before the commit.
+    """
+    standing = [b for b in on_timeline(backups, timeline) if b.position is not None and b.position.settled <= number]
+    if not standing:
+        raise BackupNotFound(f"commit {number} of {timeline}: no usable backup stands at or before it", hint="make a backup")
+    whole = next((at for at, b in enumerate(standing) if at and b.is_snapshot and _stands(b) > proven), len(standing))
+    return standing[whole - 1]
+
+
+def unproven(backups: Sequence[Backup], timeline: TimelineId, *, since: int) -> list[Backup]:
+    """Return the usable backups on a timeline after commit `since` that may be made of captured commits: all but whole ones."""
+    return [b for b in on_timeline(backups, timeline) if _stands(b) > since and not b.is_snapshot]
+
+
 def check_base(base: Backup, number: int, resumed: Collection[int], backups: Sequence[Backup]) -> None:
     """Refuse a base that a hole separates from commit `number`; `resumed` are the numbers of such commits between them.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 
-from continuum_tasks.errors import BackupNotFound, IntegrityError
+from continuum_tasks.errors import BackupNotFound, IntegrityError, NewerFormat
 from continuum_tasks.host.metadata import Metadata, open_metadata
 from continuum_tasks.model import (
     ANOMALY,
@@ -30,33 +30,6 @@ from continuum_tasks.model import (
     Manifest,
 )
 from continuum_tasks.repository.documents import from_json, to_json
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS backups (
-    storage TEXT NOT NULL, backup_id TEXT NOT NULL, database TEXT NOT NULL, created_at TEXT NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (storage, backup_id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS objects (
-    storage TEXT NOT NULL, backup_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (storage, backup_id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS attestations (
-    storage TEXT NOT NULL, backup_id TEXT NOT NULL, level TEXT NOT NULL, at TEXT NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (storage, backup_id, level, at)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS holds (
-    storage TEXT NOT NULL, backup_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (storage, backup_id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS drills (
-    storage TEXT NOT NULL, backup_id TEXT NOT NULL, at TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (storage, backup_id, at)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS accepted (
-    storage TEXT NOT NULL, backup_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (storage, backup_id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS counts (
-    storage TEXT NOT NULL, backup_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (storage, backup_id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS indexed (storage TEXT PRIMARY KEY, at TEXT NOT NULL) WITHOUT ROWID;
-"""
 
 _TABLES = ("backups", "objects", "attestations", "holds", "drills", "accepted", "counts")
 
@@ -208,12 +181,17 @@ class Catalog:
 
 
 def open_catalog(path: Path) -> Catalog:
-    """Open or create the catalog. A file that is not a database any more is moved aside, never deleted."""
+    """Open or create the catalog. A file that is not a database any more is moved aside, never deleted.
+
+    Raises NewerFormat for one of a newer version, which stays where it is.
+    """
     try:
-        return Catalog(open_metadata(path, SCHEMA))
+        return Catalog(open_metadata(path))
+    except NewerFormat:
+        raise
     except IntegrityError:
         path.rename(path.with_name(f"{path.name}.damaged-{os.getpid()}"))
-        return Catalog(open_metadata(path, SCHEMA))
+        return Catalog(open_metadata(path))
 
 
 def fold(backup: Backup, attestations: Sequence[Attestation], *, accepted: bool = False) -> Backup:

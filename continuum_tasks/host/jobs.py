@@ -36,24 +36,6 @@ _SELECT = f"SELECT {_COLUMNS} FROM jobs "  # noqa: S608 (our own constant)
 _CLAIM = f"""UPDATE jobs SET state='running', attempts=attempts+1, token=token+1, lease_until=?, claimed_by=?, rung_at=NULL,
     phase='', detail='', n_bytes=0, total_bytes=0, updated_at=? WHERE id=? AND attempts<max_attempts AND (state='queued'
     OR (state='running' AND (lease_until<=? OR (claimed_by=? AND token=?)))) RETURNING {_COLUMNS}"""  # noqa: S608
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY, kind TEXT NOT NULL, database TEXT NOT NULL, args TEXT NOT NULL, state TEXT NOT NULL,
-    priority INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL,
-    token INTEGER NOT NULL DEFAULT 0, lease_until INTEGER, claimed_by TEXT NOT NULL DEFAULT '', parent_id TEXT,
-    phase TEXT NOT NULL DEFAULT '', detail TEXT NOT NULL DEFAULT '', n_bytes INTEGER NOT NULL DEFAULT 0,
-    total_bytes INTEGER NOT NULL DEFAULT 0, result TEXT, error TEXT, rung_at INTEGER,
-    created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS jobs_open ON jobs (state) WHERE state IN ('queued', 'running');
-CREATE INDEX IF NOT EXISTS jobs_parent ON jobs (parent_id) WHERE parent_id IS NOT NULL;
-CREATE TABLE IF NOT EXISTS notes (number INTEGER PRIMARY KEY, job_id TEXT NOT NULL, text TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS notes_by_job ON notes (job_id);
-CREATE TABLE IF NOT EXISTS pools (
-    pool TEXT NOT NULL, host TEXT NOT NULL, queue TEXT NOT NULL, pid INTEGER NOT NULL, process TEXT NOT NULL,
-    seen_at INTEGER NOT NULL, PRIMARY KEY (pool, host)
-) WITHOUT ROWID;
-"""
 
 
 class JobState(StrEnum):
@@ -333,7 +315,7 @@ def open_jobs(path: Path) -> Jobs:
 
     Raises ConfigError when the directory cannot be written, IntegrityError when the file is damaged.
     """
-    return Jobs(open_metadata(path, _SCHEMA))
+    return Jobs(open_metadata(path))
 
 
 def _claimable(job: Job, now: datetime) -> bool:

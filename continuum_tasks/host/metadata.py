@@ -1,7 +1,7 @@
-"""`metadata.db` itself: how one connection is opened, found again after the file was deleted, and asked.
+"""`metadata.db` itself: its tables, how one connection is opened, found again after the file was deleted, and asked.
 
-Several modules keep tables in it, several processes use it at once, and an operator may delete it at any time: it holds
-nothing that the storages do not know. The next call then makes a new file.
+Several modules keep tables in it, several processes use it at once, and an operator may delete it at any time: no recovery
+point is lost with it. The next call then makes a new file. Its `user_version` says which of `MIGRATIONS` it has had.
 """
 
 from __future__ import annotations
@@ -16,18 +16,74 @@ from pathlib import Path
 
 import apsw
 
-from continuum_tasks.errors import ConfigError, DatabaseLocked, IntegrityError, NoSpace
+from continuum_tasks import failpoints
+from continuum_tasks.errors import ConfigError, DatabaseLocked, IntegrityError, NoSpace, newer_format
 
 METADATA = "metadata.db"  # in the state directory
 _BUSY_SECONDS = 10
+_NEWER = (
+    "upgrade continuum on this host; or move the file away: `continuum backup reindex` makes the index again,"
+    " queued jobs and measurements are then forgotten"
+)
+
+_VERSION_1 = """
+CREATE TABLE IF NOT EXISTS backups (
+    storage TEXT NOT NULL, backup_id TEXT NOT NULL, database TEXT NOT NULL, created_at TEXT NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (storage, backup_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS objects (
+    storage TEXT NOT NULL, backup_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (storage, backup_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS attestations (
+    storage TEXT NOT NULL, backup_id TEXT NOT NULL, level TEXT NOT NULL, at TEXT NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (storage, backup_id, level, at)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS holds (
+    storage TEXT NOT NULL, backup_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (storage, backup_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS drills (
+    storage TEXT NOT NULL, backup_id TEXT NOT NULL, at TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (storage, backup_id, at)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS accepted (
+    storage TEXT NOT NULL, backup_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (storage, backup_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counts (
+    storage TEXT NOT NULL, backup_id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (storage, backup_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS indexed (storage TEXT PRIMARY KEY, at TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, database TEXT NOT NULL, args TEXT NOT NULL, state TEXT NOT NULL,
+    priority INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL,
+    token INTEGER NOT NULL DEFAULT 0, lease_until INTEGER, claimed_by TEXT NOT NULL DEFAULT '', parent_id TEXT,
+    phase TEXT NOT NULL DEFAULT '', detail TEXT NOT NULL DEFAULT '', n_bytes INTEGER NOT NULL DEFAULT 0,
+    total_bytes INTEGER NOT NULL DEFAULT 0, result TEXT, error TEXT, rung_at INTEGER,
+    created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS jobs_open ON jobs (state) WHERE state IN ('queued', 'running');
+CREATE INDEX IF NOT EXISTS jobs_parent ON jobs (parent_id) WHERE parent_id IS NOT NULL;
+CREATE TABLE IF NOT EXISTS notes (number INTEGER PRIMARY KEY, job_id TEXT NOT NULL, text TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS notes_by_job ON notes (job_id);
+CREATE TABLE IF NOT EXISTS pools (
+    pool TEXT NOT NULL, host TEXT NOT NULL, queue TEXT NOT NULL, pid INTEGER NOT NULL, process TEXT NOT NULL,
+    seen_at INTEGER NOT NULL, PRIMARY KEY (pool, host)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS metrics (name TEXT NOT NULL, at TEXT NOT NULL, value REAL NOT NULL, labels TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS metrics_by_name ON metrics (name, at);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+"""What leads from each version of the tables to the next. A released one never changes: a new one is appended.
+
+The first also finds its tables there: releases before migrations made them and left `user_version` at 0.
+"""
 
 
 class Metadata:
-    """One connection to a `metadata.db` that has the tables of `schema`. Safe from several threads, never across a fork."""
+    """One connection to a `metadata.db` after all `migrations`. Safe from several threads, never across a fork."""
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, migrations: tuple[str, ...] = MIGRATIONS) -> None:
         self._path = path
-        self._schema = schema
+        self._migrations = migrations
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._file: tuple[int, int] | None = None
@@ -40,7 +96,9 @@ class Metadata:
     def rows(self, sql: str, values: tuple[apsw.SQLiteValue, ...] = ()) -> list[apsw.SQLiteValues]:
         """Return every row of one query."""
         with self._lock, _named(self._path):
-            return self._open().execute(sql, values).fetchall()
+            connection = self._open()
+            self._version(connection)
+            return connection.execute(sql, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
@@ -49,6 +107,7 @@ class Metadata:
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
             with _ended(connection):
+                self._version(connection)  # a newer program may have changed the tables since the file was opened
                 yield connection
 
     def _open(self) -> apsw.Connection:
@@ -56,9 +115,33 @@ class Metadata:
             raise RuntimeError(f"{self._path}: opened before a fork; open it again in the child")
         if self._connection is None or self._file != _identity(self._path):
             self._drop()
-            self._connection, self._file = _connect(self._path)
-            self._connection.execute(self._schema)
+            connection, found = _connect(self._path)
+            try:
+                self._migrate(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection, self._file = connection, found
         return self._connection
+
+    def _migrate(self, connection: apsw.Connection) -> None:
+        """Bring the tables to this version, in one transaction: killed in it, the file is what it was."""
+        if self._version(connection) == len(self._migrations):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        with _ended(connection):
+            for migration in self._migrations[self._version(connection) :]:  # asked again: another process may have been first
+                connection.execute(migration)
+                failpoints.reach("metadata.migrated")
+            connection.execute(f"PRAGMA user_version = {len(self._migrations)}")
+            failpoints.reach("metadata.versioned")
+
+    def _version(self, connection: apsw.Connection) -> int:
+        """Return the version of the tables. Raises NewerFormat."""
+        version = int(str(connection.execute("PRAGMA user_version").fetchall()[0][0]))
+        if version > len(self._migrations):
+            raise newer_format(str(self._path), version, len(self._migrations), hint=_NEWER)
+        return version
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -66,12 +149,13 @@ class Metadata:
         self._connection = self._file = None
 
 
-def open_metadata(path: Path, schema: str) -> Metadata:
-    """Open the file at `path`, making it (0600) and the tables of `schema` (CREATE ... IF NOT EXISTS) when missing.
+def open_metadata(path: Path) -> Metadata:
+    """Open the file at `path`, making it (0600) when it is missing, with the tables of this version.
 
-    Raises ConfigError when it cannot be opened or written, IntegrityError when it is damaged, DatabaseLocked, NoSpace.
+    Raises ConfigError when it cannot be opened or written, IntegrityError when it is damaged, NewerFormat, DatabaseLocked,
+    NoSpace.
     """
-    metadata = Metadata(path, schema)
+    metadata = Metadata(path)
     metadata.rows("SELECT 1")
     return metadata
 

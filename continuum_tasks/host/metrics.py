@@ -10,11 +10,6 @@ from pathlib import Path
 
 from continuum_tasks.host.metadata import Metadata, open_metadata
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS metrics (name TEXT NOT NULL, at TEXT NOT NULL, value REAL NOT NULL, labels TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS metrics_by_name ON metrics (name, at);
-"""
-
 NAMES = {
     "backup_duration_seconds": "how long a backup took, from lock to catalog",
     "backup_size_bytes": "size of the database as it was backed up",
@@ -116,4 +111,4 @@ class Metrics:
 
 def open_metrics(path: Path) -> Metrics:
     """Open the measurements in `metadata.db` at `path`, making the table when it is missing. Raises ConfigError."""
-    return Metrics(open_metadata(path, _SCHEMA))
+    return Metrics(open_metadata(path))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from continuum_tasks.clock import Clock
@@ -18,7 +19,10 @@ from continuum_tasks.sqlite.staging import private_directory
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostContext:
-    """This host as an action sees it. `pause` sleeps before another try, given the try's number."""
+    """This host as an action sees it. `pause` sleeps before another try, given the try's number.
+
+    `accepted`: `accept_file_system` of each declared database, by its path.
+    """
 
     host: str
     state_dir: Path
@@ -29,6 +33,12 @@ class HostContext:
     clock: Clock
     random_bytes: Callable[[int], bytes]
     pause: Callable[[int], None]
+    accepted: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
+
+    def accepts(self, path: Path) -> tuple[str, ...]:
+        """Return the types of file systems that the operator accepted for the database at that path."""
+        real = os.path.realpath(path)
+        return next((types for known, types in self.accepted.items() if os.path.realpath(known) == real), ())
 
     def contender(self) -> Contender:
         """Return this run as a contender for locks; one owner name per host and state directory."""

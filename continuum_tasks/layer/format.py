@@ -37,6 +37,14 @@ HEADER_BYTES = _HEADER.size + 16
 TRAILER_BYTES = _TRAILER.size
 
 
+class NewerVersion(ValueError):
+    """An object whose header is whole and says a version that is not known here."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(f"version {found}, {VERSION} is the newest that is read")
+        self.found = found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectContext:
     """What an object is bound to, beside its own bytes: the same bytes under another context do not open."""
@@ -110,17 +118,19 @@ def encode_header(header: ObjectHeader) -> bytes:
 
 
 def decode_object_header(data: bytes | memoryview, *, magic: bytes = MAGIC) -> ObjectHeader:
-    """Read the first 96 bytes of an object that begins with this magic."""
+    """Read the first 96 bytes of an object that begins with this magic. Raises NewerVersion, ValueError."""
     if len(data) < HEADER_BYTES:
         raise ValueError(f"cut short: {len(data)} bytes where a header has {HEADER_BYTES}")
     start = bytes(data[: _HEADER.size])
     found, version, codec, cipher, page_bits, salt, commitment = _HEADER.unpack(start)
     if found != magic:
         raise ValueError("another kind of object: the first 8 bytes are not its mark")
-    if version != VERSION:
-        raise ValueError(f"format version {version}, this program reads 1 to {VERSION}: written by a newer program?")
     if xxh3_128_digest(start) != data[_HEADER.size : HEADER_BYTES]:
         raise ValueError("the header does not match its check")
+    if version > VERSION:  # after the check: a flipped bit is damage
+        raise NewerVersion(version)
+    if version < 1:
+        raise ValueError("version 0 was never written")
     if codec >= len(CODECS) or cipher >= len(_CIPHERS) or not 9 <= page_bits <= 16 or any(start[12:16]):
         raise ValueError(f"header has codec {codec}, cipher {cipher}, page size 2**{page_bits} or reserved bytes out of range")
     return ObjectHeader(

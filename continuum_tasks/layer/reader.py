@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate, groupby
 
-from continuum_tasks.errors import KeyWrong, ObjectDamaged
+from continuum_tasks.errors import KeyWrong, ObjectDamaged, newer_format
 from continuum_tasks.layer.codec import decompress
 from continuum_tasks.layer.format import (
     DIGEST_BYTES,
     HEADER_BYTES,
     TRAILER_BYTES,
+    VERSION,
     ChunkIndex,
+    NewerVersion,
     ObjectContext,
     ObjectHeader,
     Trailer,
@@ -97,9 +99,11 @@ def check_object_key(header: ObjectHeader, data_key: bytes | None, name: str, *,
 
 @contextmanager
 def naming(name: str, *, hint: str = _DAMAGED) -> Iterator[None]:
-    """Turn a ValueError into ObjectDamaged that names the object."""
+    """Turn a ValueError into ObjectDamaged that names the object, one about a newer version into NewerFormat."""
     try:
         yield
+    except NewerVersion as err:
+        raise newer_format(f"object {name}", err.found, VERSION) from err
     except ValueError as err:
         raise ObjectDamaged(f"object {name}: {err}", hint=hint) from err
 

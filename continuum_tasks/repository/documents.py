@@ -2,6 +2,8 @@
 
 A document is `{"body": ..., "sha256": hex, "signature": {"key_id", "value"} | null}`, the SHA-256 over the rest. It is
 canonical (sorted keys, no spaces, ASCII), so a changed byte is noticed without a key, and a changed meaning with one.
+
+A reader passes over fields it does not know, wherever they are, and refuses a newer format: docs/FORMATS.md.
 """
 
 from __future__ import annotations
@@ -12,17 +14,26 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_origin
 
-from continuum_tasks.errors import ObjectDamaged
+from continuum_tasks.errors import ObjectDamaged, newer_format
 from continuum_tasks.model import BackupId, TimelineId
 
-FORMAT = 1
+FORMATS: Mapping[str, int] = {
+    "repository": 1,
+    "manifest": 1,
+    "timeline": 1,
+    "attestation": 1,
+    "hold": 1,
+    "acceptance": 1,
+    "drill": 1,
+}
+"""The newest format of each kind of document: the one that is written. All older ones are read."""
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)  # room for arithmetic at both ends
 T = TypeVar("T")
@@ -43,32 +54,42 @@ class Document:
     signed_bytes: bytes
 
 
-def encode_document(kind: str, value: Any, *, sign: Callable[[bytes], Signature] | None) -> bytes:
-    """Encode a frozen dataclass as a document of this kind; `sign` is None where encryption is off."""
-    body = _canonical({"format": FORMAT, "kind": kind, "value": to_json(value)})
+def encode_document(kind: str, value: Any, *, sign: Callable[[bytes], Signature] | None, over: Document | None = None) -> bytes:
+    """Encode a frozen dataclass as a document of this kind; `sign` is None where encryption is off.
+
+    `over` is the document it replaces: fields of it that are not known here stay as they are.
+    """
+    fields = to_json(value)
+    if over is not None:
+        fields = _with_unknown(type(value), fields, over.body)
+    body = _canonical({"format": FORMATS[kind], "kind": kind, "value": fields})
     signature = None if sign is None else to_json(sign(body))
     envelope = {"body": json.loads(body), "signature": signature}
     return _canonical({**envelope, "sha256": _checksum(envelope)})
 
 
 def decode_document(kind: str, data: bytes, *, name: str) -> Document:
-    """Parse a document and check its SHA-256. Raises ObjectDamaged naming the object on any deviation."""
+    """Parse a document and check its SHA-256.
+
+    Raises ObjectDamaged naming the object on any deviation, NewerFormat for one whose format is not known here.
+    """
     envelope = _parse(data, name)
-    if set(envelope) != {"body", "sha256", "signature"} or not isinstance(envelope["body"], dict):
+    if not {"body", "sha256", "signature"} <= set(envelope) or not isinstance(envelope["body"], dict):
         raise _damaged(name, "not a document of ours")
     body = envelope["body"]
     signed = _canonical(body)
     if _checksum(envelope) != envelope["sha256"] or _canonical(envelope) != data:
         raise _damaged(name, "its SHA-256 does not hold")
-    if body.get("format") != FORMAT:
-        raise _damaged(name, f"format {body.get('format')!r}, this version reads {FORMAT}")
-    if body.get("kind") != kind or not isinstance(body.get("value"), dict):
+    if body.get("kind") != kind:
         raise _damaged(name, f"a {body.get('kind')!r} where a {kind!r} belongs")
+    _check_format(body.get("format"), FORMATS[kind], name)
+    if not isinstance(body.get("value"), dict):
+        raise _damaged(name, "it holds no value")
     return Document(body=body["value"], signature=_signature(envelope["signature"], name), signed_bytes=signed)
 
 
 def decode_value(cls: type[T], document: Document, *, name: str) -> T:
-    """Build a model value from a document's body; unknown, missing or wrongly typed fields raise ObjectDamaged."""
+    """Build a model value from a document's body; missing or wrongly typed fields raise ObjectDamaged."""
     try:
         return cast(T, from_json(cls, document.body))
     except (ValueError, TypeError, KeyError) as err:
@@ -91,18 +112,60 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(cls: Any, value: Any) -> Any:
-    """Build a value of a model type from JSON, strictly. Raises ValueError, TypeError or KeyError on anything else."""
+    """Build a value of a model type from JSON; fields that the type does not have are passed over (`unknown_fields`).
+
+    Raises ValueError, TypeError or KeyError on anything else.
+    """
     if isinstance(cls, type) and dataclasses.is_dataclass(cls):
         hints = _hints(cls)
-        if not isinstance(value, dict) or not _required(cls) <= set(value) <= set(hints):
+        if not isinstance(value, dict) or not _required(cls) <= set(value):
             raise ValueError(f"fields of {cls.__name__}")
         return cls(**{name: from_json(hint, value[name]) for name, hint in hints.items() if name in value})
     origin = get_origin(cls)
     if origin is types.UnionType:
-        return None if value is None else from_json(next(arg for arg in get_args(cls) if arg is not types.NoneType), value)
+        return None if value is None else from_json(_present(cls), value)
     if origin is tuple:
         return _tuple_from(get_args(cls), value)
     return _scalar_from(cls, value)
+
+
+def unknown_fields(cls: Any, value: Any) -> Iterator[str]:
+    """Yield the fields of a JSON object, as `name` or `name.name`, that a model type or those inside it do not have."""
+    hints = _fields_of(cls, value)
+    if hints is None:
+        return
+    for name, inner in value.items():
+        if name not in hints:
+            yield name
+        else:
+            yield from (f"{name}.{below}" for below in unknown_fields(hints[name], inner))
+
+
+def _with_unknown(cls: Any, new: Any, old: Any) -> Any:
+    """Return `new` with the fields of `old` that the type does not have; of lists the items are other ones, and stay."""
+    hints = _fields_of(cls, old)
+    if hints is None or not isinstance(new, dict):
+        return new
+    kept = {name: value for name, value in old.items() if name not in hints}
+    return {**kept, **{name: _with_unknown(hints[name], value, old.get(name)) for name, value in new.items()}}
+
+
+def _fields_of(cls: Any, value: Any) -> dict[str, Any] | None:
+    """Return the fields of a dataclass, or of one that may be None, when the value is a JSON object."""
+    if get_origin(cls) is types.UnionType:
+        cls = _present(cls)
+    return _hints(cls) if dataclasses.is_dataclass(cls) and isinstance(cls, type) and isinstance(value, dict) else None
+
+
+def _present(cls: Any) -> Any:
+    return next(arg for arg in get_args(cls) if arg is not types.NoneType)
+
+
+def _check_format(found: Any, known: int, name: str) -> None:
+    if type(found) is not int or found < 1:
+        raise _damaged(name, f"format {found!r}")
+    if found > known:
+        raise newer_format(f"object {name}", found, known)
 
 
 @cache
@@ -178,7 +241,7 @@ def _signature(value: Any, name: str) -> Signature | None:
 
 def _checksum(envelope: dict[str, Any]) -> str:
     # Over the signature too: without the key nothing else would notice a changed byte in it.
-    return hashlib.sha256(_canonical({"body": envelope["body"], "signature": envelope["signature"]})).hexdigest()
+    return hashlib.sha256(_canonical({key: value for key, value in envelope.items() if key != "sha256"})).hexdigest()
 
 
 def _canonical(value: Any) -> bytes:

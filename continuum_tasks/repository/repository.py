@@ -25,6 +25,7 @@ from continuum_tasks.errors import (
     BackupNotFound,
     IntegrityError,
     KeyringError,
+    NewerFormat,
     ObjectDamaged,
     ObjectExists,
     ObjectMissing,
@@ -55,7 +56,10 @@ class Repository(Records):
     """The only reader and writer of repository objects; knows names and documents, not strategies."""
 
     def identity(self) -> Identity:
-        """Return who this repository is. Raises ObjectMissing before the first backup, ObjectDamaged when it is damaged."""
+        """Return who this repository is.
+
+        Raises ObjectMissing before the first backup, ObjectDamaged when it is damaged, NewerFormat.
+        """
         document = decode_document("repository", self.storage.get(IDENTITY_KEY), name=IDENTITY_KEY)
         return decode_value(Identity, document, name=IDENTITY_KEY)
 
@@ -64,15 +68,17 @@ class Repository(Records):
 
         A lost or damaged `repository.json` is written again from any manifest whose signature holds, so sealed objects keep
         the id they are bound to. Raises StorageUnreachable when nothing is there although `n_known` backups were made here,
-        ObjectDamaged when it is damaged and no manifest says what it was.
+        ObjectDamaged when it is damaged and no manifest says what it was, NewerFormat: what a newer version wrote stays.
         """
         damage: IntegrityError | None = None
         try:
             return self.identity()
+        except NewerFormat:
+            raise
         except ObjectMissing:
-            known = next(self._signed_ids(), None)
+            known = self._signed_id()
         except IntegrityError as err:
-            known, damage = next(self._signed_ids(), None), err
+            known, damage = self._signed_id(), err
         if known is None:
             self._refuse_new(damage, n_known)
         wanted = proposed if known is None else Identity(repository_id=known, created_at=proposed.created_at)
@@ -265,10 +271,14 @@ class Repository(Records):
         return verdict
 
     def replace_manifest(self, manifest: Manifest) -> Manifest:
-        """Write a manifest over the one of the same backup: the commit point of a roll-forward. One put, so never half."""
-        wrapped = manifest.wrapped_key
-        data = encode_document("manifest", manifest, sign=None if wrapped is None else self._signer(wrapped.key_id))
-        self.storage.put(manifest_key(manifest.backup.database, manifest.backup.id), data)
+        """Write a manifest over the one of the same backup: the commit point of a roll-forward. One put, so never half.
+
+        Fields that a newer version gave the old one stay. Raises ObjectMissing or IntegrityError when that cannot be read.
+        """
+        key, wrapped = manifest_key(manifest.backup.database, manifest.backup.id), manifest.wrapped_key
+        old = decode_document("manifest", self.storage.get(key), name=key)
+        sign = None if wrapped is None else self._signer(wrapped.key_id)
+        self.storage.put(key, encode_document("manifest", manifest, sign=sign, over=old))
         return self._named(manifest)
 
     def delete_backup(self, backup: Backup) -> int:
@@ -323,13 +333,24 @@ class Repository(Records):
         """Return it under this storage's name here, whatever another host calls it."""
         return replace(manifest, backup=replace(manifest.backup, storage=self.name))
 
-    def _signed_ids(self) -> Iterator[str]:
-        """Yield the repository ids of the manifests whose signature holds; what cannot be judged here has no say."""
+    def _signed_id(self) -> str | None:
+        """Return the repository's id as a manifest says whose signature holds; what cannot be judged here has no say.
+
+        Raises NewerFormat when there is no such manifest and a newer version wrote some: they are of this repository.
+        """
+        newer: NewerFormat | None = None
         for key in self.manifest_keys():
             data = self._get(key)
             if isinstance(data, bytes):
-                with contextlib.suppress(KeyringError, IntegrityError):
-                    yield self._decode_manifest(key, data, check_signature=True).repository_id
+                try:
+                    return self._decode_manifest(key, data, check_signature=True).repository_id
+                except NewerFormat as err:
+                    newer = err
+                except (KeyringError, IntegrityError):
+                    continue
+        if newer is not None:
+            raise newer
+        return None
 
 
 def chunk_key(backup: tuple[str, str, str], index: int, nonce: str) -> str:

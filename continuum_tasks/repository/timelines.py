@@ -16,7 +16,15 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from continuum_tasks.errors import Fenced, IntegrityError, ObjectDamaged, ObjectExists, ObjectMissing, StorageUnreachable
+from continuum_tasks.errors import (
+    Fenced,
+    IntegrityError,
+    NewerFormat,
+    ObjectDamaged,
+    ObjectExists,
+    ObjectMissing,
+    StorageUnreachable,
+)
 from continuum_tasks.history.manifest_rules import MAX_PAGE_BYTES, MIN_PAGE_BYTES
 from continuum_tasks.history.segment_names import (
     SegmentRef,
@@ -28,10 +36,11 @@ from continuum_tasks.history.segment_names import (
     segments_prefix,
     stale,
 )
-from continuum_tasks.layer.format import HEADER_BYTES, ObjectContext
+from continuum_tasks.layer.format import HEADER_BYTES, ObjectContext, decode_object_header
 from continuum_tasks.layer.reader import naming
 from continuum_tasks.model import DATABASE_NAME, Cipher, Timeline, TimelineId
 from continuum_tasks.repository.repository import Repository
+from continuum_tasks.segment.format import MAGIC
 from continuum_tasks.segment.head import SealedSegment, SegmentHead
 from continuum_tasks.segment.reader import OpenedSegment, open_segment, open_segment_index, segment_tail
 from continuum_tasks.segment.rules import seqs_text
@@ -105,16 +114,26 @@ def timelines(repository: Repository, database: str = "") -> Iterator[tuple[str,
 
 
 def read_timelines(repository: Repository, database: str = "") -> list[Timeline]:
-    """Return the timelines, oldest first. Raises ObjectDamaged for the first that is not sound (`timelines` passes it by).
+    """Return the timelines that this version reads, oldest first; `split_timelines` also tells of the others.
 
-    One that names another as the one before it comes after that, also where a clock was set back in between.
+    One that names another as the one before it comes after that, also where a clock was set back in between. Raises
+    ObjectDamaged for the first that is not sound (`timelines` passes it by).
     """
+    return split_timelines(repository, database)[0]
+
+
+def split_timelines(repository: Repository, database: str = "") -> tuple[list[Timeline], list[NewerFormat]]:
+    """As `read_timelines`, and beside them what says of each that a newer version wrote it."""
     found: list[Timeline] = []
+    newer: list[NewerFormat] = []
     for _, timeline in timelines(repository, database):
-        if isinstance(timeline, IntegrityError):
+        if isinstance(timeline, NewerFormat):
+            newer.append(timeline)
+        elif isinstance(timeline, IntegrityError):
             raise timeline
-        found.append(timeline)
-    return in_order(found)
+        else:
+            found.append(timeline)
+    return in_order(found), newer
 
 
 def in_order(found: Sequence[Timeline]) -> list[Timeline]:
@@ -208,9 +227,7 @@ def read_segment_index(repository: Repository, timeline: Timeline, ref: SegmentR
     storage, size = repository.storage, ref.size_bytes
     tail = storage.get(ref.key, offset=size - TAIL_BYTES, length=TAIL_BYTES)
     with naming(ref.key, hint=_FOREIGN):
-        index_offset = segment_tail(tail)
-        if not HEADER_BYTES <= index_offset < size:
-            raise ValueError(f"its index begins at byte {index_offset} of {size}")
+        index_offset = _index_offset(repository, ref, tail)
     missing = max(0, size - TAIL_BYTES - index_offset)
     if missing:
         tail = storage.get(ref.key, offset=index_offset, length=missing) + tail
@@ -223,6 +240,19 @@ def read_segment_index(repository: Repository, timeline: Timeline, ref: SegmentR
         size_bytes=size,
     )
     return _as_named(opened, timeline, ref)
+
+
+def _index_offset(repository: Repository, ref: SegmentRef, tail: bytes) -> int:
+    """Return where the index begins. Raises NewerVersion, ValueError: what follows the header of a newer one is not known."""
+    try:
+        index_offset = segment_tail(tail)
+        if HEADER_BYTES <= index_offset < ref.size_bytes:
+            return index_offset
+    except ValueError:
+        decode_object_header(repository.storage.get(ref.key, length=HEADER_BYTES), magic=MAGIC)
+        raise
+    decode_object_header(repository.storage.get(ref.key, length=HEADER_BYTES), magic=MAGIC)
+    raise ValueError(f"its index begins at byte {index_offset} of {ref.size_bytes}")
 
 
 def read_segment(repository: Repository, timeline: Timeline, ref: SegmentRef) -> OpenedSegment:

@@ -39,7 +39,7 @@ def compare_counts_of(
 
     Raises what `verify` raises, SourceMissing or SourceRefused for the database.
     """
-    source = inspect(database)
+    source = inspect(database, accepted=site.accepts(database))
     counted = yield from _counts_of(backup_id, repository=repository, site=site, fan=fan)
     live = dict(row_counts(source.path))
     return tuple(

@@ -22,7 +22,6 @@ from continuum_tasks.restore.rows import insert, render
 from continuum_tasks.restore.rows.match import SAMPLE, Match, OnConflict
 from continuum_tasks.restore.rows.select import SelectedRows, check_expression, select_rows
 from continuum_tasks.restore.temporary_file import assembled
-from continuum_tasks.sqlite.inspect import inspect
 
 SHOWN = 20
 
@@ -82,7 +81,7 @@ def extract_rows(
     """
     check_expression(request.where)  # what is typed wrong is said before minutes of fetching
     if request.into is not None:
-        inspect(request.into)
+        insert.check_writable(request.into, accepted=site.accepts(request.into))
     yield Progress(phase="plan")
     wanted = read_restore_point(request.backup_id, request.commit, repository=repository, site=site)
     with site.scratch() as work:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from continuum_tasks.errors import BackupNotFound, IntegrityError, StorageError, StorageUnreachable
 from continuum_tasks.findings import Remark
-from continuum_tasks.history.chain import is_anomalous
+from continuum_tasks.history.chain import is_anomalous, newest_first
 from continuum_tasks.host import reindex
 from continuum_tasks.host.catalog import fold
 from continuum_tasks.model import Acceptance, Attestation, Backup, BackupId
@@ -50,7 +50,7 @@ def look_up(runtime: Runtime, *, storage: str = "") -> Generator[Remark, None, B
             yield from index_unseen(runtime, settings.name)
         except StorageError as err:
             unread.append(err)
-    return BackupListing(backups=tuple(runtime.catalog.backups()), unread=tuple(unread))
+    return BackupListing(backups=tuple(newest_first(runtime.catalog.backups())), unread=tuple(unread))
 
 
 def index_unseen(runtime: Runtime, storage: str) -> Generator[Remark, None, None]:
@@ -147,4 +147,4 @@ def _stored(repository: Repository) -> Generator[Remark, None, tuple[Backup, ...
         else:
             backup = manifest.backup
             backups.append(fold(backup, by_id.get(backup.id, []), accepted=backup.id in accepted))
-    return tuple(sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True))
+    return tuple(newest_first(backups))

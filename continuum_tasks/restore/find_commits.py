@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from continuum_tasks.assembly import commit_log
 from continuum_tasks.assembly.commit_log import CaptureHorizon, CommitView, TimelineLog
 from continuum_tasks.capture.state.status import read_status
-from continuum_tasks.errors import UsageError
+from continuum_tasks.errors import NewerFormat, UsageError
 from continuum_tasks.model import TimelineId
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.repository.timelines import timeline_keys
@@ -50,11 +50,18 @@ class CommitSelection:
         """Return the timelines that were asked for, newest first.
 
         Without a name: this host's; a host that has none, as after a disaster, gets those of the only other one. Raises
-        BackupNotFound for one that is not there, UsageError when several others share no more than the database's name.
+        BackupNotFound for one that is not there, UsageError when several others share no more than the database's name,
+        NewerFormat when a newer version wrote one of them, which may be the one that is wanted.
         """
-        found = commit_log.timeline_logs(self.repository, self.database)
+        found, newer = commit_log.split_logs(self.repository, self.database)
         if self.timeline is not None:
+            wanted = [err for err in newer if f"/{self.timeline}.json:" in err.message]
+            if wanted:
+                raise wanted[0]
             return [commit_log.newest_log(found, timeline=self.timeline, database=self.database)]
+        if newer:
+            others = f", or name another timeline, as --timeline {found[0].timeline.id}" if found else ""
+            raise NewerFormat(newer[0].message, hint=f"{newer[0].hint}{others}")
         here = self.runtime.config.host
         own = [log for log in found if log.timeline.host == here]
         hosts = sorted({log.timeline.host for log in found})

@@ -15,6 +15,7 @@ from continuum_tasks.model import Progress
 from continuum_tasks.sqlite import raw
 from continuum_tasks.sqlite.holders import holders, others
 from continuum_tasks.sqlite.inspect import imprint
+from continuum_tasks.sqlite.mount_tables import read_mount_tables
 from continuum_tasks.sqlite.raw import sidecars, sync_directory
 
 SUMS, NOTE = "SHA256SUMS", "NOTE.txt"
@@ -68,6 +69,7 @@ def copy_for_forensics(request: ForensicsRequest) -> Generator[Progress, None, F
         )
         yield Progress(phase="copy", n_bytes=sum(one.size_bytes for one in copied), total_bytes=total, detail=path.name)
     remarks.extend(_torn(before))
+    remarks.extend(_elsewhere(source))
     evidence = ForensicsCopy(
         directory=str(place), source=str(source), files=tuple(copied), in_use_by=in_use_by, remarks=tuple(remarks)
     )
@@ -111,6 +113,13 @@ def _make(request: ForensicsRequest, *, need_bytes: int) -> Path:
             f"{request.to}: no directory can be made there ({err.strerror})", hint="name another with --to"
         ) from err
     raise TargetError(f"{request.to}: full of copies of this second", hint="name another with --to")
+
+
+def _elsewhere(source: Path) -> list[str]:
+    name = read_mount_tables().name_by_mount(source.resolve())
+    if name is None:
+        return []
+    return [f"{source.name}: mounted by itself, at {name}: its service's -wal or -journal may lie in another directory"]
 
 
 def _torn(before: dict[Path, int]) -> list[str]:

@@ -14,7 +14,9 @@ from continuum_tasks.errors import SourceError, TargetError
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, BackupId, Level, Manifest, Progress, Strategy
 from continuum_tasks.repository.repository import Repository
-from continuum_tasks.restore.install.target import check_target
+from continuum_tasks.restore.install.target import check_target, refuse_shared
+from continuum_tasks.restore.online import LiveFile, plan_online
+from continuum_tasks.restore.plan.online import OnlinePlan, online_refusal
 from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES
 from continuum_tasks.restore.restore import RestoreRequest
 from continuum_tasks.restore.rows.losses import Loss, compare_tables, counted
@@ -76,6 +78,7 @@ class Preview:
     commit: CommitView | None = None
     n_segments: int = 0
     segment_bytes: int = 0
+    online: OnlinePlan | None = None
 
 
 def preview_restore(
@@ -101,6 +104,11 @@ def preview_restore(
     fetch_bytes = sum(layer.stored_bytes for layer in layers) + segment_bytes
     need_bytes = wanted.peak_bytes + SPACE_MARGIN_BYTES
     in_use_by = tuple(str(holder) for holder in holders(target.stat())) if target.is_file() else ()
+    online: OnlinePlan | None = None
+    wrong: tuple[str, ...] = ()
+    if request.online is not None:
+        live = LiveFile(path=target, online=request.online, site=site)
+        online, wrong = yield from _online(wanted, live, repository=repository, fan=fan)
     losses = Losses()
     if target.is_file():
         losses = yield from (
@@ -118,7 +126,8 @@ def preview_restore(
         free_bytes=shutil.disk_usage(target.parent).free if target.parent.is_dir() else None,
         replaces=target.is_file(),
         in_use_by=in_use_by,
-        refused=_refused(request, need_bytes=need_bytes, in_use_by=in_use_by),
+        refused=(*wrong, *_refused(request, need_bytes=need_bytes, in_use_by=in_use_by, accepted=site.accepts(target))),
+        online=online,
         losses=losses,
         commit=wanted.seen,
         n_segments=0 if wanted.replay is None else len(wanted.replay.pieces),
@@ -126,15 +135,30 @@ def preview_restore(
     )
 
 
-def _refused(request: RestoreRequest, *, need_bytes: int, in_use_by: Sequence[str]) -> tuple[str, ...]:
+def _refused(
+    request: RestoreRequest, *, need_bytes: int, in_use_by: Sequence[str], accepted: tuple[str, ...]
+) -> tuple[str, ...]:
     found = []
     try:
-        check_target(request.target, overwrite=request.overwrite, need_bytes=need_bytes)
+        refuse_shared(request.target, accepted=accepted)
+        check_target(request.target, overwrite=request.overwrite or request.online is not None, need_bytes=need_bytes)
     except TargetError as err:
         found.append(f"{err.message} ({err.hint})")
-    if in_use_by:
+    if in_use_by and request.online is None:
         found.append(f"{request.target}: in use by {', '.join(in_use_by)} (stop the service first)")
     return tuple(found)
+
+
+def _online(
+    wanted: RestorePoint, live: LiveFile, *, repository: Repository, fan: Fan
+) -> Generator[Progress, None, tuple[OnlinePlan | None, tuple[str, ...]]]:
+    try:
+        plan = yield from plan_online(wanted, live, repository=repository, fan=fan)
+    except TargetError as err:
+        return None, (f"{err.message} ({err.hint})",)
+    free_bytes = shutil.disk_usage(live.path.parent).free
+    refused = online_refusal(plan, free_bytes=free_bytes, wait_writers=live.online.wait_writers)
+    return plan, () if refused is None else (f"{refused.message} ({refused.hint})",)
 
 
 def _estimate(fetch_bytes: int, backup: Backup, site: HostContext) -> Estimate:
@@ -159,6 +183,7 @@ def _counted(
     if known is None:
         return Losses(unknown="the backup's rows were never counted; --exact compares them")
     try:
+        inspect(target, accepted=site.accepts(target))
         return Losses(tables=counted(target, known))
     except SourceError as err:
         return Losses(unknown=err.message)
@@ -179,7 +204,9 @@ def _compared(
         scratch = yield from assembled(wanted, work, repository=repository, site=site, fan=fan)
         yield Progress(phase="compare", total_bytes=wanted.size_bytes)
         try:  # a copy of the target, so that its writers wait for the copying alone
-            with stage_copy(inspect(target), site.temp_dir, limits=LIMITS, clock=site.clock) as staged:
+            with stage_copy(
+                inspect(target, accepted=site.accepts(target)), site.temp_dir, limits=LIMITS, clock=site.clock
+            ) as staged:
                 return Losses(tables=compare_tables(staged.path, scratch), exact=True)
         except SourceError as err:
             return Losses(unknown=err.message, exact=True)

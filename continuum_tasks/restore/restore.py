@@ -1,7 +1,7 @@
 """Restore a backup, or the state after a captured commit: assemble it beside the target, prove it, install it in one rename.
 
 Until that rename the target is what it was; a killed restore leaves at most a hidden temporary file and an intent
-record, which the next restore of the same target finishes or clears away.
+record, which the next restore of the same target finishes or clears away. An online restore writes into the live file instead.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from continuum_tasks import failpoints
@@ -21,12 +22,17 @@ from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, BackupId, BackupStatus, CommitRef, Manifest, Progress
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.restore import recovery_log
-from continuum_tasks.restore.install.install import Installed, Ownership, check_target, install, recover
-from continuum_tasks.restore.pause_capture import capture_paused
+from continuum_tasks.restore.install.install import Installed, Ownership, install
+from continuum_tasks.restore.online import LiveFile, Online, WrittenOnline, check_live, write_online
+from continuum_tasks.restore.pause_capture import capture_paused, refuse_early, settle
 from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES
 from continuum_tasks.restore.temporary_file import scratch_for, temporary_file
-from continuum_tasks.sqlite import check
+from continuum_tasks.sqlite import check, reserved
+from continuum_tasks.sqlite.holders import Holder
 from continuum_tasks.sqlite.inspect import Imprint, imprint
+
+# Of a file that its service goes on writing to, and of no database, nothing is to be told by it later.
+_NO_IMPRINT = Imprint(wal=False, change_counter=0, size_bytes=0, modified_ns=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,7 @@ class RestoreRequest:
     """Which backup goes where. `verify` also runs SQLite's integrity check on the proven file before it is installed.
 
     `commit`: not the backup itself but the state after this commit, which the backup is the base of.
+    `online`: write it into the live file, which is then neither replaced nor let alone by its users.
     `region` is the one that was asked for in place of the storage's; the repository given is open there already.
     """
 
@@ -43,13 +50,15 @@ class RestoreRequest:
     verify: bool
     region: str = ""
     commit: CommitRef | None = None
+    online: Online | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What was done: the replaced file, if any, is in `quarantine` with its sidecars.
+    """What was done: the replaced file, if any, is in `quarantine` with its sidecars. `written`: into a live file.
 
     `commit` is the one after which the state is, `backup` then its base; None: the state is the backup's.
+    `kept_out`: who opened the replaced file in the last instant and is to be restarted.
     """
 
     backup: Backup
@@ -59,10 +68,24 @@ class Restored:
     seconds: float
     warnings: tuple[str, ...]
     commit: CommitView | None = None
+    kept_out: tuple[Holder, ...] = ()
+    written: WrittenOnline | None = None
 
     @property
     def size_bytes(self) -> int:
         return self.backup.original_size_bytes if self.commit is None else self.commit.size_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Where the file went: the quarantine of what it replaced, its imprint, and the root over its pages if it is another."""
+
+    quarantine: str
+    root: str = ""
+    imprint: Imprint = _NO_IMPRINT
+    remarks: tuple[str, ...] = ()
+    written: WrittenOnline | None = None
+    kept_out: tuple[Holder, ...] = ()
 
 
 def restore_backup(
@@ -77,10 +100,14 @@ def restore_backup(
     target = request.target.absolute()
     yield Progress(phase="plan")
     wanted = read_restore_point(request.backup_id, request.commit, repository=repository, site=site)
-    with capture_paused(target, site=site), scratch_for(target, site=site) as work:
+    need_bytes = wanted.peak_bytes + SPACE_MARGIN_BYTES
+    with scratch_for(target, site=site) as work:
+        settle(target, site=site)
+        if request.online:
+            check_live(target, wanted)
+        else:
+            refuse_early(target, overwrite=request.overwrite, need_bytes=need_bytes, site=site)
         failpoints.reach("restore.begun")
-        recover(target)
-        check_target(target, overwrite=request.overwrite, need_bytes=wanted.peak_bytes + SPACE_MARGIN_BYTES)
         with temporary_file(target, site=site) as filling:
             failpoints.reach("restore.temp_created")
             filled = yield from _fill(wanted, filling, work, repository=repository, fan=fan)
@@ -88,23 +115,36 @@ def restore_backup(
             temp = filling.rename(filling.with_name(filling.name.replace(".tmp", ".proven.tmp")))
             yield from prove_assembled(filled.state, temp, work, site=site)
             warnings = yield from _examine(wanted, temp, request)
-            imprinted = _imprint(temp)
             failpoints.reach("restore.proven")
-            yield Progress(phase="install")
             check_lease()
-            installed = install(
-                temp, target, overwrite=request.overwrite, now=site.clock.now(), ownership=_ownership(wanted.chain[-1])
-            )
+            if request.online:
+                live = LiveFile(path=target, online=request.online, site=site)
+                written = yield from write_online(filled.state, temp, live, work=work)
+                placed = Placed(quarantine=written.quarantine, root=written.root, written=written)
+            else:
+                yield Progress(phase="install")
+                with capture_paused(target, site=site):
+                    placed = _install(temp, target, request, wanted, now=site.clock.now())
     restored = Restored(
         backup=wanted.backup,
         commit=wanted.seen,
         target=str(target),
-        quarantine=str(installed.quarantine or ""),
+        quarantine=placed.quarantine,
+        written=placed.written,
         fetched_bytes=filled.fetched_bytes,
         seconds=round(site.clock.monotonic() - begun, 3),
-        warnings=(*warnings, *_remarks(installed)),
+        warnings=(*warnings, *placed.remarks),
+        kept_out=placed.kept_out,
     )
-    return replace(restored, warnings=(*restored.warnings, *_noted(restored, filled.state, request, imprinted, site=site)))
+    return replace(restored, warnings=(*restored.warnings, *_noted(restored, filled.state, request, placed, site=site)))
+
+
+def _install(temp: Path, target: Path, request: RestoreRequest, wanted: RestorePoint, *, now: datetime) -> Placed:
+    imprinted = _imprint(temp)
+    installed = install(temp, target, overwrite=request.overwrite, now=now, ownership=_ownership(wanted.chain[-1]))
+    return Placed(
+        quarantine=str(installed.quarantine or ""), imprint=imprinted, remarks=_remarks(installed), kept_out=installed.stale
+    )
 
 
 def _imprint(temp: Path) -> Imprint:
@@ -112,12 +152,10 @@ def _imprint(temp: Path) -> Imprint:
     try:
         return imprint(temp)
     except SourceRefused:  # a backup of a damaged source
-        return Imprint(wal=False, change_counter=0, size_bytes=0, modified_ns=0)
+        return _NO_IMPRINT
 
 
-def _noted(
-    restored: Restored, state: Whole, request: RestoreRequest, installed: Imprint, *, site: HostContext
-) -> tuple[str, ...]:
+def _noted(restored: Restored, state: Whole, request: RestoreRequest, placed: Placed, *, site: HostContext) -> tuple[str, ...]:
     """Keep what was done and measured; the restore is done by now, so what cannot be kept is a warning."""
     backup, now = restored.backup, site.clock.now()
     warnings: tuple[str, ...] = ()
@@ -135,14 +173,14 @@ def _noted(
         database=backup.database,
         storage=backup.storage,
         region=request.region,
-        root=state.root,
+        root=placed.root or state.root,
         page_size=state.page_size,
         n_pages=state.n_pages,
         timeline="" if restored.commit is None else restored.commit.timeline,
         commit=0 if restored.commit is None else restored.commit.number,
-        wal=installed.wal,
-        change_counter=installed.change_counter,
-        modified_ns=installed.modified_ns,
+        wal=placed.imprint.wal,
+        change_counter=placed.imprint.change_counter,
+        modified_ns=placed.imprint.modified_ns,
         quarantine=restored.quarantine,
     )
     return (*warnings, *recovery_log.note_recovery(recovery, site=site))
@@ -150,8 +188,7 @@ def _noted(
 
 def _remarks(installed: Installed) -> tuple[str, ...]:
     findings = (f"SQLite finds in the restored file: {finding}" for finding in installed.findings[:5])
-    stale = (f"restart {holder}: it opened the old file in the last instant" for holder in installed.stale)
-    return (*findings, *stale)
+    return (*findings, *installed.stale_warnings)
 
 
 def _fill(
@@ -168,6 +205,8 @@ def _examine(wanted: RestorePoint, temporary: Path, request: RestoreRequest) -> 
     backup = wanted.backup
     suspect = backup.status is BackupStatus.SUSPECT
     warnings = tuple(f"the source was damaged when this was made: {reason}" for reason in backup.suspect_reasons)
+    if not suspect:  # as a version made it that did not compute them
+        warnings += reserved.findings(temporary)
     if (wanted.replay is not None or wanted.chain[-1].checked == "none") and not request.verify:
         # A copy that was checked when it was staged needs no second look: every page was just proven to be the same.
         yield Progress(phase="check", total_bytes=wanted.size_bytes)

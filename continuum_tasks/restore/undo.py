@@ -11,15 +11,19 @@ from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Progress
 from continuum_tasks.restore import recovery_log
 from continuum_tasks.restore.install import quarantine
-from continuum_tasks.restore.install.install import InstallOutcome, Ownership, check_target, install, prove_unused, recover
-from continuum_tasks.restore.pause_capture import capture_paused
+from continuum_tasks.restore.install.install import InstallOutcome, Ownership, install
+from continuum_tasks.restore.pause_capture import capture_paused, refuse_early, settle
 from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES
 from continuum_tasks.restore.temporary_file import target_lock, temporary_file
+from continuum_tasks.sqlite.holders import Holder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undone:
-    """`put_back` is the quarantine the file came from, still whole; `quarantine` holds the one that was there."""
+    """`put_back` is the quarantine the file came from, still whole; `quarantine` holds the one that was there.
+
+    `kept_out`: who opened that one in the last instant and is to be restarted.
+    """
 
     target: str
     put_back: str
@@ -27,6 +31,7 @@ class Undone:
     size_bytes: int
     seconds: float
     warnings: tuple[str, ...]
+    kept_out: tuple[Holder, ...]
 
 
 def undo_restore(target: Path, *, site: HostContext) -> Generator[Progress, None, Undone]:
@@ -37,17 +42,17 @@ def undo_restore(target: Path, *, site: HostContext) -> Generator[Progress, None
     begun = site.clock.monotonic()
     target = target.absolute()
     yield Progress(phase="plan")
-    with capture_paused(target, site=site), target_lock(target, site):
-        _settle(target)
+    with target_lock(target, site):
+        _settle(target, site=site)
         kept = quarantine.newest_quarantine(target)
-        checked = check_target(target, overwrite=True, need_bytes=kept.size_bytes + SPACE_MARGIN_BYTES)
-        prove_unused(checked.path)
+        refuse_early(target, overwrite=True, need_bytes=kept.size_bytes + SPACE_MARGIN_BYTES, site=site)
         with temporary_file(target, site=site) as temp:
             yield Progress(phase="copy", total_bytes=kept.size_bytes)
             temp.unlink()  # only its name was wanted
             warnings = quarantine.copy_out(kept, temp)
             yield Progress(phase="install")
-            installed = install(temp, target, overwrite=True, now=site.clock.now(), ownership=_ownership(kept.file))
+            with capture_paused(target, site=site):
+                installed = install(temp, target, overwrite=True, now=site.clock.now(), ownership=_ownership(kept.file))
     findings = tuple(f"SQLite finds in the file put back: {finding}" for finding in installed.findings[:5])
     undone = recovery_log.Recovery(
         kind=recovery_log.RecoveryKind.UNDO,
@@ -64,13 +69,14 @@ def undo_restore(target: Path, *, site: HostContext) -> Generator[Progress, None
         quarantine=str(installed.quarantine or ""),
         size_bytes=target.stat().st_size,
         seconds=round(site.clock.monotonic() - begun, 3),
-        warnings=(*warnings, *findings, *recovery_log.note_recovery(undone, site=site)),
+        warnings=(*warnings, *findings, *installed.stale_warnings, *recovery_log.note_recovery(undone, site=site)),
+        kept_out=installed.stale,
     )
 
 
-def _settle(target: Path) -> None:
+def _settle(target: Path, *, site: HostContext) -> None:
     """Settle a killed install first. One that turns out finished may have been an undo: doing another would take it back."""
-    recovered = recover(target)
+    recovered = settle(target, site=site)
     if recovered is not None and recovered.outcome is InstallOutcome.FINISHED:
         raise TargetError(
             f"{target}: a restore or undo that had been killed was finished just now",

@@ -82,7 +82,7 @@ def prove_recovery(
     if recovery.kind is RecoveryKind.EXTRACT:
         return (yield from _extract(recovery, repository=repository, site=site, fan=fan))
     target = Path(recovery.target)
-    source = inspect(target)
+    source = inspect(target, accepted=site.accepts(target))
     yield Progress(phase="prove", total_bytes=source.size_bytes)
     as_restored = source.size_bytes == recovery.n_pages * recovery.page_size and not wal_bytes(target)
     if as_restored and live_root(target, page_size=recovery.page_size, n_pages=recovery.n_pages) == recovery.root:

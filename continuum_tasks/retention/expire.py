@@ -6,6 +6,7 @@ may be cut anywhere; a backup that goes loses its manifest first. What a killed 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from enum import StrEnum
 from continuum_tasks import failpoints
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.config import RetentionSettings
-from continuum_tasks.errors import IntegrityError
+from continuum_tasks.errors import IntegrityError, NewerFormat
 from continuum_tasks.history.chain import made_on
 from continuum_tasks.host import audit_trail, measure, reindex
 from continuum_tasks.host.audit_trail import AuditEntry
@@ -270,7 +271,7 @@ def _spared(looked: _Looked, repository: Repository) -> set[BackupId]:
     """Return what was held since the plan was made, and all it needs. Raises IntegrityError for a hold that is damaged."""
     parents = {b.id: b.parent_id for b in looked.backups}
     spared: set[BackupId] = set()
-    for backup_id in _held(record for _, record in repository.holds()) - looked.holds:
+    for backup_id in _held(repository.holds()) - looked.holds:
         at: BackupId | None = backup_id
         while at is not None and at not in spared:
             spared.add(at)
@@ -278,12 +279,16 @@ def _spared(looked: _Looked, repository: Repository) -> set[BackupId]:
     return spared
 
 
-def _held(records: Iterable[Hold | IntegrityError]) -> set[BackupId]:
+def _held(records: Iterable[tuple[str, Hold | IntegrityError]]) -> set[BackupId]:
     held = set()
-    for record in records:
-        if isinstance(record, IntegrityError):
+    for key, record in records:
+        if isinstance(record, NewerFormat):  # it holds what its name says, whatever else it says
+            with contextlib.suppress(ValueError):
+                held.add(BackupId(key.rpartition("/")[2].removesuffix(".json")))
+        elif isinstance(record, IntegrityError):
             raise record
-        held.add(record.backup_id)
+        else:
+            held.add(record.backup_id)
     return held
 
 

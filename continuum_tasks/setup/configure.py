@@ -23,6 +23,7 @@ from continuum_tasks.host import audit
 from continuum_tasks.host.audit_trail import DONE, AuditEntry, record_entry
 from continuum_tasks.keyring import open_keyring
 from continuum_tasks.model import Cipher
+from continuum_tasks.setup import fitness
 
 WAIT_SECONDS = 10.0
 _BOM = b"\xef\xbb\xbf"
@@ -156,6 +157,8 @@ def _outcome(request: SettingChange, setting: Setting, files: _Files, *, texts: 
 def _warnings(setting: Setting, config: Config) -> tuple[str, ...]:
     if setting.name == "backup.encryption" and config.backup.encryption is Cipher.NONE:
         return ("encryption is off: who reads the storage will read every new chain",)
+    if setting.kind == "database" and setting.key.name in ("path", "accept_file_system"):
+        return fitness.warnings(config.database(setting.label))
     return ()
 
 

@@ -30,6 +30,7 @@ from continuum_tasks.errors import ConfigError
 from continuum_tasks.keyring import adopt_key, generate_key, open_keyring, read_key_copy
 from continuum_tasks.keyring.keyfile import KeyFile
 from continuum_tasks.model import Cipher
+from continuum_tasks.setup import fitness
 
 DEFAULT_DATABASE = Path("/var/lib/continuum/memory.db")
 DEFAULT_STORAGE = "/var/backups/continuum"
@@ -175,6 +176,7 @@ def _warnings(config: Config) -> tuple[str, ...]:
         for database in config.databases
         if not mode_of(database.path)
     ]
+    found += [text for database in config.databases if mode_of(database.path) for text in fitness.warnings(database)]
     for directory in _directories(config)[1:]:
         if mode_of(directory) & 0o022:
             found.append(f"directory {directory}: others may write in it; chmod go-w {directory}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +13,22 @@ import apsw
 from continuum_tasks.errors import SourceMissing, SourceRefused
 from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.header import SAMPLE_BYTES, parse_header
+from continuum_tasks.sqlite.mount_tables import MountTables, place_remark, read_mount_tables, refuse_place
+from continuum_tasks.sqlite.plan.formats import FileKind, kind_refusal
 from continuum_tasks.sqlite.raw import record_path
-
-_MOUNTS = Path("/proc/self/mounts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSource:
-    """A database file fit for backup, as it was when looked at. `path` is resolved; `mode` are the permission bits."""
+    """A database file fit for backup, as it was when looked at. `path` is resolved; `mode` are the permission bits.
+
+    `remark` is a warning about where it lies, empty when there is none.
+    """
 
     path: Path
     size_bytes: int
     page_size: int
+    reserved_bytes: int
     wal: bool
     wal_bytes: int
     mode: int
@@ -32,6 +36,7 @@ class DatabaseSource:
     gid: int
     device: int
     inode: int
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +62,17 @@ def imprint(path: Path) -> Imprint:
     )
 
 
-def inspect(path: Path, *, mounts: str | None = None) -> DatabaseSource:
+def inspect(path: Path, *, accepted: Collection[str] | None = (), tables: MountTables | None = None) -> DatabaseSource:
     """Look at a live database without touching it: no connection, no lock taken, none of this process's locks dropped.
 
-    `mounts` stands for the text of /proc/self/mounts. Raises SourceMissing, or SourceRefused naming file and remedy.
+    `accepted` are types of file systems that the operator answers for, None for any; `tables` stand for what /proc says of
+    mounts. Raises SourceMissing, or SourceRefused naming file and remedy.
     """
     resolved = _resolve(path)
     status = resolved.stat()
     _check_kind(resolved, status)
-    _check_file_system(resolved, mounts)
+    tables = read_mount_tables() if tables is None else tables
+    refuse_place(resolved, tables, accepted=accepted)
     if not os.access(resolved, os.R_OK):
         raise SourceRefused(f"{resolved}: no permission to read", hint=f"run as its owner (uid {status.st_uid}) or as root")
     try:
@@ -77,6 +84,7 @@ def inspect(path: Path, *, mounts: str | None = None) -> DatabaseSource:
         path=resolved,
         size_bytes=status.st_size,
         page_size=header.page_size,
+        reserved_bytes=header.reserved_bytes,
         wal=header.wal,
         wal_bytes=wal_bytes(resolved),
         mode=stat.S_IMODE(status.st_mode),
@@ -84,6 +92,7 @@ def inspect(path: Path, *, mounts: str | None = None) -> DatabaseSource:
         gid=status.st_gid,
         device=status.st_dev,
         inode=status.st_ino,
+        remark=place_remark(resolved, tables, accepted=accepted),
     )
 
 
@@ -110,11 +119,26 @@ def _resolve(path: Path) -> Path:
     return resolved
 
 
+_KINDS = (
+    (FileKind.FILE, stat.S_ISREG),
+    (FileKind.DIRECTORY, stat.S_ISDIR),
+    (FileKind.FIFO, stat.S_ISFIFO),
+    (FileKind.SOCKET, stat.S_ISSOCK),
+)
+
+
+def _entries(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(entry.name for entry in path.iterdir())
+    except OSError:
+        return ()
+
+
 def _check_kind(path: Path, status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise SourceRefused(f"{path}: a directory", hint="name the database file inside it")
-    if not stat.S_ISREG(status.st_mode):
-        raise SourceRefused(f"{path}: not a regular file", hint="name the database file itself")
+    kind = next((kind for kind, is_kind in _KINDS if is_kind(status.st_mode)), FileKind.DEVICE)
+    foreign = kind_refusal(kind, _entries(path) if kind is FileKind.DIRECTORY else ())
+    if foreign is not None:
+        raise SourceRefused(f"{path}: {foreign.what}", hint=foreign.remedy)
     if status.st_nlink > 1 and record_path(path).exists():
         raise SourceRefused(
             f"{path}: a restore over it was interrupted", hint="run that restore again: it finishes or undoes the old one first"
@@ -124,38 +148,3 @@ def _check_kind(path: Path, status: os.stat_result) -> None:
             f"{path}: hard-linked ({status.st_nlink} names)",
             hint="SQLite keeps one -wal or -journal per name, so two names corrupt it: leave one (`find DIR -samefile FILE`)",
         )
-
-
-def _check_file_system(path: Path, mounts: str | None) -> None:
-    if mounts is None:
-        mounts = _MOUNTS.read_text(errors="surrogateescape") if _MOUNTS.exists() else ""
-    kind = network_file_system(path, mounts)
-    if kind:
-        raise SourceRefused(
-            f"{path}: on a network file system ({kind})",
-            hint="locks do not hold there: run the agent on the host that has the disk, or move the database to a local one",
-        )
-
-
-# POSIX locks and shared memory are not coherent between hosts here, so neither SQLite's locking nor WAL can be trusted.
-_NETWORK = re.compile(
-    r"9p|afs|beegfs|ceph|cifs|coda|davfs|gfs2?|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|smb3|smbfs"
-    r"|fuse\.(sshfs|s3fs|rclone|gcsfuse|glusterfs|ceph|goofys|juicefs|curlftpfs|davfs|mount-s3|seaweedfs)"
-)
-
-
-def network_file_system(path: Path, mounts: str) -> str | None:
-    """Return the type of the network file system `path` lies on, or None. `mounts` is the text of /proc/self/mounts."""
-    found, longest = "", -1
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = Path(_unescape(fields[1]))
-        if path.is_relative_to(point) and len(point.parts) >= longest:  # of two on one point the later one is seen
-            found, longest = fields[2], len(point.parts)
-    return found if _NETWORK.fullmatch(found) else None
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)

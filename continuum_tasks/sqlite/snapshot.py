@@ -17,7 +17,7 @@ import apsw
 
 from continuum_tasks.clock import Clock
 from continuum_tasks.errors import NoSpace, SourceBusy, SourceMissing, SourceRefused
-from continuum_tasks.sqlite import vfs
+from continuum_tasks.sqlite import reserved, vfs
 from continuum_tasks.sqlite.header import SAMPLE_BYTES, DatabaseHeader, parse_header
 from continuum_tasks.sqlite.holders import describe_holders, holders, others
 from continuum_tasks.sqlite.inspect import DatabaseSource, wal_bytes
@@ -97,12 +97,18 @@ def _copy_snapshot(source: DatabaseSource, path: Path, limits: StageLimits, cloc
     with _read_transaction(source, limits) as connection:
         # Read after the lock is held: a commit made after `taken_at` is never inside.
         taken_at, began = clock.now(), clock.monotonic()
-        header = parse_header(vfs.read_start(source.path, SAMPLE_BYTES), name=str(source.path))
+        header = _header(source)
         window = _Window(source=source, limits=limits, clock=clock, bounded=not header.wal, began=began)
-        # An empty -wal, seen after our read began, means that we read in slot 0: had there been a frame that was not yet
-        # copied back, our mark would keep it there. A reader in slot 0 keeps checkpoints from writing to the file.
-        copy = _run_backup if header.wal and wal_bytes(source.path) else _copy_still
-        n_pages = copy(connection, path, header, window)
+        _check_same_reserve(connection, source, header)
+        wrong: tuple[str, ...] = ()
+        if _is_still(source, header):
+            # Read again: the log may have been copied back, with a new size in page 1, between the first look and now.
+            header = _header(source)
+            n_pages = _copy_still(connection, path, header, window)
+        elif header.reserved_bytes:
+            n_pages, wrong = _copy_computed(connection, path, header, window)
+        else:
+            n_pages = _run_backup(connection, path, header, window)
     if path.stat().st_size != n_pages * header.page_size:
         raise apsw.CorruptError(f"copied {path.stat().st_size} bytes of {n_pages} pages")
     return Staged(
@@ -112,15 +118,39 @@ def _copy_snapshot(source: DatabaseSource, path: Path, limits: StageLimits, cloc
         taken_at=taken_at,
         journal_mode="wal" if header.wal else "delete",
         sqlite_version=apsw.sqlite_lib_version(),
-        damaged=(),
+        damaged=wrong or reserved.findings(path),
     )
+
+
+def _header(source: DatabaseSource) -> DatabaseHeader:
+    return parse_header(vfs.read_start(source.path, SAMPLE_BYTES), name=str(source.path))
+
+
+def _is_still(source: DatabaseSource, header: DatabaseHeader) -> bool:
+    """Tell whether our read transaction keeps the file as it is, and the file has all that the transaction sees."""
+    # An empty -wal, seen after our read began, means that we read in slot 0: had there been a frame that was not yet
+    # copied back, our mark would keep it there. A reader in slot 0 keeps checkpoints from writing to the file.
+    if not header.wal or not wal_bytes(source.path):
+        return True
+    return bool(header.reserved_bytes) and reserved.is_copied_back(source.path)
+
+
+def _check_same_reserve(connection: apsw.Connection, source: DatabaseSource, header: DatabaseHeader) -> None:
+    seen = reserved.seen_by(connection)
+    if not seen == header.reserved_bytes == source.reserved_bytes:
+        raise SourceRefused(
+            f"{source.path}: the bytes reserved on every page were changed (to {seen}) since, or in its -wal alone",
+            hint=f"{reserved.CHECKPOINT}, then back up again",
+        )
 
 
 @contextmanager
 def _read_transaction(source: DatabaseSource, limits: StageLimits) -> Iterator[apsw.Connection]:
     # Read-write, so that SQLite rolls back a hot journal and can share the WAL index. Nothing is written otherwise.
+    # Where pages have reserved bytes it must not write at all, neither from a journal nor, as the last one out, from a log.
     left_wal = wal_bytes(source.path) > 0
-    connection = apsw.Connection(os.fspath(source.path), flags=apsw.SQLITE_OPEN_READWRITE)
+    flags = apsw.SQLITE_OPEN_READONLY if source.reserved_bytes else apsw.SQLITE_OPEN_READWRITE
+    connection = apsw.Connection(os.fspath(source.path), flags=flags)
     try:
         wait_for_locks(connection, limits.busy_timeout_seconds)
         # As the last one out we would checkpoint: the user's commits stay where the user's own process left them.
@@ -163,6 +193,16 @@ def _run_backup(connection: apsw.Connection, path: Path, header: DatabaseHeader,
     finally:
         staging.close()
     return n_pages
+
+
+def _copy_computed(
+    connection: apsw.Connection, path: Path, header: DatabaseHeader, window: _Window
+) -> tuple[int, tuple[str, ...]]:
+    """Copy a database with page checksums through SQLite, and compute those of the pages that come from the log."""
+    source, page_size = window.source.path, header.page_size
+    reserved.check_computable(source, page_size=page_size, n_bytes=header.reserved_bytes)
+    n_pages = _run_backup(connection, path, header, window)
+    return n_pages, reserved.said(reserved.complete(path, source, page_size=page_size, n_pages=n_pages))
 
 
 def _copy_raw(source: DatabaseSource, path: Path, limits: StageLimits, clock: Clock, reason: str) -> Staged:
@@ -219,6 +259,11 @@ def _named_errors(source: DatabaseSource, limits: StageLimits) -> Iterator[None]
             hint="end that transaction or process, or raise busy_timeout_seconds in backup.conf",
         ) from err
     except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as err:
+        if source.reserved_bytes and isinstance(err, apsw.ReadOnlyError):
+            raise SourceRefused(
+                f"{reserved.explained(path, source.reserved_bytes)}, and its -journal or -wal must be recovered first",
+                hint="start and stop the service once, so that it does; then back up again",
+            ) from err
         raise SourceRefused(
             f"{path}: cannot be opened as SQLite needs it ({err})",
             hint=f"a journal or -wal must be applied: run as uid {source.uid}, able to write {path} and {path.parent}",

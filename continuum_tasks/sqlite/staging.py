@@ -35,8 +35,10 @@ def private_directory(parent: Path, *, now: datetime) -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield private
     finally:
-        shutil.rmtree(private)
-        os.close(lock)
+        try:
+            shutil.rmtree(private)
+        finally:  # what cannot be removed now is removed by a later sweep, which goes by the lock
+            os.close(lock)
 
 
 def _check_trusted(parent: Path) -> None:

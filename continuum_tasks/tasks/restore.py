@@ -11,6 +11,7 @@ from celery import Task, shared_task
 from continuum_tasks.host.routing import RESTORE_BACKUP
 from continuum_tasks.model import BackupId, CommitRef, Progress, TimelineId
 from continuum_tasks.restore import restore
+from continuum_tasks.restore.online import Online, busy_window
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks.shell import JobContext, perform
 
@@ -32,6 +33,7 @@ def _act(runtime: Runtime, bench: JobContext) -> Generator[Progress, None, resto
         verify=bool(args["verify"]),
         region=str(args.get("region", "")),  # a row queued before the option was there has none
         commit=_commit(args),
+        online=_online(runtime, args),
     )
     storage = str(args["storage"])
     there = runtime.in_region(request.region, storage=storage)
@@ -39,6 +41,13 @@ def _act(runtime: Runtime, bench: JobContext) -> Generator[Progress, None, resto
     return restore.restore_backup(
         request, repository=there.repository(storage), site=runtime.site, fan=fan, check_lease=bench.check_lease
     )
+
+
+def _online(runtime: Runtime, args: dict[str, Any]) -> Online | None:
+    if not args.get("online"):  # nor has a row that was queued before this option was there
+        return None
+    window = busy_window(runtime.config, Path(str(args["target"])), str(args.get("database", "")))
+    return Online(busy_window_seconds=window, wait_writers=bool(args.get("wait_writers")))
 
 
 def _commit(args: dict[str, Any]) -> CommitRef | None:

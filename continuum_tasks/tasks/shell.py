@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -18,12 +18,13 @@ from redis import RedisError
 
 from continuum_tasks.assembly.fan_out import ByRows, Fan
 from continuum_tasks.config import Config, load_config
-from continuum_tasks.errors import BrokerUnreachable, ConfigError, ContinuumError, StaleClaim
+from continuum_tasks.errors import BrokerUnreachable, ConfigError, ContinuumError, NewerFormat, StaleClaim
 from continuum_tasks.host import routing
+from continuum_tasks.host.audit_trail import ASKED_BY
 from continuum_tasks.host.jobs import Job
 from continuum_tasks.model import Progress
 from continuum_tasks.process import worker_id
-from continuum_tasks.repository.documents import to_json
+from continuum_tasks.repository.documents import to_json, unknown_fields
 from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.tasks import audited_run
 from continuum_tasks.tasks.client import ring
@@ -39,6 +40,16 @@ KINDS = {
     "test_restore": routing.TEST_RESTORE,
     "apply_retention": routing.APPLY_RETENTION,
 }
+ARGUMENTS: Mapping[str, frozenset[str]] = {
+    "create_backup": frozenset({"database", "strategy", "storage", "debug"}),
+    "restore_backup": frozenset({"backup_id", "storage", "target", "overwrite", "verify", "region", "commit", "timeline"}),
+    "verify_backup": frozenset({"backup_id", "storage", "level", "each_link"}),
+    "run_drill": frozenset({"backup_id", "storage"}),
+    "test_restore": frozenset({"backup_id", "storage"}),
+    "apply_retention": frozenset({"database", "storage", "aggressive", "by"}),
+    "compact_segments": frozenset({"database", "storage"}),
+}
+"""What each kind of row may say, beside who asked for it. A task has a default for what an older version left out."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +79,7 @@ def perform(task: Task[Any, Any], job_id: str, *, kind: str, act: Act) -> Any:
     clock = runtime.site.clock
     try:
         with lease_kept(runtime, job):
+            _check_arguments(runtime, job)
             result = to_json(_follow(task, runtime, job, act=act))
             runtime.jobs.finish(job.id, job.token, result, now=clock.now())
     except StaleClaim:
@@ -91,6 +103,21 @@ def claim_row(runtime: Runtime, job_id: str, *, kind: str) -> Job | None:
     return runtime.jobs.claim(
         job_id, worker_id(runtime.config.host), lease_seconds=settings.lease_seconds, now=runtime.site.clock.now()
     )
+
+
+def _check_arguments(runtime: Runtime, job: Job) -> None:
+    """Raise NewerFormat for an argument that is not known here: without it other work would be done than was asked for."""
+    works = runtime.works()
+    if job.kind in works:
+        unknown = list(unknown_fields(works[job.kind].unit, job.args))
+    else:
+        known = ARGUMENTS.get(job.kind)
+        unknown = [] if known is None else sorted(job.args.keys() - known - {ASKED_BY})
+    if unknown:
+        raise NewerFormat(
+            f"job {job.id}: {job.kind}: its argument {unknown[0]!r} was written by a newer version",
+            hint="upgrade continuum where the workers of this host run, and start them again",
+        )
 
 
 @contextlib.contextmanager

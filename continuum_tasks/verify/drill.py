@@ -107,8 +107,9 @@ def _proven(one: _Rehearsal, chain: tuple[Manifest, ...], restored: Path) -> Gen
     try:
         evidence = yield from verify.restore_to_scratch(chain, restored, repository=repository, site=site, fan=one.fan)
     except (IntegrityError, ObjectMissing) as err:
-        verify.attest(backup, verify.verdict(request, site, begun, failure=err), repository=repository, site=site)
-        raise
+        failure = yield from verify.judged(err, chain, repository=repository, site=site)
+        verify.attest(backup, verify.verdict(request, site, begun, failure=failure), repository=repository, site=site)
+        raise failure from err.__cause__
     verify.attest(backup, verify.verdict(request, site, begun, evidence=evidence), repository=repository, site=site)
     return evidence
 

@@ -26,6 +26,7 @@ from continuum_tasks.errors import (
     ContinuumError,
     DatabaseLocked,
     IntegrityError,
+    NewerFormat,
     ObjectDamaged,
     ObjectMissing,
     ProofFailed,
@@ -78,7 +79,7 @@ def verify_backup_chain(
     """Verify one backup; yields progress. A failed verification is stored too, then raised.
 
     Raises ObjectMissing or IntegrityError naming the objects, after a passed one too when a document beside the backup is
-    damaged; KeyringError and other StorageErrors say nothing about the backup, so no verdict is stored for them.
+    damaged; NewerFormat, KeyringError and other StorageErrors say nothing about the backup, so no verdict is stored.
     """
     begun = site.clock.monotonic()
     yield Progress(phase="plan")
@@ -95,14 +96,30 @@ def verify_backup_chain(
             yield from _each_link(chain, repository=repository, site=site)
         evidence = yield from _look(chain, request.level, repository=repository, site=site, fan=fan)
     except (IntegrityError, ObjectMissing) as err:
-        attest(backup, verdict(request, site, begun, failure=err), repository=repository, site=site)
-        raise
+        failure = yield from judged(err, chain, repository=repository, site=site)
+        attest(backup, verdict(request, site, begun, failure=failure), repository=repository, site=site)
+        raise failure from err.__cause__
     attestation = verdict(request, site, begun, evidence=evidence)
     fresh = attest(backup, attestation, repository=repository, site=site)
     beside.pop(fresh, None)
     if beside:
         raise mended(beside, chain[-1], request.level, repository=repository)
     return Verified(backup=backup, attestation=attestation)
+
+
+def judged(
+    err: ContinuumError, chain: Sequence[Manifest], *, repository: Repository, site: HostContext
+) -> Generator[Progress, None, ContinuumError]:
+    """Return the failure that is to be stored. Raises NewerFormat: about what a newer version wrote there is no verdict.
+
+    An object whose bytes are not those of its manifest is damaged, whichever version its header says.
+    """
+    if not isinstance(err, NewerFormat):
+        return err
+    bad = yield from _read_objects(chain, repository=repository, n_threads=site.settings.max_concurrent_uploads)
+    if not bad:
+        raise err
+    return _summed_up([error for errors in bad.values() for error in errors])
 
 
 def _look(
@@ -170,7 +187,7 @@ def look_beside(chain: Sequence[Manifest], *, repository: Repository) -> dict[st
     except (ObjectDamaged, ObjectMissing) as err:
         found[IDENTITY_KEY] = err
     for key, verdict in repository.chain_attestations(chain):
-        if isinstance(verdict, IntegrityError):
+        if isinstance(verdict, IntegrityError) and not isinstance(verdict, NewerFormat):  # what a newer version said stays
             found[key] = verdict
     return found
 
@@ -305,6 +322,8 @@ def _check_unchanged(backup: Backup, attestation: Attestation, *, repository: Re
     begun = attestation.at - timedelta(seconds=attestation.duration_seconds)
     try:
         chain = repository.read_chain(backup.id, check_signature=False)
+    except NewerFormat:
+        raise
     except IntegrityError:
         return  # its documents are damaged: the failure stands
     links = [manifest.backup for manifest in chain]

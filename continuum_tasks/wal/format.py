@@ -13,14 +13,15 @@ from typing import Literal
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 INDEX_HEADER_BYTES = 48
-INDEX_BYTES = 2 * INDEX_HEADER_BYTES + 4
-"""What is read of a -shm file: the header twice, then how many frames have been copied back."""
+INDEX_BYTES = 2 * INDEX_HEADER_BYTES + 36
+"""What is read of a -shm file: the header twice, how many frames have been copied back, readers, how many were tried."""
 
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
 _VERSION = 3007000
 _WAL = struct.Struct(">IIII8sII")
 _INDEX = struct.Struct("=IIIBBHII2I8s2I")
 _CHECKED_BYTES = INDEX_HEADER_BYTES - 8
+_ATTEMPTED_AT = INDEX_BYTES - 4  # behind nBackfill come five read marks and eight bytes of locks
 
 Checksum = tuple[int, int]
 ByteOrder = Literal["<", ">"]
@@ -28,12 +29,16 @@ ByteOrder = Literal["<", ">"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalHeader:
-    """The first 32 bytes of a -wal: `salts` as they stand in the file, `checksum` seeds the first frame's."""
+    """The first 32 bytes of a -wal: `salts` as they stand in the file, `checksum` seeds the first frame's.
+
+    `sequence` is 0 when the connection that wrote it had never restarted a log: then it drew both salts.
+    """
 
     page_size: int
     order: ByteOrder
     salts: bytes
     checksum: Checksum
+    sequence: int = 0
 
     @property
     def frame_bytes(self) -> int:
@@ -45,8 +50,8 @@ class IndexHeader:
     """What SQLite holds to be committed: frames up to `max_frame`, the database then `n_pages` long.
 
     `checksum` is the one of frame `max_frame` (of an older log when that is 0), `n_copied` the frames that checkpoints have
-    copied back into the database. `change` grows with every commit. Of a log that was never written, page size, pages and
-    salts are 0: they say nothing, and the salts are not its name.
+    copied back into the database, `n_attempted` those that one began to copy. `change` grows with every commit. Of a log that
+    was never written, page size, pages and salts are 0: they say nothing, and the salts are not its name.
     """
 
     max_frame: int
@@ -56,6 +61,7 @@ class IndexHeader:
     checksum: Checksum
     change: int
     n_copied: int
+    n_attempted: int = 0
 
 
 def wal_checksum(data: bytes | memoryview, seed: Checksum, order: ByteOrder) -> Checksum:
@@ -72,7 +78,7 @@ def decode_wal_header(data: bytes | memoryview) -> WalHeader:
     """Read the first 32 bytes of a -wal file."""
     if len(data) < HEADER_BYTES:
         raise ValueError(f"{len(data)} bytes where a WAL header has {HEADER_BYTES}")
-    magic, version, page_size, _sequence, salts, one, two = _WAL.unpack_from(data)
+    magic, version, page_size, sequence, salts, one, two = _WAL.unpack_from(data)
     if magic not in (_MAGIC_LITTLE, _MAGIC_BIG) or version != _VERSION:
         raise ValueError(f"no WAL: magic {magic:#x}, version {version}")
     order: ByteOrder = ">" if magic == _MAGIC_BIG else "<"
@@ -80,11 +86,11 @@ def decode_wal_header(data: bytes | memoryview) -> WalHeader:
         raise ValueError("the WAL header does not match its checksum")
     if not _is_page_size(page_size):
         raise ValueError(f"page size {page_size} in the WAL header")
-    return WalHeader(page_size=page_size, order=order, salts=salts, checksum=(one, two))
+    return WalHeader(page_size=page_size, order=order, salts=salts, checksum=(one, two), sequence=sequence)
 
 
 def decode_shm_header(data: bytes | memoryview) -> IndexHeader:
-    """Read the first 100 bytes of a -shm file, in the byte order of this machine.
+    """Read the first 132 bytes of a -shm file, in the byte order of this machine.
 
     Raises ValueError when its two copies differ or the checksum is wrong: somebody was just writing it, look again.
     """
@@ -109,6 +115,7 @@ def decode_shm_header(data: bytes | memoryview) -> IndexHeader:
         checksum=(one, two),
         change=change,
         n_copied=struct.unpack_from("=I", data, 2 * INDEX_HEADER_BYTES)[0],
+        n_attempted=struct.unpack_from("=I", data, _ATTEMPTED_AT)[0],
     )
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from continuum_tasks.wal.format import FRAME_HEADER_BYTES, ByteOrder, Checksum, WalHeader
+from continuum_tasks.wal.weights import Words, weights
 
 _PROVEN_AT_ONCE = 1 << 20  # bytes of frames per product: the weights and the words of one turn stay in the cache
-Words = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,25 +84,14 @@ def _prove(table: npt.NDArray[np.uint8], said: Words, order: ByteOrder, *, first
 def _weights(frame_bytes: int) -> tuple[Words, Words]:
     """Return what each word of a frame adds to the two halves of the checksum, and what the state before it does.
 
-    Two words (x, y) turn (s, t) into (s + t + x, s + 2t + x + y). The four words of the header that hold salts and checksum
-    are not summed: their weight is 0.
+    The four words of the header that hold salts and checksum are not summed: their weight is 0.
     """
     n_words = frame_bytes // 4
     summed = [0, 1, *range(FRAME_HEADER_BYTES // 4, n_words)]
-    weights = np.zeros((2, n_words), dtype=np.uint32)
-    power = ((1, 0), (0, 1))
-    for at in range(len(summed) - 2, -1, -2):
-        (a, b), (c, d) = power
-        # The words (x, y) enter as (x, x + y) and go through all the turns that follow.
-        weights[:, summed[at]] = (a + b) & 0xFFFFFFFF, (c + d) & 0xFFFFFFFF
-        weights[:, summed[at + 1]] = b, d
-        power = (_turn(a, b), _turn(c, d))
-    return weights, np.array(power, dtype=np.uint32)
-
-
-def _turn(a: int, b: int) -> tuple[int, int]:
-    """Return the row (a, b) times the matrix ((1, 1), (1, 2)) of one turn."""
-    return (a + b) & 0xFFFFFFFF, (a + 2 * b) & 0xFFFFFFFF
+    found, power = weights(len(summed))
+    spread = np.zeros((2, n_words), dtype=np.uint32)
+    spread[:, summed] = found
+    return spread, power
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable
 from random import Random
 
-from tests.integration.processes import until
+from tests.support.processes import until
 
 _LIVES_SECONDS = (1.5, 3.5)
 
@@ -22,7 +22,7 @@ class Agent:
         self.process = start()
 
     def wait_ready(self) -> None:
-        assert until(lambda: self._is_ready() or self.process.poll() is not None, seconds=60)
+        assert until(lambda: self._is_ready() or self.process.poll() is not None)
         assert self.process.poll() is None, "it ended by itself"
 
     def endanger(self, elapsed: float) -> None:

@@ -17,7 +17,7 @@ import apsw
 
 from tests.capture import workload
 from tests.capture.writer import Orders
-from tests.integration.processes import ROOT
+from tests.support.processes import ROOT
 
 HOSTILE = ("checkpoint", "come_and_go", "read_long", "switch_journal")
 _WRITER_LIVES_SECONDS = (0.3, 2.0)

@@ -24,7 +24,8 @@ from continuum_tasks.sample import oracle
 from tests.capture import crew
 from tests.capture.agent import Agent
 from tests.capture.verdict import Seen
-from tests.integration.processes import ROOT, environment, until
+from tests.support.cli import Done, command
+from tests.support.processes import ROOT, environment, until
 
 KEY_ID = "backup-key-v1"
 
@@ -46,19 +47,6 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """How a command of the product ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        assert self.code == 0, self.err or self.out
-        return json.loads(self.out)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """A configured host; every database of it is captured when its capturing process runs."""
 
@@ -72,13 +60,9 @@ class Host:
     def store(self) -> Path:
         return self.config.directory / "store"
 
-    def continuum(self, *arguments: object) -> Said:
+    def continuum(self, *arguments: object) -> Done:
         """Run `continuum ARGUMENTS`."""
-        words = [sys.executable, "-m", "continuum_tasks.cli", *map(str, arguments)]
-        done = subprocess.run(
-            words, capture_output=True, text=True, cwd=ROOT, env=environment(self.config, CONTINUUM_LOCAL="1"), timeout=300
-        )
-        return Said(code=done.returncode, out=done.stdout, err=done.stderr)
+        return command(self, *arguments, CONTINUUM_LOCAL="1")
 
     def status(self, database: str = "main") -> dict[str, Any]:
         """Return what the capturing process last wrote about a database, empty before that."""
@@ -185,7 +169,7 @@ def make(directory: Path, options: Options | None = None) -> Host:
     return Host(config=config)
 
 
-def await_captured(host: Host, n: int, *, seconds: float = 60.0, not_on: str = "") -> list[Stored]:
+def await_captured(host: Host, n: int, *, seconds: float = 180.0, not_on: str = "") -> list[Stored]:
     """Wait until the workload's commit n is in the storage, on another timeline than `not_on`; return all that is there."""
     looked_at: frozenset[Path] = frozenset()
     stored: list[Stored] = []
@@ -210,7 +194,7 @@ def await_base(host: Host) -> None:
     """Wait until a backup of a commit not before the last hole is made, as capture has it done by itself."""
 
     def made() -> bool:
-        positions = [one.get("position") for one in host.continuum("backup", "list", "--format", "json").json()]
+        positions = [one.get("position") for one in host.continuum("backup", "list", "--format", "json").ok().json]
         resumed = [one for one in host.stored() if one.resumed]
         return bool(resumed) and any(
             position and (position["timeline"], position["commit"]) >= (resumed[-1].timeline, resumed[-1].number)
@@ -218,7 +202,7 @@ def await_base(host: Host) -> None:
         )
 
     errand = host.config.state_dir / "capture" / "main" / "errand.log"
-    assert until(made, seconds=90), (host.status(), errand.read_text() if errand.exists() else "no backup was asked for")
+    assert until(made), (host.status(), errand.read_text() if errand.exists() else "no backup was asked for")
 
 
 def cpu_seconds(pid: int) -> float:

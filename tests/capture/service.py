@@ -19,7 +19,7 @@ import apsw
 
 from tests.capture import workload
 from tests.capture.library import connect, tether
-from tests.integration.processes import ROOT
+from tests.support.processes import ROOT
 
 
 class Service:

@@ -1,10 +1,8 @@
-"""How much is tried. `make test` takes minutes; CONTINUUM_CAPTURE_PROOF=full takes the better part of an hour."""
+"""How much is tried: `make test` takes minutes, `make proof` the better part of an hour."""
 
 from __future__ import annotations
 
-import os
-
-FULL = os.environ.get("CONTINUUM_CAPTURE_PROOF", "") == "full"
+from tests.support.sampling import WHOLE as FULL
 
 STRESS_SECONDS = 60.0 if FULL else 5.0
 N_SAMPLES = 200 if FULL else 15  # commits restored after each stress run

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from continuum_tasks.capture.agent import Agent
+from continuum_tasks.capture.descriptors import Capacity
 from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.clock import Clock
 from continuum_tasks.config import load_config
@@ -33,7 +34,8 @@ def run(directory: Path) -> None:
             WantedCapture(database=database.name, storage=database.storage, path=database.path.resolve())
         ]
         place = replace(place_of(runtime), clock=Clock(now=now, monotonic=time.monotonic))
-        Agent(lambda: wanted, place=place, environment=environment(directory, os.environ)).run(stop.is_set)
+        surroundings = environment(directory, os.environ)
+        Agent(lambda: wanted, place=place, environment=surroundings, capacity=Capacity(n_files=1024)).run(stop.is_set)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from tests.capture.product import await_captured
 from tests.capture.service import service
 from tests.capture.sizes import IDLE_SECONDS, LAG_SECONDS
 
-pytestmark = pytest.mark.slow
-
 _INTERVAL_SECONDS = 1.0
 _COMMITS_A_SECOND = 100.0
 _SETTLE_SECONDS = 4.0
 
 
+@pytest.mark.proof
+@pytest.mark.alone
 def test_half_of_all_commits_are_in_the_storage_within_1_2_intervals(scratch: Path) -> None:
     """Measured from outside: from COMMIT's return in the writer to the segment's name in the storage's directory."""
     host = product.make(scratch / "h1", product.Options(capture="capture_interval = 1s"))
@@ -46,6 +46,7 @@ def test_half_of_all_commits_are_in_the_storage_within_1_2_intervals(scratch: Pa
     assert len(lags) == len(story.witnessed)
 
 
+@pytest.mark.sampled
 def test_an_idle_database_costs_no_request_and_next_to_no_processor_time(scratch: Path) -> None:
     host = product.make(scratch / "h1")
     with service(host.database) as busy, host.captured() as agent:

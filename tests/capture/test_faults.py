@@ -16,7 +16,7 @@ import pytest
 from tests.capture import product, rawwal, workload
 from tests.capture.product import Host, Stored, await_captured
 from tests.capture.service import service
-from tests.integration.processes import ROOT
+from tests.support.processes import ROOT
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,8 @@ from tests.capture import crew, expected, product, verdict
 from tests.capture.product import Host, await_captured
 from tests.capture.service import service
 from tests.capture.sizes import N_COMMITS, N_RESTORES
-from tests.integration.processes import ROOT, environment
+from tests.support.cli import PROGRAM
+from tests.support.processes import ROOT, environment
 
 _BASE_SECONDS = 5.0
 _MOST_SECONDS = 3600.0
@@ -33,7 +33,7 @@ class _Bases:
     def __call__(self, elapsed: float) -> None:
         if elapsed < self._due or (self._process is not None and self._process.poll() is None):
             return
-        words = [sys.executable, "-m", "continuum_tasks.cli", "backup", "create", "--strategy", "incremental"]
+        words = [*PROGRAM, "backup", "create", "--strategy", "incremental"]
         self._process = subprocess.Popen(
             words, stdout=subprocess.DEVNULL, cwd=ROOT, env=environment(self._host.config, CONTINUUM_LOCAL="1")
         )
@@ -43,7 +43,7 @@ class _Bases:
         assert self._process is None or self._process.wait(timeout=60) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.sampled
 def test_random_commits_out_of_a_long_history_restore_exactly(scratch: Path) -> None:
     host = product.make(scratch / "h1")
     plan = crew.Plan(page_size=4096, seconds=_MOST_SECONDS, seed=8, hostile=("checkpoint",), kill_writers=False, last=N_COMMITS)
@@ -85,7 +85,7 @@ def test_the_commit_of_a_deletion_is_found_and_the_state_one_commit_earlier_rest
         agent.terminate()
 
     words = ("backup", "history", "--around", noticed.isoformat(), "--limit", 20, "--format", "json")
-    listed = host.continuum(*words).json()["commits"]
+    listed = host.continuum(*words).ok().json["commits"]
     deletion = next(
         entry
         for entry in sorted(listed, key=lambda entry: int(entry["number"]))

@@ -44,6 +44,7 @@ def _samples(seen: list[verdict.Seen], n_samples: int) -> list[int]:
     return sorted({numbers[0], numbers[-1], *Random(3).sample(numbers, min(n_samples, len(numbers)))})
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("page_size", workload.PAGE_SIZES)
 def test_with_pins_no_commit_is_lost_whichever_writer_is_killed(scratch: Path, page_size: int) -> None:
     database = scratch / "live.db"
@@ -66,6 +67,7 @@ def test_with_pins_no_commit_is_lost_whichever_writer_is_killed(scratch: Path, p
         assert oracle.logical_hash(target).sha256 == right[n], f"commit {n}"
 
 
+@pytest.mark.sampled
 def test_without_pins_the_same_harness_shows_losses(scratch: Path) -> None:
     database = scratch / "live.db"
     crew.create(database, 4096)

@@ -15,7 +15,7 @@ from tests.capture.crew import Story
 from tests.capture.product import Host, Stored
 from tests.capture.sizes import N_SAMPLES, STRESS_SECONDS
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.sampled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -335,7 +335,7 @@ def month(host: Host, rng: Random) -> list[Backup]:
     return host.backups()
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.proof), pytest.param(3, marks=pytest.mark.proof)])
 def test_a_month_of_normal_life_raises_nothing(tmp_path: Path, seed: int) -> None:
     host = history.make(tmp_path, size_bytes=3 * history.MIB, seed=seed)
     made = month(host, Random(seed))

@@ -23,7 +23,8 @@ from continuum_tasks.config import Config
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe, LockError
 from continuum_tasks.host.jobs import Jobs, JobState, open_jobs
 from continuum_tasks.tasks.client import KEY_PREFIX, broker_url_of, check_broker, client_app, embedded, ring
-from tests.integration.processes import ROOT, a_job, environment, live_pools, server, until, worker, write_config_files
+from tests.support.processes import ROOT, environment, until
+from tests.support.stack import a_job, live_pools, server, worker, write_config_files
 from workers import broker
 
 QUEUE = "agent.h1"

@@ -6,10 +6,8 @@ import json
 import sqlite3
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -17,98 +15,26 @@ from typing import Any
 import psutil
 import pytest
 
+from continuum_tasks.capture.descriptors import EACH, SPARE
 from continuum_tasks.capture.state.environment import CAPTURE
 from continuum_tasks.capture.state.progress import STANDING
-from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_heartbeat, read_status
+from continuum_tasks.capture.state.requests import requests
+from continuum_tasks.capture.state.status import CaptureState, read_status
 from continuum_tasks.config import Config, load_config
-from continuum_tasks.process import pid_of
-from tests.integration.processes import ROOT, Stack, environment, live_pools, stack, such, until
-from tests.integration.sandbox import Sandbox, listed, make, objects
-from tests.integration.test_cli import Done, command
-
-PATIENT = 60.0  # seconds until a claim must hold: a machine that does ten other things needs many of them
-
-
-@dataclass(slots=True, kw_only=True)
-class Writer:
-    """A service that commits now and then, one row each time."""
-
-    path: Path
-    n_rows: int = 0
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=30)) as connection:
-            while not self.stopped.wait(0.02):
-                connection.execute("INSERT INTO notes (text) VALUES (?)", (f"note {self.n_rows}",))
-                self.n_rows += 1
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[Writer]:
-    writer = Writer(path=path)
-    thread = threading.Thread(target=writer.run)
-    thread.start()
-    try:
-        yield writer
-    finally:
-        writer.stopped.set()
-        thread.join()
-
-
-def a_host(directory: Path, *, wal: bool = True, continuous: bool = True) -> Sandbox:
-    made = make(directory)
-    with closing(sqlite3.connect(made.database)) as connection:
-        connection.execute(f"PRAGMA journal_mode = {'wal' if wal else 'delete'}")
-        connection.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)")
-        connection.commit()
-    if continuous:
-        path = made.directory / "backup.conf"
-        path.write_text(path.read_text().replace("[database:main]\n", "[database:main]\ncontinuous = yes\n"))
-    return replace(made, config=load_config(made.directory))
-
-
-def status(sandbox: Sandbox) -> CaptureStatus | None:
-    return read_status(sandbox.config.state_dir, "main")
-
-
-def settled(sandbox: Sandbox) -> bool:
-    """Everything that was committed is in the storage, and a backup stands behind the first commit."""
-    found = status(sandbox)
-    return found is not None and found.state is CaptureState.RUNNING and not found.base_after and _is_durable(found)
-
-
-def _is_durable(found: CaptureStatus) -> bool:
-    return 0 < found.commit == found.durable_commit and not found.spool_segments
+from continuum_tasks.errors import NoSpace, TargetBusy, TargetError, TargetExists
+from continuum_tasks.model import BackupId, Strategy
+from continuum_tasks.restore import undo
+from continuum_tasks.runtime import finish
+from tests.support import other
+from tests.support.capturing import PATIENT, _captures, a_host, capturing, settled, status, writing
+from tests.support.cli import command
+from tests.support.processes import ROOT, environment, such, until
+from tests.support.sandbox import Sandbox, listed, make, objects, restore_to
+from tests.support.stack import Stack, live_pools, stack
 
 
 def segments(sandbox: Sandbox) -> list[str]:
     return list(objects(sandbox, "segments/main/"))
-
-
-@contextmanager
-def capturing(config: Config) -> Iterator[subprocess.Popen[str]]:
-    """Run `continuum backup capture run` until the context ends."""
-    words = [sys.executable, "-m", "continuum_tasks.cli", "backup", "capture", "run", "--config-dir", str(config.directory)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=_plain(config))
-    try:
-        assert until(lambda: _captures(config, process.pid), seconds=PATIENT), process.communicate(timeout=5)
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=PATIENT)
-        finally:
-            process.kill()
-
-
-def _captures(config: Config, pid: int) -> bool:
-    found = read_heartbeat(config.state_dir)
-    return found is not None and pid_of(found.worker) == pid
-
-
-def _plain(config: Config) -> dict[str, str]:
-    return {name: value for name, value in environment(config).items() if name != "CONTINUUM_CONFIG_DIR"}
 
 
 def broker_of(running: Stack) -> psutil.Process | None:
@@ -124,11 +50,6 @@ def inspected(config: Config) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)["agent@h1"]
     return found
-
-
-def ok(done: Done) -> Done:
-    assert done.code == 0, done.err
-    return done
 
 
 def test_up_captures_while_a_service_commits_and_the_broker_dies(tmp_path: Path) -> None:
@@ -155,7 +76,7 @@ def test_up_captures_while_a_service_commits_and_the_broker_dies(tmp_path: Path)
         assert (answer["state"], answer["wanted"], answer["troubles"]) == ("running", True, [])
         assert answer["commit"] == answer["durable_commit"] == after.commit and answer["lag_p50_seconds"] >= 0
         assert 0 <= answer["rpo_seconds"] < PATIENT
-        stopped = ok(command(sandbox, "backup", "capture", "stop"))
+        stopped = command(sandbox, "backup", "capture", "stop").ok()
         assert "no longer captured" in stopped.out and f"{after.commit} on {after.timeline}" in stopped.out
         found = status(sandbox)
         assert found is not None and (found.state, found.n_pins) == (CaptureState.STOPPED, 0)
@@ -166,15 +87,56 @@ def _durable(sandbox: Sandbox) -> int:
     return 0 if found is None else found.durable_commit
 
 
+def test_under_a_small_limit_of_open_files_what_it_carries_is_captured_and_the_rest_is_refused_by_name(tmp_path: Path) -> None:
+    """Sixty databases where ten can be: the process raises its soft limit, and no database harms another."""
+    sandbox = a_host(tmp_path / "host")
+    path, names = sandbox.directory / "backup.conf", [f"d{number:02}" for number in range(60)]
+    for name in names:
+        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as connection:
+            connection.execute("PRAGMA journal_mode = wal")
+            connection.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)")
+    sections = (f"\n[database:{name}]\npath = {tmp_path / name}.db\ncontinuous = yes\n" for name in names)
+    before = (
+        path.read_text().replace("continuous = yes\n", "").replace("[continuum]\n", "[continuum]\ndefault_database = main\n")
+    )
+    path.write_text(before + "".join(sections))
+    n_files = SPARE + 10 * EACH
+    config = load_config(sandbox.directory)
+
+    def states() -> dict[str, CaptureState]:
+        found = {name: read_status(config.state_dir, name) for name in names}
+        return {name: one.state for name, one in found.items() if one is not None}
+
+    expected = {name: CaptureState.RUNNING if number < 10 else CaptureState.WAITING for number, name in enumerate(names)}
+    with capturing(config, n_files=(n_files // 2, n_files)):
+        assert until(lambda: states() == expected, seconds=PATIENT), states()
+        with closing(sqlite3.connect(tmp_path / "d09.db", isolation_level=None)) as connection:
+            connection.execute("INSERT INTO notes (text) VALUES ('captured')")
+        assert until(lambda: _commit(config, "d09") == 2, seconds=PATIENT)
+        one = command(sandbox, "backup", "capture", "status", "d10")
+        assert one.code == 1 and f"database d10: waiting: {n_files} open files carry the capture of 10 databases" in one.err
+        assert "raise LimitNOFILE" in one.err
+        many = command(sandbox, "backup", "capture", "status", "d00", "d01")
+        assert many.code == 0 and "carry 10 captured databases" in many.out
+        path.write_text(path.read_text().replace(f"{tmp_path / 'd00.db'}\ncontinuous = yes", f"{tmp_path / 'd00.db'}"))
+        assert until(lambda: states()["d10"] is CaptureState.RUNNING, seconds=PATIENT), states()
+        assert states()["d11"] is CaptureState.WAITING
+
+
+def _commit(config: Config, name: str) -> int:
+    found = read_status(config.state_dir, name)
+    return 0 if found is None else found.commit
+
+
 def test_a_process_of_its_own_begins_stops_and_begins_again_on_the_same_timeline(tmp_path: Path) -> None:
     sandbox = a_host(tmp_path / "host", continuous=False)
     with capturing(sandbox.config):
-        begun = ok(command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json")).json
+        begun = command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json").ok().json
         assert (begun["state"], begun["commit"], begun["base_after"], begun["changed"]) == ("running", 1, 0, True)
-        shown = ok(command(sandbox, "backup", "capture", "status"))
+        shown = command(sandbox, "backup", "capture", "status").ok()
         assert begun["timeline"] in shown.out
-        assert ok(command(sandbox, "backup", "capture", "stop", "--format", "json")).json["state"] == "stopped"
-        again = ok(command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json")).json
+        assert command(sandbox, "backup", "capture", "stop", "--format", "json").ok().json["state"] == "stopped"
+        again = command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json").ok().json
         assert (again["timeline"], again["n_holes"], again["changed"]) == (begun["timeline"], 0, True)
         second = command(sandbox, "backup", "capture", "run")
         assert second.code == 10 and "another process captures here" in second.err
@@ -185,10 +147,10 @@ def test_a_process_of_its_own_begins_stops_and_begins_again_on_the_same_timeline
 def test_a_journal_database_is_captured_once_it_is_switched_to_wal_mode(tmp_path: Path) -> None:
     sandbox = a_host(tmp_path / "host", wal=False)
     with capturing(sandbox.config):
-        done = ok(command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json"))
+        done = command(sandbox, "backup", "create", "--strategy", "continuous", "--format", "json").ok()
         assert done.json["state"] == "journal" and "continuum backup enable-wal main" in done.err
         assert until(lambda: bool(listed(sandbox)), seconds=PATIENT)
-        ok(command(sandbox, "backup", "enable-wal", "main", "--yes"))
+        command(sandbox, "backup", "enable-wal", "main", "--yes").ok()
         assert until(lambda: settled(sandbox), seconds=PATIENT), status(sandbox)
         with closing(sqlite3.connect(sandbox.database)) as connection:
             connection.execute("INSERT INTO notes (text) VALUES ('captured')")
@@ -212,7 +174,7 @@ def test_a_cloned_host_is_fenced_off_until_it_begins_a_timeline_of_its_own(tmp_p
             assert until(lambda: _state(clone) is CaptureState.FENCED, seconds=PATIENT), status(clone)
             said = command(clone, "backup", "capture", "status")
             assert said.code == 1 and "fenced: segment 2" in said.err and "which this host did not write" in said.err
-            begun = ok(command(clone, "backup", "create", "--strategy", "continuous", "--format", "json")).json
+            begun = command(clone, "backup", "create", "--strategy", "continuous", "--format", "json").ok().json
             assert "did not write" in begun["fence"] and begun["state"] == "running" and begun["troubles"] == []
             mine, theirs = begun["timeline"], status(first)
             assert theirs is not None and theirs.state is CaptureState.RUNNING and theirs.timeline != mine
@@ -295,3 +257,32 @@ def test_the_pools_command_becomes_the_process_that_captures(tmp_path: Path) -> 
     finally:
         process.terminate()
     assert process.wait(timeout=PATIENT) == 0
+
+
+def test_what_is_refused_makes_no_hole_and_no_timeline(tmp_path: Path) -> None:
+    """A target that exists, one that a service has open, one without room, and an undo with nothing to put back."""
+    sandbox = a_host(tmp_path / "host")
+    with capturing(sandbox.config):
+        assert until(lambda: settled(sandbox), seconds=PATIENT), status(sandbox)
+        before, (backup,) = status(sandbox), listed(sandbox)
+        assert before is not None
+        with sandbox.runtime() as runtime:
+            repository, huge = runtime.repository(), BackupId("backup-full-20200101-000000")
+            manifest = repository.read_manifest("main", backup.id)
+            most = {"page_size": 65536, "n_pages": 2**32 - 1, "original_size_bytes": 65536 * (2**32 - 1)}
+            larger = replace(manifest.backup, id=huge, base_id=huge, parent_id=None, strategy=Strategy.FULL, **most)
+            repository.put_manifest(replace(manifest, backup=larger, objects=()))
+        with pytest.raises(TargetExists):
+            restore_to(sandbox, backup.id, sandbox.database)
+        with pytest.raises(NoSpace):
+            restore_to(sandbox, huge, sandbox.database, overwrite=True)
+        use = "c = connect(); c.execute('SELECT * FROM notes').fetchall()"
+        with other.living(sandbox.database, use) as holder, pytest.raises(TargetBusy, match=str(holder.pid)):
+            restore_to(sandbox, backup.id, sandbox.database, overwrite=True)
+        with sandbox.runtime() as runtime, pytest.raises(TargetError, match="no replaced file"):
+            finish(undo.undo_restore(sandbox.database, site=runtime.site))
+        assert list(requests(sandbox.config.state_dir).iterdir()) == []  # nobody was asked to let go
+        _write(sandbox, "after all that")
+        assert until(lambda: _durable(sandbox) == before.commit + 1, seconds=PATIENT), status(sandbox)
+        after = status(sandbox)
+        assert after is not None and (after.timeline, after.n_holes) == (before.timeline, before.n_holes)

@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -20,36 +16,10 @@ from continuum_tasks.host.jobs import Job, open_jobs
 from continuum_tasks.sample.change import change
 from continuum_tasks.sample.generate import SampleSpec, generate
 from continuum_tasks.tasks.client import broker_url_of
-from tests.integration.processes import ROOT, environment, live_pools, server, stack, until
-from tests.integration.sandbox import Options, Sandbox, make
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def start(sandbox: Sandbox, *words: str, **more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "continuum_tasks.cli", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment(sandbox.config, CONTINUUM_LOCAL="", CONTINUUM_FAILPOINTS="", **more),
-    )
-
-
-def command(sandbox: Sandbox, *words: str) -> Done:
-    process = start(sandbox, *words)
-    out, err = process.communicate(timeout=180)
-    return Done(code=process.returncode, out=out, err=err)
+from tests.support.cli import command, start
+from tests.support.processes import until
+from tests.support.sandbox import Options, Sandbox, make
+from tests.support.stack import live_pools, server, stack
 
 
 def rows(sandbox: Sandbox) -> list[Job]:
@@ -115,14 +85,8 @@ def test_an_error_of_a_worker_keeps_its_message_hint_and_exit_code(served: Sandb
 
 def test_a_relative_target_is_taken_from_where_the_command_runs(served: Sandbox, tmp_path: Path) -> None:
     command(served, "backup", "create", "--strategy", "full")
-    process = subprocess.run(
-        [sys.executable, "-m", "continuum_tasks.cli", "backup", "restore", "--latest", "--target", "here.db", "--no-local"],
-        cwd=tmp_path,
-        env=environment(served.config),
-        capture_output=True,
-        timeout=180,
-    )
-    assert process.returncode == 0 and (tmp_path / "here.db").exists()
+    command(served, "backup", "restore", "--latest", "--target", "here.db", "--no-local", cwd=tmp_path).ok()
+    assert (tmp_path / "here.db").exists()
 
 
 def test_no_wait_names_a_job_that_then_ends(served: Sandbox) -> None:
@@ -207,12 +171,8 @@ def test_up_becomes_the_stack_and_ctrl_c_ends_it(sandbox: Sandbox) -> None:
 def test_a_local_command_that_is_killed_leaves_nothing_listed_and_the_next_one_works(sandbox: Sandbox) -> None:
     process = start(sandbox, "backup", "create", "--strategy", "full", "--local")
     process.communicate(timeout=180)
-    killed = subprocess.run(
-        [sys.executable, "-m", "continuum_tasks.cli", "backup", "create", "--strategy", "full", "--local"],
-        env=environment(sandbox.config, CONTINUUM_FAILPOINTS="create.before_manifest=kill"),
-        capture_output=True,
-        timeout=180,
-    )
-    assert killed.returncode == -signal.SIGKILL
+    words = ("backup", "create", "--strategy", "full", "--local")
+    killed = command(sandbox, *words, CONTINUUM_FAILPOINTS="create.before_manifest=kill")
+    assert killed.code == -signal.SIGKILL
     assert len(command(sandbox, "backup", "list", "--format", "json").json) == 1
     assert command(sandbox, "backup", "create", "--strategy", "incremental", "--local", "--format", "json").json["parent_id"]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +12,13 @@ import pytest
 from continuum_tasks.config import load_config
 from continuum_tasks.model import BackupId
 from continuum_tasks.runtime import open_runtime
-from tests.integration.processes import environment, stack, write_config_files
-from tests.recording import SECOND_US, Recorder, content, stand
-from tests.unit.assembly.test_replay import make_database
+from tests.support.cli import Done, command
+from tests.support.oracle import dump
+from tests.support.recording import SECOND_US, Recorder, stand
+from tests.support.replays import make_database
+from tests.support.stack import stack, write_config_files
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Done]
 DAY = 86_400
 
 
@@ -33,13 +32,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Record
     config = load_config(config.directory)
     make_database(config.directory / "memory.db")
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "continuum_tasks.cli", "backup", *words, "--format", "json"]
-        return subprocess.run(
-            command, cwd=config.directory, env=environment(config), capture_output=True, text=True, check=False
-        )
+    def run(*words: str) -> Done:
+        return command(config, "backup", *words, "--format", "json", cwd=config.directory)
 
-    made = json.loads(run("create", "--strategy", "full", "--local").stdout)
+    made = run("create", "--strategy", "full", "--local").json
     (folder / "scratch").mkdir()
     with open_runtime(config) as runtime:
         recorder = Recorder(
@@ -72,19 +68,19 @@ def _stamp(store: Path, recorder: Recorder) -> None:
 def test_a_worker_restores_the_commit_its_row_names(host: tuple[Run, Recorder]) -> None:
     run, recorder = host
     done = run("restore", "--commit", "7", "--target", "r.db", "--verify", "--no-local")
-    assert done.returncode == 0, done.stderr
-    fields = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    fields = done.json
     assert (fields["commit"]["number"], fields["commit"]["timeline"]) == (7, recorder.timeline.id)
-    assert content(Path(fields["target"])) == content(recorder.state(7))
+    assert dump(Path(fields["target"])) == dump(recorder.state(7))
     proof = run("verify-recovery")
-    assert (proof.returncode, json.loads(proof.stdout)["verdict"]) == (0, "identical")
+    assert (proof.code, proof.json["verdict"]) == (0, "identical")
 
 
 def test_a_worker_merges_segments_and_the_commits_stay(host: tuple[Run, Recorder]) -> None:
     run, recorder = host
     done = run("compact", "--no-local")
-    assert done.returncode == 0, done.stderr
-    assert [(one["first_seq"], one["last_seq"]) for one in json.loads(done.stdout)["merges"]] == [(1, 10)]
+    assert done.code == 0, done.err
+    assert [(one["first_seq"], one["last_seq"]) for one in done.json["merges"]] == [(1, 10)]
     again = run("restore", "--commit", "8", "--target", "s.db", "--no-local")
-    assert again.returncode == 0, again.stderr
-    assert content(Path(json.loads(again.stdout)["target"])) == content(recorder.state(8))
+    assert again.code == 0, again.err
+    assert dump(Path(again.json["target"])) == dump(recorder.state(8))

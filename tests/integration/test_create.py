@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,9 @@ import pytest
 from continuum_tasks.config import load_config
 from tests.integration import history
 from tests.integration.history import Host
-from tests.integration.processes import ROOT, environment, live_pools, stack, until
+from tests.support.cli import Done, command
+from tests.support.processes import until
+from tests.support.stack import live_pools, stack
 
 
 @pytest.fixture
@@ -28,10 +28,8 @@ def host(tmp_path: Path) -> Host:
     return made
 
 
-def create(host: Host, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "continuum_tasks.cli", "backup", "create", "--strategy", "full", "--no-local", *words]
-    env = environment(load_config(host.config_dir))
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180)
+def create(host: Host, *words: str) -> Done:
+    return command(load_config(host.config_dir), "backup", "create", "--strategy", "full", "--no-local", *words)
 
 
 def test_steps_costs_and_errors_of_a_worker_reach_who_waits_for_them(host: Host) -> None:
@@ -39,11 +37,11 @@ def test_steps_costs_and_errors_of_a_worker_reach_who_waits_for_them(host: Host)
     with stack(config):
         assert until(lambda: {"agent", "transfer"} <= set(live_pools(config)))
         done = create(host, "--debug", "--profile", "--format", "json")
-        assert done.returncode == 0, done.stderr
-        made = json.loads(done.stdout)
+        assert done.code == 0, done.err
+        made = done.json
         by_phase = {cost["phase"]: cost["n_bytes"] for cost in made["profile"]}
         assert by_phase["compress"] == made["original_size_bytes"] and by_phase["upload"] == made["stored_size_bytes"]
-        steps = [line.partition(" s: ")[2] for line in done.stderr.splitlines() if line.startswith("debug ")]
+        steps = [line.partition(" s: ")[2] for line in done.err.splitlines() if line.startswith("debug ")]
         n_chunks = -(-made["n_pages"] // 64)
         assert sorted(int(step.split()[1][:-1]) for step in steps if step.startswith("chunk ")) == list(range(1, n_chunks + 1))
         assert steps[0].startswith("source ") and steps[-1].endswith("no anomaly")
@@ -51,8 +49,8 @@ def test_steps_costs_and_errors_of_a_worker_reach_who_waits_for_them(host: Host)
         assert all(any(event.endswith(step) for event in logged) for step in steps)
 
         quiet = create(host)
-        assert quiet.returncode == 0 and "debug" not in quiet.stderr
+        assert quiet.code == 0 and "debug" not in quiet.err
 
         shutil.move(host.database, host.directory / "away.db")
         failed = create(host, "--debug")
-        assert failed.returncode == 4 and "memory.db" in failed.stderr
+        assert failed.code == 4 and "memory.db" in failed.err

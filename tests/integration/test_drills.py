@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +17,9 @@ from continuum_tasks.config import Config, load_config
 from continuum_tasks.host.metrics import open_metrics
 from continuum_tasks.host.routing import RPO_WATCHDOG, SCHEDULE_DUE, control_queue
 from continuum_tasks.tasks.client import client_app
-from tests.integration.processes import ROOT, environment, stack, until
+from tests.support.cli import Done, call, command
+from tests.support.processes import ROOT, until
+from tests.support.stack import stack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +27,8 @@ class Host:
     directory: Path
     config: Config
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "continuum_tasks.cli", *words]
-        return subprocess.run(
-            command, cwd=self.directory, env=environment(self.config), capture_output=True, text=True, timeout=300
-        )
+    def run(self, *words: str) -> Done:
+        return command(self.config, *words, cwd=self.directory)
 
     def log(self) -> list[str]:
         return self.config.drill_log.read_text().splitlines() if self.config.drill_log.exists() else []
@@ -44,14 +41,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         connection.execute("INSERT INTO t VALUES (randomblob(100000))")
         connection.commit()
     words = ("--config-dir", "etc", "--database", "memory.db", "--storage", "store", "--yes")
-    made = subprocess.run(
-        [sys.executable, "-m", "continuum_tasks.cli", "init", *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert made.returncode == 0, made.stderr
+    call("init", *words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}).ok()
     path = tmp_path / "etc/backup.conf"
     text = path.read_text().replace("\nhost =\n", "\nhost = h1\n").replace("drill_every = 30d", "drill_every = 1s")
     text = text.replace("drill_command =", "drill_command = printenv CONTINUUM_DRILL_NAME")
@@ -63,14 +53,14 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 def test_what_is_due_is_drilled_once_by_the_verify_pool_and_the_watchdog_measures(host: Host) -> None:
     made = host.run("backup", "create", "--strategy", "full", "--no-local")
-    assert made.returncode == 0, made.stderr
+    assert made.code == 0, made.err
     time.sleep(1.2)  # a database younger than drill_every owes no drill
     with closing(client_app(host.config)) as app:
         for _ in range(3):
             app.send_task(SCHEDULE_DUE, queue=control_queue("h1"), ignore_result=True)
         app.send_task(RPO_WATCHDOG, queue=control_queue("h1"), ignore_result=True)
 
-    assert until(lambda: len(host.log()) == 1, seconds=90)
+    assert until(lambda: len(host.log()) == 1)
 
     assert ": SUCCESS backup-full-" in host.log()[0]
     metrics = open_metrics(host.config.state_dir / "metadata.db")
@@ -80,7 +70,7 @@ def test_what_is_due_is_drilled_once_by_the_verify_pool_and_the_watchdog_measure
     assert not list(host.config.temp_dir.glob("*"))
 
     asked = host.run("backup", "drill", "--random", "--no-local", "--format", "json")
-    assert asked.returncode == 0, asked.stderr
-    assert Path(json.loads(asked.stdout)["output"]).read_text() == "memory\n"
-    assert host.run("backup", "test-restore", "--latest", "--no-local").returncode == 0
-    assert host.run("backup", "verify-all", "--since", "7d", "--no-local").returncode == 0
+    assert asked.code == 0, asked.err
+    assert Path(json.loads(asked.out)["output"]).read_text() == "memory\n"
+    assert host.run("backup", "test-restore", "--latest", "--no-local").code == 0
+    assert host.run("backup", "verify-all", "--since", "7d", "--no-local").code == 0

@@ -23,10 +23,11 @@ from continuum_tasks.host.routing import HEALTH_CHECK, control_queue
 from continuum_tasks.keyring import generate_key
 from continuum_tasks.tasks.client import KEY_PREFIX, client_app, result_url
 from continuum_tasks.tasks.health import surroundings
-from tests.integration import sandbox as boxes
-from tests.integration.processes import environment, stack, until
-from tests.integration.sandbox import KEY_ID, Options, Sandbox, back_up
-from tests.unit.sqlite.other import living
+from tests.support import sandbox as boxes
+from tests.support.other import living
+from tests.support.processes import environment, until
+from tests.support.sandbox import KEY_ID, Options, Sandbox, back_up
+from tests.support.stack import stack
 
 OK, WARNING, CRITICAL = Severity.OK, Severity.WARNING, Severity.CRITICAL
 

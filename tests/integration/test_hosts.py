@@ -23,8 +23,9 @@ from continuum_tasks.retention import expire
 from continuum_tasks.runtime import finish
 from continuum_tasks.tasks.retention import pairs
 from continuum_tasks.tasks.shell import runtime_of
-from tests.integration import beside, sandbox
-from tests.integration.sandbox import Options, Sandbox
+from tests.integration import beside
+from tests.support import sandbox
+from tests.support.sandbox import Options, Sandbox
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from continuum_tasks.storage.open import open_storage
 from continuum_tasks.tasks import health as health_task
 from continuum_tasks.tasks import report, retention, schedule, watch
 from continuum_tasks.tasks.health import ASK_AFTER, surroundings
-from tests.integration import sandbox as boxes
-from tests.integration.sandbox import Sandbox, back_up
-from tests.unit.capture.statuses import TIMELINE, status, tell
+from tests.support import sandbox as boxes
+from tests.support.sandbox import Sandbox, back_up
+from tests.support.statuses import TIMELINE, status, tell
 
 
 class Counting:

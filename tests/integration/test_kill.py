@@ -17,20 +17,11 @@ from continuum_tasks.process import holder_died
 from continuum_tasks.tasks.client import client_app, ring
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
-from tests.integration.processes import server, until, worker
-from tests.integration.sandbox import (
-    Sandbox,
-    age,
-    another_host,
-    back_up,
-    listed,
-    make,
-    objects,
-    outcome,
-    restore_to,
-    start,
-)
-from tests.unit.sqlite import other
+from tests.support import other
+from tests.support.processes import until
+from tests.support.sampling import matrix
+from tests.support.sandbox import Sandbox, age, another_host, back_up, listed, make, objects, outcome, restore_to, start
+from tests.support.stack import server, worker
 
 SWEPT_AFTER_SECONDS = 2 * 3600  # staging directories of dead processes are old after a minute, incoming objects after an hour
 
@@ -82,8 +73,8 @@ def check_all_listed_restore(scene: Scene, tmp_path: Path) -> list[Backup]:
     return list(found)
 
 
-@pytest.mark.parametrize("strategy", ["full", "incremental"])
-@pytest.mark.parametrize("point", CREATE)
+@pytest.mark.sampled
+@pytest.mark.parametrize(("point", "strategy"), matrix("a backup killed", CREATE, ["full", "incremental"]))
 def test_a_backup_killed_anywhere_is_whole_or_not_there_and_the_next_one_succeeds(
     tmp_path: Path, point: str, strategy: str
 ) -> None:
@@ -131,8 +122,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return at
 
 
-@pytest.mark.parametrize("kind", TARGETS)
-@pytest.mark.parametrize("point", RESTORE)
+@pytest.mark.sampled
+@pytest.mark.parametrize(("point", "kind"), matrix("a restore killed", RESTORE, TARGETS))
 def test_a_restore_killed_anywhere_leaves_the_old_or_the_new_database_and_the_next_one_succeeds(
     archive: Scene, tmp_path: Path, point: str, kind: str
 ) -> None:
@@ -178,10 +169,10 @@ def run_by_workers(sandbox: Sandbox, kind: str, args: dict[str, JsonValue], monk
             # Nobody serves the transfer queue: the agent does the chunks too, and is the one to be killed.
             with worker(sandbox.config, "-Q", "agent.h1", app="workers.app"):
                 ring(client_app(sandbox.config), task, row(), queue="agent.h1")
-                assert until(lambda: row().attempts > 0 and holder_died(row().claimed_by), seconds=60)
+                assert until(lambda: row().attempts > 0 and holder_died(row().claimed_by))
         assert row().state is JobState.RUNNING
         with worker(sandbox.config, *options, app="workers.app"):
-            assert until(lambda: row().state in (JobState.DONE, JobState.FAILED), seconds=90)
+            assert until(lambda: row().state in (JobState.DONE, JobState.FAILED))
         return row()
 
 

@@ -22,19 +22,8 @@ from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.tasks.backup import request_of
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
-from tests.integration.processes import until
-from tests.integration.sandbox import (
-    Options,
-    Sandbox,
-    another_host,
-    back_up,
-    listed,
-    make,
-    objects,
-    outcome,
-    restore_to,
-    start,
-)
+from tests.support.processes import until
+from tests.support.sandbox import Options, Sandbox, another_host, back_up, listed, make, objects, outcome, restore_to, start
 
 
 @pytest.fixture

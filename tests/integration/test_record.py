@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,9 @@ from continuum_tasks.host import audit
 from continuum_tasks.host.audit_trail import TIMETABLE, user
 from continuum_tasks.host.jobs import open_jobs
 from tests.integration import history
-from tests.integration.processes import ROOT, environment, live_pools, stack, until
+from tests.support.cli import command
+from tests.support.processes import until
+from tests.support.stack import live_pools, stack
 
 
 @pytest.fixture
@@ -32,9 +31,7 @@ def config(tmp_path: Path) -> Config:
 
 
 def call(config: Config, *words: str) -> Any:
-    command = [sys.executable, "-m", "continuum_tasks.cli", "backup", *words, "--format", "json"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(config), capture_output=True, text=True, timeout=180)
-    return json.loads(done.stdout)
+    return command(config, "backup", *words, "--format", "json").json
 
 
 def events(config: Config) -> list[tuple[str, str, str]]:
@@ -62,7 +59,7 @@ def test_workers_take_a_change_at_their_next_task_and_the_record_says_who_asked(
             "test_restore", {"backup_id": made["backup_id"], "storage": "local"}, database="memory", now=datetime.now(UTC)
         )
         jobs.close()
-        assert until(lambda: ("test-restore", TIMETABLE, "done") in events(config), seconds=90)
+        assert until(lambda: ("test-restore", TIMETABLE, "done") in events(config))
 
         Path(config.databases[0].path).rename(config.directory / "away.db")
         assert call(config, "create", "--strategy", "full", "--no-local")["error"]["name"] == "SourceMissing"

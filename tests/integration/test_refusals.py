@@ -28,8 +28,8 @@ from continuum_tasks.restore.find_backup import latest
 from continuum_tasks.runtime import finish
 from tests.integration import beside as b
 from tests.integration.beside import beside, witness
-from tests.integration.sandbox import Options, Sandbox, back_up, back_up_finished, listed, make, objects, restore_to, verified
-from tests.unit.sqlite import other
+from tests.support import other
+from tests.support.sandbox import Options, Sandbox, back_up, back_up_finished, listed, make, objects, restore_to, verified
 
 
 @pytest.fixture

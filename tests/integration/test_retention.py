@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -33,9 +30,10 @@ from continuum_tasks.sample.generate import SampleSpec, generate
 from continuum_tasks.sample.oracle import logical_hash
 from continuum_tasks.tasks.client import client_app
 from continuum_tasks.verify import verify
-from tests import servers
-from tests.integration.processes import ROOT, stack, until
-from tests.servers import S3Server
+from tests.support import cli, servers
+from tests.support.processes import ROOT, until
+from tests.support.servers import S3Server
+from tests.support.stack import stack
 
 # Nothing stays but the floors; a chain of three with half of the rows changed each time is worth rolling forward.
 BARE = """[retention]
@@ -65,10 +63,9 @@ class Host:
         environment = {name: text for name, text in os.environ.items() if not name.startswith("CONTINUUM_")}
         environment |= {"CONTINUUM_CONFIG_DIR": str(self.root / "etc"), "CONTINUUM_HOST": "h1", "CONTINUUM_LOCAL": "1"}
         environment |= {"PYTHONPATH": str(ROOT), "CONTINUUM_FAILPOINTS": failpoint}
-        command = [sys.executable, "-m", "continuum_tasks.cli", "backup", *words, "--format", "json"]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert code is None or done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        return json.loads(done.stdout) if done.stdout else done.returncode
+        done = cli.call("backup", *words, "--format", "json", cwd=ROOT, env=environment)
+        assert code is None or done.code == code, (done.code, done.out, done.err)
+        return done.json if done.out else done.code
 
     def back_up(self, strategy: str) -> str:
         made = str(self.call("create", "--strategy", strategy)["backup_id"])
@@ -112,9 +109,8 @@ class Host:
 def make(root: Path, *, storage: str = "") -> Host:
     root.mkdir()
     generate(root / "memory.db", SampleSpec(size_bytes=1 << 20))
-    command = [sys.executable, "-m", "continuum_tasks.cli", "init", "--config-dir", str(root / "etc"), "--yes"]
-    command += ["--database", str(root / "memory.db"), "--storage", storage or str(root / "store")]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True, timeout=180)
+    words = ("--config-dir", root / "etc", "--yes", "--database", root / "memory.db", "--storage", storage or root / "store")
+    cli.call("init", *words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}).ok()
     (root / "etc" / "retention.conf").write_text(BARE)
     return Host(root=root, held={})
 

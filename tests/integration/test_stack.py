@@ -19,18 +19,8 @@ import redis
 from continuum_tasks.config import Config
 from continuum_tasks.errors import BrokerUnsafe, ConfigError, LockError
 from continuum_tasks.tasks.client import KEY_PREFIX, broker_url_of, check_broker, client_app, embedded, ring
-from tests.integration.processes import (
-    ROOT,
-    Stack,
-    a_job,
-    environment,
-    live_pools,
-    server,
-    stack,
-    such,
-    until,
-    write_config_files,
-)
+from tests.support.processes import ROOT, environment, such, until
+from tests.support.stack import Stack, a_job, live_pools, server, stack, write_config_files
 
 POOLS = {"agent": "agent.h1", "transfer": "transfer.h1", "verify": "verify.h1", "control": "control.h1", "beat": ""}
 

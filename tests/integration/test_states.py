@@ -18,18 +18,9 @@ import pytest
 from continuum_tasks.model import Backup, BackupStatus, Level, Strategy
 from tests.integration import beside as b
 from tests.integration.beside import Shape, Witness, beside, witness
-from tests.integration.processes import ROOT, until
-from tests.integration.sandbox import (
-    Options,
-    Sandbox,
-    another_host,
-    back_up,
-    back_up_finished,
-    listed,
-    make,
-    restore_to,
-    verified,
-)
+from tests.support.processes import ROOT, until
+from tests.support.sampling import matrix
+from tests.support.sandbox import Options, Sandbox, another_host, back_up, back_up_finished, listed, make, restore_to, verified
 
 PAGE_SIZES = (512, 1024, 4096, 65536)
 JOURNALS = ("delete", "wal")
@@ -84,9 +75,8 @@ def check_restores(sandbox: Sandbox, moments: list[Moment], folder: Path) -> Non
         target.unlink()
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("page_size", PAGE_SIZES)
-@pytest.mark.parametrize("journal", JOURNALS)
+@pytest.mark.sampled
+@pytest.mark.parametrize(("journal", "page_size", "seed"), matrix("random histories", JOURNALS, PAGE_SIZES, range(2)))
 def test_every_backup_of_a_random_history_restores_to_the_state_it_was_made_of(
     tmp_path: Path, journal: str, page_size: int, seed: int
 ) -> None:

@@ -16,7 +16,7 @@ from continuum_tasks.runtime import finish
 from continuum_tasks.tasks.backup import request_of
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
-from tests.integration.sandbox import Sandbox, back_up, listed, make, objects
+from tests.support.sandbox import Sandbox, back_up, listed, make, objects
 
 
 class Filling:

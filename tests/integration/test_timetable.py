@@ -22,7 +22,7 @@ from continuum_tasks.schedule.plan.schedule import Due, Duty
 from continuum_tasks.tasks import schedule
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
-from tests.integration.sandbox import Options, Sandbox, another_host, back_up, make, verified
+from tests.support.sandbox import Options, Sandbox, another_host, back_up, make, verified
 from workers import settings
 
 LOST = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -22,19 +22,19 @@ import pytest
 
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
-from tests.integration.processes import ROOT, environment
-from tests.integration.sandbox import Sandbox, make
+from tests.support.processes import ROOT, environment
+from tests.support.sandbox import Sandbox, make
 
 NOT_COUNTED = ("errors", "model", "findings", "units", "clock", "failpoints", "process", "config", "runtime")
 WAY = ("backup", "restore", "assembly", "capture", "retention", "verify", "health")
 BACKUP_WAY, RESTORE_WAY = 25, 15
-BACKUP_ALL, RESTORE_ALL = 47, 45  # 44 and 41 when this was written
+BACKUP_ALL, RESTORE_ALL = 52, 48  # 49 and 45 when this was written
 
 
 def walked(sandbox: Sandbox, *words: str) -> tuple[str, set[str]]:
     """Run one action in a process of its own; returns the id of its backup and the modules it entered."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.way", str(sandbox.directory), *words],
+        [sys.executable, "-m", "tests.support.way", str(sandbox.directory), *words],
         cwd=ROOT,
         env=environment(sandbox.config),
         capture_output=True,

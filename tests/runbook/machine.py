@@ -26,12 +26,13 @@ from typing import Any
 
 from continuum_tasks.config import Config, load_config
 from tests.runbook.shell import Pasted, Shell
+from tests.support.cli import call
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(__file__).resolve().parent / "bin"
 SHIMS = ("aws", "chown", "clamscan", "fuser", "lvextend", "pytest", "resize2fs", "systemctl", "tail", "terraform")
 ONLY_IF_MISSING = ("jq", "sqlite3")
-START_SECONDS, STOP_SECONDS = 180.0, 90.0
+START_SECONDS, STOP_SECONDS = 600.0, 300.0
 _PATHS = re.compile(r"(?<![\w./$}-])/(?=(?:var|etc|tmp|media|dev/vg)/)")
 # PR_SET_PDEATHSIG (1): a service dies with the test run even when that is killed.
 _TETHER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
@@ -76,17 +77,9 @@ class Machine:
 
     def run(self, *words: str, code: int | None = 0) -> Pasted:
         """Run one command of ours; its exit code is `code`, any when None."""
-        done = subprocess.run(
-            [sys.executable, "-m", "continuum_tasks.cli", *words],
-            cwd=self.root,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert code is None or done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
-        return Pasted(out=done.stdout, err=done.stderr, failed=())
+        done = call(*words, cwd=self.root, env=self.environment())
+        assert code is None or done.code == code, (words, done)
+        return Pasted(out=done.out, err=done.err, failed=())
 
     def json(self, *words: str, code: int | None = 0) -> Any:
         return json.loads(self.run(*words, "--format", "json", code=code).out)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-PASTE_SECONDS = 300.0
+PASTE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

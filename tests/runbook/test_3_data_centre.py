@@ -11,12 +11,12 @@ import pytest
 
 from continuum_tasks.sample.generate import SampleSpec, generate
 from continuum_tasks.sample.oracle import LogicalHash, logical_hash
-from tests import servers
 from tests.runbook import machine as machines
 from tests.runbook.conftest import install, settle
 from tests.runbook.document import ORIGINAL, OURS, blocks
 from tests.runbook.machine import Machine, ask
-from tests.servers import S3Server
+from tests.support import servers
+from tests.support.servers import S3Server
 
 SCENARIO = "Scenario 3"
 KEY = "backup-key-v1.key"

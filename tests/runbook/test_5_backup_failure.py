@@ -8,9 +8,9 @@ from contextlib import closing
 
 import psutil
 
-from tests.integration.processes import such
 from tests.runbook.document import ORIGINAL, OURS, blocks
 from tests.runbook.machine import Machine, ask
+from tests.support.processes import such
 
 SCENARIO = "Scenario 5"
 

@@ -10,7 +10,7 @@ import pytest
 
 from continuum_tasks.cli.main import exit_codes
 from tests.runbook.document import ORIGINAL, OURS, blocks, continuum_lines
-from tests.unit.cli.test_documentation import parse
+from tests.support.cli import parse
 
 ID = "backup-full-20251206-010000"
 VALUES = {

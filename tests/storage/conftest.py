@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,20 +9,7 @@ from continuum_tasks.storage.local import LocalStorage
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.protocol import Storage
 from continuum_tasks.storage.s3 import S3Settings, S3Storage
-from tests import servers
-from tests.servers import S3Server
-
-
-@pytest.fixture(scope="session")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with servers.ministack(tmp_path_factory.mktemp("ministack")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with servers.rclone(tmp_path_factory.mktemp("rclone")) as server:
-        yield server
+from tests.support.servers import S3Server
 
 
 @pytest.fixture(params=["ministack", "rclone"])

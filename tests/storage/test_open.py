@@ -16,8 +16,8 @@ from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.open import open_storage
 from continuum_tasks.storage.probe import probe
 from continuum_tasks.storage.protocol import Storage
-from tests import servers
-from tests.servers import S3Server
+from tests.support import servers
+from tests.support.servers import S3Server
 
 
 def test_a_local_storage_opens_at_its_path(tmp_path: Path) -> None:

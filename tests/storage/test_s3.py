@@ -30,10 +30,10 @@ from continuum_tasks.errors import (
 )
 from continuum_tasks.storage.retrying import Retrying, RetryPolicy
 from continuum_tasks.storage.s3 import S3Settings, S3Storage
-from tests.servers import S3Server, free_port, open_client
 from tests.storage.conftest import settings_for
 from tests.storage.fake_s3 import Behaviour, fake_s3
 from tests.storage.proxy import proxy_to
+from tests.support.servers import S3Server, free_port, open_client
 
 MIB = 1024 * 1024
 FAST = RetryPolicy(attempts=6, base_seconds=0.01, cap_seconds=0.05, deadline_seconds=30)

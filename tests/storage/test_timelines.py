@@ -21,9 +21,9 @@ from continuum_tasks.repository.timelines import (
     stored_segments,
 )
 from continuum_tasks.storage.protocol import Storage
-from tests.unit.histories import keyed, made, shipped, timeline
-from tests.unit.segment import objects
-from tests.unit.segment.objects import SMALL, contents_of, merged
+from tests.support import segment_objects as objects
+from tests.support.histories import keyed, made, shipped, timeline
+from tests.support.segment_objects import SMALL, contents_of, merged
 
 
 def test_what_was_shipped_is_listed_and_read(storage: Storage, tmp_path: Path) -> None:

@@ -1,19 +1,31 @@
-"""Which unit tests take seconds each: `make test-unit` leaves them out, `make test` runs all."""
+"""Unit tests start no server: a program that serves, or a port that is bound here, fails the test that did it."""
 
 from __future__ import annotations
 
+import re
+import sys
+from collections.abc import Iterator
+
 import pytest
 
-# Each of these files took more than 2 s on two cores: model checks, fuzzing, and commands run as processes.
-SLOW = (
-    *("plan/test_retention_model.py", "plan/test_chain.py", "cli/test_fuzz_every_command.py", "cli/test_fuzz.py"),
-    *("cli/test_extract.py", "cli/test_drill.py", "cli/test_restore_points.py", "cli/test_hand_over.py"),
-    *("cli/test_init_command.py", "cli/test_verify_all.py", "sample/test_writer.py", "sample/test_command.py"),
-    *("sqlite/test_pages.py", "sqlite/test_install_kills.py", "sqlite/test_snapshot.py"),
-)
+_SERVES = re.compile(r"redis-server|valkey-server|ministack|rclone|workers\.(stack|pools|capture)\b|\bcelery\b|moto_server")
+_started: list[str] = []
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.as_posix().endswith(tuple(f"tests/unit/{name}" for name in SLOW)):
-            item.add_marker(pytest.mark.slow)
+def _note(event: str, args: tuple[object, ...]) -> None:
+    if event == "subprocess.Popen" and isinstance(args[1], list | tuple):
+        words = " ".join(str(word) for word in args[1] if len(str(word)) < 200)  # not programs given as text
+        if _SERVES.search(words):
+            _started.append(words)
+    elif event == "socket.bind" and isinstance(args[1], tuple):
+        _started.append(f"a socket bound to {args[1]}")
+
+
+sys.addaudithook(_note)
+
+
+@pytest.fixture(autouse=True)
+def _no_server() -> Iterator[None]:
+    _started.clear()
+    yield
+    assert not _started, f"a unit test starts no server (tests/integration may): {_started}"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,18 +63,29 @@ class BaseCopy:
         try:
             make_private_directory(self._path.parent)
             check_space(self._path.parent, source.stat().st_size, name=str(source))
+            self._copier = Copier(source, self._path)
         except (ContinuumError, OSError):
             return None
-        self._copier = Copier(source, self._path)
-        found = self._copier.hold(read_index)
-        if found is None:
-            self.close()
+        found: IndexHeader | None = None
+        try:
+            found = self._copier.hold(read_index)
+        finally:
+            if found is None:
+                self.close()
         return found
 
     def begin(self, base: Base, first_page: bytes) -> None:
-        """Copy what is held. `first_page` replaces page 1, into which SQLite writes counters of its own."""
-        if self._copier is not None:
+        """Copy what is held. `first_page` replaces page 1, into which SQLite writes counters of its own.
+
+        Where that cannot begin (no room, its process died), nothing is held any more and no copy is made.
+        """
+        if self._copier is None:
+            return
+        try:
             self._copier.begin()
+        except OSError:
+            self.close()
+        else:
             self._base, self._first_page = base, first_page
 
     def step(self) -> str | None:
@@ -97,13 +109,18 @@ class BaseCopy:
         return None
 
     def close(self) -> None:
-        """Give up what is being made, and remove what was."""
+        """Give up what is being made, and remove what was.
+
+        What cannot be removed, on a disk that became read-only, say, keeps nobody waiting: the next call removes it.
+        """
         if self._copier is not None:
             self._copier.close()
         self._copier = self._base = None
-        (self._directory / _NOTE).unlink(missing_ok=True)
-        for path in self._temp_dir.glob(f"{self._name}*"):  # also what a process that was killed has left
-            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            (self._directory / _NOTE).unlink(missing_ok=True)
+        with suppress(OSError):
+            for path in self._temp_dir.glob(f"{self._name}*"):  # also what a process that was killed has left
+                path.unlink(missing_ok=True)
 
     def _wrong_size(self, base: Base) -> str:
         found, wanted = self._path.stat().st_size, base.n_pages * base.page_size

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from continuum_tasks.errors import SourceBusy
+from continuum_tasks.errors import SourceBusy, SourceRefused
 
 WAL = "wal"
 _PR_SET_PDEATHSIG = 1
@@ -23,17 +23,19 @@ class PinsLost(Exception):
 
 
 class Pins:
-    """The pins of one process. Use it from one thread. Raises PinsLost when the process is gone; `start` makes a new one."""
+    """The pins of one process. Use it from one thread. Raises PinsLost when the process is gone; `start` makes a new one.
+
+    A database has one pin, and two inside `renewed`: whatever fails there, one of the two is dropped as it is left.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._last_id = 0
-        self._held: dict[Path, list[int]] = {}
+        self._held: dict[Path, tuple[int, ...]] = {}  # oldest first
 
     def start(self) -> None:
-        """Start the process, without any pin."""
+        """Start the process, without any pin. Raises OSError when the system has no room for one: then none runs."""
         self.close()
-        self._held = {}
         self._process = subprocess.Popen(
             (sys.executable, "-m", "continuum_tasks.capture.pins.process"),
             stdin=subprocess.PIPE,
@@ -49,37 +51,35 @@ class Pins:
 
     def count(self, path: Path) -> int:
         """Return how many pins a database has."""
-        return len(self._held.get(path, []))
+        return len(self._held.get(path, ()))
 
-    def add(self, path: Path) -> str:
-        """Pin the database as it is now, beside the pins it has; returns its journal mode, and only `wal` is pinned.
+    def hold(self, path: Path) -> str:
+        """Pin the database as it is now, and no other state of it; returns its journal mode, and only `wal` is pinned.
 
-        Raises SourceBusy when SQLite cannot read it now.
+        Raises SourceBusy when SQLite cannot read it now, SourceRefused when pages of its log are not as in the file.
         """
-        self._last_id += 1
-        answer = self._ask({"do": "pin", "path": str(path), "id": self._last_id})
-        if "error" in answer:
-            raise SourceBusy(f"{path}: cannot be pinned ({answer['error']})", hint="capture tries again by itself")
-        mode = str(answer["mode"])
-        if mode == WAL:
-            self._held.setdefault(path, []).append(self._last_id)
-        return mode
+        self.drop_all(path)
+        return self._pin(path)
 
-    def drop_older(self, path: Path) -> None:
-        """Drop all pins of a database but the newest."""
-        self._drop(path, keep=1)
+    @contextmanager
+    def renewed(self, path: Path) -> Iterator[None]:
+        """Pin the database as it is now, and drop the older pin once the block is done; where it fails, the new one.
 
-    def drop_newest(self, path: Path) -> None:
-        """Drop the newest pin of a database, unless it is the only one."""
-        held = self._held.get(path, [])
-        if len(held) > 1:
-            self._ask({"do": "drop", "id": held[-1]})
-            held.pop()
+        Raises SourceBusy when SQLite cannot read it now, SourceRefused as `hold` does; the older pin stays.
+        """
+        older = self._held.get(path, ())
+        self._pin(path)
+        fresh = self._held.get(path, ())[len(older) :]
+        is_done = False
+        try:
+            yield
+            is_done = True
+        finally:
+            self._drop(path, older if is_done and fresh else fresh)
 
     def drop_all(self, path: Path) -> None:
         """Drop every pin of a database."""
-        self._drop(path, keep=0)
-        self._held.pop(path, None)
+        self._drop(path, self._held.get(path, ()))
 
     def advance(self, path: Path) -> bool:
         """Have frames copied back and the only pin of a database replaced by a new one; True when all were copied back.
@@ -90,7 +90,7 @@ class Pins:
         self._last_id += 1
         answer = self._ask({"do": "advance", "path": str(path), "from": old, "id": self._last_id})
         if answer.get("pinned"):
-            self._held[path] = [self._last_id]
+            self._held[path] = (self._last_id,)
         return bool(answer.get("whole"))
 
     @contextmanager
@@ -103,7 +103,8 @@ class Pins:
             self._ask({"do": "go"})
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and with it every pin."""
+        self._held = {}
         if self._process is not None:
             assert self._process.stdin is not None and self._process.stdout is not None
             self._process.kill()
@@ -113,11 +114,22 @@ class Pins:
             self._process.stdout.close()
             self._process = None
 
-    def _drop(self, path: Path, *, keep: int) -> None:
-        held = self._held.get(path, [])
-        while len(held) > keep:
-            self._ask({"do": "drop", "id": held[0]})
-            held.pop(0)
+    def _pin(self, path: Path) -> str:
+        self._last_id += 1
+        answer = self._ask({"do": "pin", "path": str(path), "id": self._last_id})
+        if "error" in answer:
+            raise SourceBusy(f"{path}: cannot be pinned ({answer['error']})", hint="capture tries again by itself")
+        if "refused" in answer:
+            raise SourceRefused(str(answer["refused"]), hint="switch its capture off and have it backed up often instead")
+        mode = str(answer["mode"])
+        if mode == WAL:
+            self._held[path] = (*self._held.get(path, ()), self._last_id)
+        return mode
+
+    def _drop(self, path: Path, pins: tuple[int, ...]) -> None:
+        for one in pins:
+            self._ask({"do": "drop", "id": one})
+        self._held[path] = tuple(one for one in self._held.get(path, ()) if one not in pins)
 
     def _ask(self, request: dict[str, object]) -> dict[str, object]:
         process = self._process
@@ -129,7 +141,7 @@ class Pins:
         except OSError as err:
             raise PinsLost(f"the process that held pins ended with {process.poll()}") from err
         line = process.stdout.readline()
-        if not line:
+        if not line.endswith("\n"):
             raise PinsLost(f"the process that held pins ended with {process.poll()}")
         answer: dict[str, object] = json.loads(line)
         return answer

@@ -13,6 +13,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from continuum_tasks.capture.pins.client import WAL, ending_with
@@ -37,7 +38,7 @@ class Copier:
         )
 
     def hold(self, read_index: Callable[[], IndexHeader]) -> IndexHeader | None:
-        """Begin a read transaction at a known position and return that; None when commits come too fast."""
+        """Begin a read transaction at a known position and return that; None when commits come too fast, or it died."""
         before = read_index()
         for number in range(N_TRIES):
             answer = self._ask({"do": "pin", "path": str(self._source), "id": number})
@@ -59,17 +60,21 @@ class Copier:
         process = self._process
         if process is None or process.stdout is None:
             return "it was given up"
-        if not select.select([process.stdout], [], [], 0)[0]:
+        answered = select.poll()  # `select` knows no descriptor above 1023
+        answered.register(process.stdout, select.POLLIN)
+        if not answered.poll(0):
             return None
         line = process.stdout.readline()
         self._end()
-        answer = json.loads(line) if line else {"error": "its process died"}
-        return str(answer.get("error", ""))
+        return str(_answer(line).get("error", ""))
+
+    def let_go(self) -> None:
+        """Hold nothing any more."""
+        self._end()
 
     def close(self) -> None:
-        """Give up, and remove the copy."""
+        """Give up: nothing is held any more. What was copied so far stays for its owner to remove."""
         self._end()
-        self.path.unlink(missing_ok=True)
 
     def _end(self) -> None:
         process, self._process = self._process, None
@@ -78,7 +83,8 @@ class Copier:
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # what was not sent any more
+                        pipe.close()
 
     def _send(self, request: dict[str, object]) -> None:
         assert self._process is not None and self._process.stdin is not None
@@ -86,8 +92,14 @@ class Copier:
         self._process.stdin.flush()
 
     def _ask(self, request: dict[str, object]) -> dict[str, object]:
-        self._send(request)
+        try:
+            self._send(request)
+        except BrokenPipeError:
+            return _answer("")
         assert self._process is not None and self._process.stdout is not None
-        line = self._process.stdout.readline()
-        answer: dict[str, object] = json.loads(line) if line else {"error": "its process died"}
-        return answer
+        return _answer(self._process.stdout.readline())
+
+
+def _answer(line: str) -> dict[str, object]:
+    answer: dict[str, object] = json.loads(line) if line.endswith("\n") else {"error": "its process died"}
+    return answer

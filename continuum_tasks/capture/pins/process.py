@@ -6,7 +6,7 @@ It is run as `python -m continuum_tasks.capture.pins.process` and obeys one JSON
 
     {"do": "pin", "path": ..., "id": n}     begin a read transaction; the answer says the journal mode: only wal is held
     {"do": "drop", "id": n}                 end it
-    {"do": "copy", "to": ...}               copy what the newest pin sees to this private file
+    {"do": "copy", "to": ...}               copy what the newest pin sees to this private file, then end it
     {"do": "still", "path": ...}            take the write lock and pin: nobody commits until "go"; nothing is written
     {"do": "go"}                            let it go
     {"do": "advance", "path": ..., "from": m, "id": n}
@@ -20,11 +20,14 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
 
 import apsw
+
+from continuum_tasks.sqlite import reserved
 
 BUSY_MILLISECONDS = 200
 WAL_RESET_FIXED = 3_051_003  # older ones can corrupt a database when two checkpoints race: they are not let near one
@@ -62,11 +65,14 @@ def _obey(request: dict[str, object], pins: dict[int, apsw.Connection]) -> dict[
             connection.close()
         return {}
     if request["do"] == "copy":
-        return _copy(pins[max(pins)], str(request["to"]))
+        return _copy(pins.pop(max(pins)), str(request["to"]))
     path = Path(str(request["path"]))
     if request["do"] == "advance":
         return _advance(path, request, pins)
-    connection, mode = _pin(path)
+    connection, mode, n_bytes = _pin(path)
+    if mode == "wal" and n_bytes:  # its log lacks what its own VFS adds to the file, and we may not copy it back
+        connection.close()
+        return {"refused": reserved.explained(path, n_bytes)}
     if mode == "wal":
         pins[int(str(request["id"]))] = connection
     else:  # there a reader would keep writers from committing
@@ -74,26 +80,23 @@ def _obey(request: dict[str, object], pins: dict[int, apsw.Connection]) -> dict[
     return {"mode": mode}
 
 
-def _pin(path: Path) -> tuple[apsw.Connection, str]:
+def _pin(path: Path) -> tuple[apsw.Connection, str, int]:
     connection = _open(path, "ro")
     try:
         connection.execute("BEGIN")
         connection.execute("PRAGMA schema_version").fetchall()  # BEGIN alone takes no lock
-        return connection, str(connection.execute("PRAGMA journal_mode").get)
+        return connection, str(connection.execute("PRAGMA journal_mode").get), reserved.seen_by(connection)
     except apsw.Error:
         connection.close()
         raise
 
 
 def _copy(pinned: apsw.Connection, to: str) -> dict[str, object]:
-    copy = apsw.Connection(to, flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
+    with closing(pinned), closing(apsw.Connection(to, flags=apsw.SQLITE_OPEN_READWRITE)) as copy:
         copy.execute("PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF").fetchall()  # after a crash it is thrown away
         with copy.backup("main", pinned, "main") as backup:
             while not backup.done:
                 backup.step(_STEP_PAGES)
-    finally:
-        copy.close()
     return {}
 
 
@@ -108,8 +111,10 @@ def _advance(path: Path, request: dict[str, object], pins: dict[int, apsw.Connec
     connection = _open(path, "rw")
     try:
         connection.execute("PRAGMA schema_version").fetchall()  # before its first read it does not know of the log
+        if reserved.seen_by(connection):
+            return {"whole": False, "pinned": False}
         n_frames, n_copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        pins[int(str(request["id"]))], _ = _pin(path)
+        pins[int(str(request["id"]))], *_ = _pin(path)
         pins.pop(int(str(request["from"]))).close()
     except apsw.BusyError:  # another checkpoint is at work
         return {"whole": False, "pinned": False}

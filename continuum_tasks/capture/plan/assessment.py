@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from continuum_tasks.capture.plan.continuity import BYPASSED
 from continuum_tasks.findings import Finding, Severity, critical, ok, warning
 from continuum_tasks.history.chain import is_anomalous, usable
 from continuum_tasks.history.timeline import Hole, since
@@ -103,12 +104,16 @@ def has_nothing_new(capture: Capture, backups: Sequence[Backup], *, now: datetim
 
 def measured(capture: Capture, *, now: datetime) -> tuple[tuple[str, str, float], ...]:
     """Return what is to be kept of a capture now, as (metric, quantile or empty, value); at rest only every ten minutes."""
-    down = not (capture.protects(now) or (capture.journal and not capture.is_silent(now)))
-    rests = capture.all_durable and now - instant(capture.durable_us) > IDLE and not (down or capture.wal_alarm)
-    if rests and now.minute % 10:
-        return ()
+    rests = (
+        capture.all_durable and now - instant(capture.durable_us) > IDLE and not (_is_down(capture, now) or capture.wal_alarm)
+    )
+    return () if rests and now.minute % 10 else figures(capture, now=now)
+
+
+def figures(capture: Capture, *, now: datetime) -> tuple[tuple[str, str, float], ...]:
+    """Return what a capture says of itself, as (metric, quantile or empty, value)."""
     values = (
-        ("capture_down", "", float(down)),
+        ("capture_down", "", float(_is_down(capture, now))),
         ("capture_lag_seconds", "0.5", capture.lag_p50_seconds),
         ("capture_lag_seconds", "0.95", capture.lag_p95_seconds),
         ("capture_wal_bytes", "", float(capture.wal_bytes)),
@@ -119,6 +124,16 @@ def measured(capture: Capture, *, now: datetime) -> tuple[tuple[str, str, float]
         ("capture_holes", "", float(len(since(capture.holes, now - HOLES_SHOWN)))),
     )
     return values if capture.state else values[:1]
+
+
+def fresh(capture: Capture, *, now: datetime) -> tuple[tuple[str, str, float], ...]:
+    """Return what is known of a capture now: of one that is down nothing but that, for its last words are of another time."""
+    found = figures(capture, now=now)
+    return found[:1] if _is_down(capture, now) else found
+
+
+def _is_down(capture: Capture, now: datetime) -> bool:
+    return not (capture.protects(now) or (capture.journal and not capture.is_silent(now)))
 
 
 def capture_findings(database: str, capture: Capture, *, late: bool, now: datetime) -> Iterator[Finding]:
@@ -189,7 +204,8 @@ def _holes(database: str, capture: Capture, *, now: datetime) -> Iterator[Findin
     n = f"{len(found)} holes in the last 24 h, the last between" if len(found) > 1 else "hole in the last 24 h: between"
     text = f"{n} {edges}; commit {last.commit:,} is the first after it"
     hint = f"`continuum backup history --database {database}` shows all; a restore to a time inside is refused"
-    yield warning(f"holes of {database}", text, hint)
+    severity = Severity.CRITICAL if any(BYPASSED in hole.reason for hole in found) else Severity.WARNING
+    yield Finding(severity=severity, subject=f"holes of {database}", text=text, hint=hint)
 
 
 def _resumed_at(capture: Capture) -> datetime:

@@ -25,14 +25,15 @@ from continuum_tasks.capture.plan.continuity import (
 from continuum_tasks.capture.reader import first_page, wal_files
 from continuum_tasks.capture.reader.pending import Pending
 from continuum_tasks.capture.reader.sealing import Beginning, data_key, new_standing, seal
+from continuum_tasks.capture.reader.sighting import Sightings
 from continuum_tasks.capture.shipping import ended_timelines
 from continuum_tasks.capture.shipping.spool import Spool
-from continuum_tasks.capture.state import holes
+from continuum_tasks.capture.state import holes, restored
 from continuum_tasks.capture.state.environment import CaptureContext, make_private_directory
 from continuum_tasks.capture.state.progress import CaptureProgress, forget_progress, load, save
-from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy
-from continuum_tasks.history.timeline import Hole
+from continuum_tasks.errors import ContinuumError, NoSpace, SourceBusy, SourceRefused
 from continuum_tasks.model import Commit, Mark
+from continuum_tasks.sqlite import reserved
 from continuum_tasks.wal.format import FRAME_HEADER_BYTES, Checksum, IndexHeader
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # as much as SQLite's own automatic checkpoint lets a log of 4 KiB pages grow to
@@ -44,6 +45,10 @@ N_SAMPLES = 16  # commits of a segment whose lag is followed
 
 class Lost(Exception):
     """The log is not what it should be while it is held: capture lets go and looks anew."""
+
+
+class Bypassed(Lost):
+    """The files were changed without SQLite's locks: what was captured goes on nowhere, a new timeline begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,7 @@ class CommitFollower:
         self._place = place
         self._pending = Pending()
         self._mark = Mark(salts="", frame=0, checksum=(0, 0))
+        self._sightings = Sightings(self.source, pause=place.pause)
         self._key: bytes | None = None
         self.base = BaseCopy(self.directory, place.temp_dir, random_bytes=place.random_bytes)
 
@@ -91,6 +97,10 @@ class CommitFollower:
             return self._pending.commits[-1].number
         return 0 if self.standing is None else self.standing.commit
 
+    def stands_at(self, index: IndexHeader) -> bool:
+        """Tell whether `last_commit` is the state that an index header speaks of."""
+        return (index.salts.hex(), index.max_frame) == (self._mark.salts, self._mark.frame)
+
     def spool(self) -> Spool | None:
         """Return the spool of the present timeline."""
         return None if self.standing is None else Spool(self.directory, self.standing.timeline.id)
@@ -98,11 +108,12 @@ class CommitFollower:
     def begin(self, *, watched_until_us: int) -> Judgement | None:
         """Hold the database and find out what became of its log; None when it is not in WAL mode, and then nothing is held.
 
-        `watched_until_us`: until when it is known to have been followed. Raises SourceBusy, StorageError, KeyringError,
+        `watched_until_us`: until when it is known to have been followed. Raises SourceError, StorageError, KeyringError,
         NoSpace, PinsLost; nothing is held then.
         """
         self.let_go()
-        self.journal_mode = self._pins.add(self.source.path)
+        self._sightings.check_at_rest(self.standing)
+        self.journal_mode = self._pins.hold(self.source.path)
         if self.journal_mode != WAL:
             return None
         try:
@@ -117,7 +128,7 @@ class CommitFollower:
         """Read what was committed since the last look; returns how many commits came. Raises Lost, SourceBusy."""
         if self.standing is not None and self.source.identity() != self.standing.source:
             raise Lost("the database file was replaced")
-        index = self._index()
+        index = self._look()
         self.log_bytes = index.max_frame * (FRAME_HEADER_BYTES + index.page_size)
         if self._pending.n_bytes >= self._place.capture.segment_bytes:
             self.flush()  # it could not be made durable before: nothing more is read into memory until it is
@@ -127,8 +138,6 @@ class CommitFollower:
             self._mark = Mark(salts=index.salts.hex(), frame=0, checksum=(0, 0))
         if index.max_frame > self._mark.frame:
             self._read(index, observed_us, unseen_us)
-        elif index.max_frame < self._mark.frame:
-            raise Lost(f"the log ends at frame {index.max_frame}, {self._mark.frame} were captured")
         if self._behind_seconds(observed_us) > MAX_BEHIND_SECONDS:
             self.flush()  # these still belong here, with the last time there was
             raise Lost("the clock was set back")
@@ -137,18 +146,13 @@ class CommitFollower:
         return self.last_commit - before
 
     def rotate(self) -> None:
-        """Pin the database anew, make everything that is then visible durable here, and let the older pins go.
+        """Pin the database anew, make everything that is then visible durable here, and let the older pin go.
 
-        Raises Lost, SourceBusy, NoSpace (the older pins stay), PinsLost.
+        Raises Lost, SourceBusy, NoSpace, ConfigError, OSError (the older pin stays), PinsLost.
         """
-        self._pins.add(self.source.path)
-        try:
+        with self._pins.renewed(self.source.path):
             self.look()
             self.flush()
-        except NoSpace:
-            self._pins.drop_newest(self.source.path)
-            raise
-        self._pins.drop_older(self.source.path)
         if self.log_bytes >= self._helped_at_bytes:
             self._help()
             self.flush()
@@ -175,9 +179,8 @@ class CommitFollower:
 
         What is read here is in memory alone until the next flush: should this process die, it is read again or it is a hole.
         """
-        self._pins.add(self.source.path)
-        self.look()
-        self._pins.drop_older(self.source.path)
+        with self._pins.renewed(self.source.path):
+            self.look()
         before = self._mark
         whole = self._pins.advance(self.source.path)
         self.look()
@@ -189,6 +192,7 @@ class CommitFollower:
             return
         self._check_room()
         then, sealed = seal(self.standing, self._pending, self._mark, key=self._key, place=self._place)
+        then = replace(then, sighting=self._sightings.last)
         spool = Spool(self.directory, then.timeline.id)
         spool.put(then.seq, sealed.data)
         if self._pending.first_page is not None:  # before the standing: a page 1 that is older than that would be wrong
@@ -204,6 +208,25 @@ class CommitFollower:
         self.standing = replace(self.standing, **fields)  # type: ignore[arg-type]
         save(self.directory, self.standing)
 
+    def _look(self) -> IndexHeader:
+        problem = self._sightings.moved()
+        if not problem:
+            index, problem = self._sightings.look(self._mark)
+            if not problem:
+                return index
+        with contextlib.suppress(ContinuumError):
+            self.flush()  # what was read before is what SQLite committed
+        raise self.distrust(problem)
+
+    def distrust(self, problem: str) -> Bypassed:
+        """Note, for whoever begins next, that the files were changed without SQLite; returns what is to be raised."""
+        if self.standing is not None:
+            with contextlib.suppress(ContinuumError):
+                self.change(doubt=problem)
+            self.standing = replace(self.standing, doubt=problem)
+        self.base.close()
+        return Bypassed(problem)
+
     def forget(self) -> None:
         """Forget the timeline: the next `begin` starts another one."""
         forget_progress(self.directory)
@@ -215,10 +238,11 @@ class CommitFollower:
         self.holds, self._pending, self._seen_at = False, Pending(), []
 
     def _begin(self, watched_until_us: int) -> Judgement:
-        index = self._index()
+        index = self._sightings.begin(self.standing)
         found = self._found(index)
         judgement = judge_continuity(self._stood(), found)
         stopped, since_us = self.standing, watched_until_us
+        known = None if stopped is None else stopped.sighting
         self._looked, self.looked_us = self._place.clock.monotonic(), self._place.now_us()
         if self.standing is not None and judgement.verdict is not Continuity.NEW_TIMELINE:
             self.looked_us = max(self.looked_us, self.standing.observed_us)
@@ -237,12 +261,15 @@ class CommitFollower:
             )
             self.standing = new_standing(beginning, place=self._place)
             watched_until_us = self.looked_us
+        elif judgement.verdict is Continuity.GO_ON and (known is None or found.stamp != known.later_stamp):
+            self.change(proven_us=1)  # a checkpoint may have written it, or anybody: that is found out at once
         self._key = data_key(self.standing, place=self._place)
         self._mark = self.standing.mark
         if judgement.verdict is not Continuity.GO_ON:
             self._resume(watched_until_us, reason=judgement.reason)
             if stopped is not None and stopped.commit:
                 self._note(max(since_us, stopped.observed_us), reason=judgement.reason)
+            restored.forget(self.directory)  # what began is durable by now
         elif index.max_frame > self._mark.frame:
             self._mark = replace(self._mark, salts=index.salts.hex())
             # With this very index: a pin in slot 0 lets the log be begun anew, and what is not read by then is a hole.
@@ -268,10 +295,25 @@ class CommitFollower:
             stamp=self.source.stamp(),
             said=said,
             behind_seconds=self._behind_seconds(0 if self.standing is None else self.standing.observed_us),
+            restored_online=restored.is_noted(self.directory),
+            sighting=self._sightings.last,
+            unlike=self._sightings.unlike_copied(index),
         )
 
     def _resume(self, watched_until_us: int, *, reason: str) -> None:
-        """Begin with the state that is there now, under the pin: its page 1 and how long it is."""
+        """Begin with the state that is there now, under the pin; where that fails, all is as before, and nothing is copied."""
+        stood, is_done = self.standing, False
+        try:
+            self._restart(watched_until_us, reason=reason)
+            self.flush()
+            is_done = True
+        finally:
+            if not is_done:  # with the new stamp the next try would take the file for the one it had followed
+                self.standing = stood
+                self.base.close()
+
+    def _restart(self, watched_until_us: int, *, reason: str) -> None:
+        """Take the state under the pin for the next commit: its page 1 and how long it is."""
         assert self.standing is not None
         page_size, self.standing = self.standing.timeline.page_size, replace(self.standing, stamp=self.source.stamp())
         held = self.base.hold(self.source.path, self._index)
@@ -301,25 +343,16 @@ class CommitFollower:
                 observed_us=observed_us,
             )
             self.base.begin(base, page)
-        self.n_holes += self.standing.commit > 0
         checksum = index.checksum if index.max_frame else (0, 0)
         self._mark = Mark(salts=index.salts.hex(), frame=index.max_frame, checksum=checksum)
         self.looked_us, self._looked = observed_us, self._place.clock.monotonic()
-        self.flush()
 
     def _note(self, from_us: int, *, reason: str) -> None:
         """Note the hole before the last commit for who asks this host; the segment says it for good."""
         assert self.standing is not None
-        found = self.standing
-        hole = Hole(
-            timeline=found.timeline.id,
-            commit=found.commit,
-            from_us=min(from_us, found.observed_us),
-            to_us=found.observed_us,
-            reason=reason,
-        )
+        self.n_holes += 1
         with contextlib.suppress(ContinuumError):
-            holes.note_hole(self.directory, hole)
+            holes.note_hole(self.directory, holes.before(self.standing, from_us, reason=reason))
 
     def _index(self) -> IndexHeader:
         return wal_files.read_wal_index(self.source, pause=self._place.pause)
@@ -348,16 +381,26 @@ class CommitFollower:
         pieces = wal_files.read_committed(self.source, header, stretch, limit_bytes=self._place.capture.segment_bytes)
         try:
             for frames in pieces:
+                self._sightings.read(frames)
                 self._pending.add(frames, number=self.last_commit + 1, observed_us=observed_us, unseen_us=unseen_us)
+                self._check_unreserved()
                 last = frames.first + len(frames.pgnos) - 1
                 said = (int(frames.checksums[-1][0]), int(frames.checksums[-1][1]))
                 self._mark = Mark(salts=self._mark.salts, frame=last, checksum=said)
                 if self._pending.n_bytes >= self._place.capture.segment_bytes:
                     self.flush()
         except (ValueError, FileNotFoundError) as err:
-            raise Lost(f"the log is not as its index says: {err}") from err
+            raise self.distrust(f"the log is not as its index says: {err}") from err
         if self._mark.checksum != index.checksum:
-            raise Lost(f"frame {index.max_frame} is not the one that SQLite committed")
+            raise self.distrust(f"frame {index.max_frame} is not the one that SQLite committed")
+
+    def _check_unreserved(self) -> None:
+        first = self._pending.first_page
+        n_bytes = reserved.in_page(first.page) if first is not None else 0
+        if n_bytes:  # since this commit: the frames from here on are not what the database file will have
+            raise SourceRefused(
+                reserved.explained(self.source.path, n_bytes), hint="switch its capture off and have it backed up often instead"
+            )
 
     def _behind_seconds(self, time_us: int) -> float:
         return (time_us - self._place.now_us()) / 1_000_000

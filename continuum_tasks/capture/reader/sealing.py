@@ -71,6 +71,7 @@ def new_standing(beginning: Beginning, *, place: CaptureContext) -> CaptureProgr
         stamp=beginning.found.stamp,
         base_after=0,
         published=False,
+        proven_us=place.now_us(),
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from continuum_tasks.errors import SourceBusy
 from continuum_tasks.wal.format import (
+    FRAME_HEADER_BYTES,
     HEADER_BYTES,
     INDEX_BYTES,
     Checksum,
@@ -52,11 +53,7 @@ class CaptureFiles:
 
     def identity(self) -> str:
         """Return `device:inode` of the database file, empty when it is not there."""
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            return ""
-        return f"{status.st_dev}:{status.st_ino}"
+        return identity_of(self.path)
 
     def stamp(self) -> str:
         """Return size and time of the last write of the database file, empty when it is not there."""
@@ -69,7 +66,7 @@ class CaptureFiles:
     def sync(self) -> None:
         """Have the system write what it holds of the log and the database, in this order, to the disk."""
         for path in (self.wal, self.path):
-            with _opened(path) as descriptor:
+            with opened(path) as descriptor:
                 os.fsync(descriptor)
 
     def wal_bytes(self) -> int:
@@ -80,12 +77,21 @@ class CaptureFiles:
             return 0
 
 
+def identity_of(path: Path) -> str:
+    """Return `device:inode` of a file, empty when it is not there."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ""
+    return f"{status.st_dev}:{status.st_ino}"
+
+
 def read_wal_index(source: CaptureFiles, *, pause: Callable[[], None]) -> IndexHeader:
     """Return what SQLite holds to be committed now. Raises SourceBusy when there is no sound index header to be read."""
     problem = "it is not there"
     for _ in range(N_LOOKS):
         try:
-            with _opened(source.shm) as descriptor:
+            with opened(source.shm) as descriptor:
                 return decode_shm_header(os.pread(descriptor, INDEX_BYTES, 0))
         except FileNotFoundError:
             break
@@ -97,7 +103,7 @@ def read_wal_index(source: CaptureFiles, *, pause: Callable[[], None]) -> IndexH
 
 def read_page_size(source: CaptureFiles) -> int:
     """Return the page size (bytes) the database file itself says, 0 when it says none."""
-    with _opened(source.path) as descriptor:
+    with opened(source.path) as descriptor:
         stored = int.from_bytes(os.pread(descriptor, 2, 16), "big")
     return 65536 if stored == 1 else stored
 
@@ -105,7 +111,7 @@ def read_page_size(source: CaptureFiles) -> int:
 def read_header(source: CaptureFiles) -> WalHeader | None:
     """Return the header of the log, None when there is none or it is not whole."""
     try:
-        with _opened(source.wal) as descriptor:
+        with opened(source.wal) as descriptor:
             return decode_wal_header(os.pread(descriptor, HEADER_BYTES, 0))
     except (FileNotFoundError, ValueError):
         return None
@@ -126,7 +132,7 @@ def read_committed(source: CaptureFiles, header: WalHeader, stretch: Stretch, *,
     A piece has about `limit_bytes`, more when one
     transaction is larger. Raises ValueError when the log is not what the index header says, TransactionTooLarge.
     """
-    with _opened(source.wal) as descriptor:
+    with opened(source.wal) as descriptor:
         after, before, until = stretch.after, stretch.before, stretch.until
         step = max(1, limit_bytes // header.frame_bytes)
         while after < until:
@@ -162,11 +168,23 @@ def frame_checksum(source: CaptureFiles, header: WalHeader, frame: int) -> Check
     if not frame:
         return header.checksum
     try:
-        with _opened(source.wal) as descriptor:
+        with opened(source.wal) as descriptor:
             said = os.pread(descriptor, 8, HEADER_BYTES + (frame - 1) * header.frame_bytes + 16)
     except FileNotFoundError:
         return None
     return (int.from_bytes(said[:4], "big"), int.from_bytes(said[4:], "big")) if len(said) == 8 else None
+
+
+def pgnos(source: CaptureFiles, header: WalHeader, *, until: int) -> Iterator[int]:
+    """Yield the page number of each frame up to `until`; 0 for one that is not there."""
+    with opened(source.wal) as descriptor:
+        for frame in range(1, until + 1):
+            yield int.from_bytes(os.pread(descriptor, 4, page_offset(header, frame) - FRAME_HEADER_BYTES), "big")
+
+
+def page_offset(header: WalHeader, frame: int) -> int:
+    """Return where in the log the page of a frame begins."""
+    return HEADER_BYTES + (frame - 1) * header.frame_bytes + FRAME_HEADER_BYTES
 
 
 def first_page(source: CaptureFiles, header: WalHeader | None, *, until: int, page_size: int) -> bytes:
@@ -176,10 +194,10 @@ def first_page(source: CaptureFiles, header: WalHeader | None, *, until: int, pa
     """
     at = None if header is None else _newest_of_page_1(source, header, until=until)
     if header is not None and at is not None:
-        with _opened(source.wal) as descriptor:
+        with opened(source.wal) as descriptor:
             page = os.pread(descriptor, page_size, HEADER_BYTES + (at - 1) * header.frame_bytes + 24)
     else:
-        with _opened(source.path) as descriptor:
+        with opened(source.path) as descriptor:
             page = os.pread(descriptor, page_size, 0)
     if len(page) != page_size:
         raise ValueError(f"{source.path} is shorter than one page")
@@ -187,7 +205,7 @@ def first_page(source: CaptureFiles, header: WalHeader | None, *, until: int, pa
 
 
 def _newest_of_page_1(source: CaptureFiles, header: WalHeader, *, until: int) -> int | None:
-    with _opened(source.wal) as descriptor:
+    with opened(source.wal) as descriptor:
         for frame in range(until, 0, -1):
             if os.pread(descriptor, 4, HEADER_BYTES + (frame - 1) * header.frame_bytes) == b"\0\0\0\1":
                 return frame
@@ -195,7 +213,8 @@ def _newest_of_page_1(source: CaptureFiles, header: WalHeader, *, until: int) ->
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def opened(path: Path) -> Iterator[int]:
+    """Open a file of a database for reading; closing it drops every POSIX lock this process has on it: it must have none."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield descriptor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from continuum_tasks.clock import Clock
 from continuum_tasks.config import BackupSettings, CaptureSettings
 from continuum_tasks.errors import ConfigError, NoSpace
 from continuum_tasks.repository.repository import Repository
+from continuum_tasks.sqlite.mount_tables import MountTables, read_mount_tables
 from continuum_tasks.sqlite.raw import sync_directory
 
 CAPTURE = "capture"  # in the state directory
@@ -33,6 +35,7 @@ class CaptureContext:
     random_bytes: Callable[[int], bytes]
     pause: Callable[[], None]
     repository: Callable[[str], Repository]
+    mount_tables: Callable[[], MountTables] = read_mount_tables
 
     def now_us(self) -> int:
         """Return the time in microseconds since 1970 (UTC)."""
@@ -61,7 +64,8 @@ def write_file(path: Path, data: bytes | bytearray, *, durable: bool) -> None:
         if durable:
             sync_directory(path.parent)
     except OSError as err:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, as on a disk that became read-only, nothing can be removed
+            part.unlink(missing_ok=True)
         if err.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{path}: no space left for what was captured", hint="free space in state_dir") from err
         raise ConfigError(f"{path}: cannot be written ({err.strerror})", hint="check state_dir and its owner") from err

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from continuum_tasks.capture.state.environment import CAPTURE, write_file
+from continuum_tasks.capture.state.progress import CaptureProgress
 from continuum_tasks.history.timeline import Hole
 from continuum_tasks.repository.documents import from_json, to_json
 
@@ -20,6 +21,17 @@ def note_hole(directory: Path, hole: Hole) -> None:
     """Add a hole to those in a database's capture directory; the oldest beyond `N_KEPT` go. Raises NoSpace, ConfigError."""
     kept = (*_read(directory / HOLES), hole)[-N_KEPT:]
     write_file(directory / HOLES, json.dumps(to_json(kept)).encode(), durable=False)
+
+
+def before(standing: CaptureProgress, from_us: int, *, reason: str) -> Hole:
+    """Return the hole that ends with the last commit of a standing."""
+    return Hole(
+        timeline=standing.timeline.id,
+        commit=standing.commit,
+        from_us=min(from_us, standing.observed_us),
+        to_us=standing.observed_us,
+        reason=reason,
+    )
 
 
 def read_holes(state_dir: Path, database: str) -> tuple[Hole, ...]:

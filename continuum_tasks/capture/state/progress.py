@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuum_tasks.capture.plan.continuity import LastPosition
+from continuum_tasks.capture.plan.continuity import LastPosition, Sighting
 from continuum_tasks.capture.state.environment import write_file
 from continuum_tasks.errors import ConfigError
 from continuum_tasks.model import Mark, Timeline
@@ -25,7 +25,9 @@ class CaptureProgress:
 
     `chain` is the chain digest (hex) after it. `base_after` is the number of the last resumed commit that no backup stands
     behind yet, 0 when all have one. `source` and `stamp` tell the database file, and whether it was written since.
-    `published`: the timeline's document is in the storage.
+    `published`: the timeline's document is in the storage. `sighting` is how the files were then; `doubt` says why they are not
+    to be trusted any more, empty when they are. Commit `proven_commit` was compared with the database at `proven_us`; 0 when
+    none was.
     """
 
     storage: str
@@ -39,10 +41,21 @@ class CaptureProgress:
     stamp: str
     base_after: int
     published: bool
+    sighting: Sighting | None = None
+    doubt: str = ""
+    proven_us: int = 0
+    proven_commit: int = 0
 
     @property
     def stood(self) -> LastPosition:
-        return LastPosition(mark=self.mark, page_size=self.timeline.page_size, source=self.source, stamp=self.stamp)
+        return LastPosition(
+            mark=self.mark,
+            page_size=self.timeline.page_size,
+            source=self.source,
+            stamp=self.stamp,
+            sighting=self.sighting,
+            doubt=self.doubt,
+        )
 
 
 def load(directory: Path) -> CaptureProgress | None:

@@ -16,6 +16,7 @@ from continuum_tasks.errors import TargetBusy
 from continuum_tasks.process import holder_died, worker_id
 
 REQUESTS = "_requests"  # no database is called so
+_LET_GO = (CaptureState.RELEASED, CaptureState.STOPPED, CaptureState.FENCED)
 PATIENCE = 200  # looks at whether it was done; with pauses of 50 ms that is ten seconds
 
 
@@ -66,10 +67,12 @@ def _await_release(state_dir: Path, database: str, pause: Callable[[], None]) ->
     found: CaptureStatus | None = None
     for _ in range(PATIENCE):
         found = read_status(state_dir, database)
-        if found is None or found.state in (CaptureState.RELEASED, CaptureState.STOPPED) or not found.n_pins:
+        # One that holds nothing yet may be about to: what counts is that it has read the request, or can read none.
+        if found is None or found.state in _LET_GO or holder_died(found.worker):
             return
         pause()
-    raise TargetBusy(
-        f"database {database}: its capture does not let go of it ({found.detail if found else 'no answer'})",
-        hint="stop it: `continuum backup capture stop`, or end `continuum up`",
-    )
+    if found is not None and found.n_pins:
+        raise TargetBusy(
+            f"database {database}: its capture does not let go of it ({found.detail})",
+            hint="stop it: `continuum backup capture stop`, or end `continuum up`",
+        )

@@ -77,10 +77,11 @@ class CaptureStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureHeartbeat:
-    """The process that captures: who it is, and until when it was alive and following what it follows."""
+    """The process that captures: who it is, until when it was alive and following what it follows, how many it can follow."""
 
     worker: str
     at_us: int
+    n_databases: int = 0
 
 
 def write_status(directory: Path, status: CaptureStatus) -> None:

@@ -1,4 +1,4 @@
-"""continuum backup capture status, stop, run."""
+"""continuum backup capture status, stop, prove, run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import click
 
-from continuum_tasks.capture import overview
+from continuum_tasks.capture import compare_live, overview
 from continuum_tasks.capture.overview import CaptureOverview
 from continuum_tasks.capture.state.environment import EPOCH_MICROSECONDS, microseconds
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus
@@ -25,6 +25,7 @@ from continuum_tasks.cli.frame.context import (
 from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.cli.registry import LazyGroup
 from continuum_tasks.config import DatabaseConfig
+from continuum_tasks.errors import IntegrityError
 from continuum_tasks.host.audit_trail import user
 
 TROUBLE = 1
@@ -40,7 +41,7 @@ _COLUMNS = (
 @click.group("capture", cls=LazyGroup, table={})
 @shared_options
 def capture() -> None:
-    """Show, stop and run the capture of every commit; `create --strategy continuous` starts it for a database.
+    """Show, stop, prove and run the capture of every commit; `create --strategy continuous` starts it for a database.
 
     \b
     Example:
@@ -70,6 +71,7 @@ def status(databases: tuple[str, ...]) -> int:
         print_facts(_facts(found[0]))
     else:
         _table(found)
+        _limit(overview.carried(configuration()))
     for one in found:
         for trouble in one.troubles:
             output.warn(f"database {one.database}: {trouble}")
@@ -107,6 +109,37 @@ def stop(database: str, wait: bool) -> None:
         output.print_text(f"the last one captured is {last.commit} on {last.timeline}, seen {_moment(last.observed_us)} UTC")
     if last is not None and last.spool_segments:
         output.warn(f"{last.spool_segments} segments with {output.size(last.spool_bytes)} wait here until it is captured again")
+
+
+@capture.command("prove")
+@parameters.name_option("--database", "A database of backup.conf [default: its default one].")
+@shared_options
+def prove(database: str) -> int:
+    """Compare the state that capture has read from a database with its backups and captured commits.
+
+    Capture runs this by itself (`proof_every` in backup.conf). Exit code 7 when they differ: backups made of what was captured
+    since the last proof are then not usable any more.
+
+    \b
+    Example:
+      continuum backup capture prove --database memory
+    """
+    with open_runtime_of_command() as runtime:
+        found = runtime.config.database(database)
+        repository = runtime.repository(found.storage)
+        proven = dispatch.run_locally(
+            compare_live.run(found, repository=repository, site=runtime.site), title=f"proof of {found.name}"
+        )
+    state, same = proven.state, not proven.differing
+    if cli_context().as_json:
+        failed = [backup.id for backup in proven.failed]
+        said = {"timeline": state.timeline, "commit": state.commit, "pages": state.n_pages, "differing": proven.differing}
+        output.print_document({**said, "same": same, "failed": failed})
+    elif same:
+        output.print_text(f"database {found.name}: its {state.n_pages:,} pages at commit {state.commit} are what was captured")
+    for line in compare_live.describe(proven):
+        output.warn(f"database {found.name}: {line}")
+    return 0 if same else IntegrityError.exit_code
 
 
 @capture.command("run")
@@ -193,6 +226,11 @@ def _table(found: tuple[CaptureOverview, ...]) -> None:
         output.print_text(
             "behind: commits not in the storage yet; lag: of half and 95 % of the last; watched: until then (UTC)"
         )
+
+
+def _limit(n_databases: int) -> None:
+    if n_databases:
+        output.print_text(f"limit: the open files allowed (LimitNOFILE) carry {n_databases} captured databases")
 
 
 def _row(one: CaptureOverview) -> list[str]:

@@ -14,7 +14,8 @@ from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_comma
 from continuum_tasks.cli.frame.parameters import time_option
 from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.errors import UsageError
-from continuum_tasks.host.metrics import NAMES, Sample
+from continuum_tasks.health import recovery_points
+from continuum_tasks.host.metrics import EACH_MINUTE, NAMES, Sample
 from continuum_tasks.report.plan.trend import Summary, sparkline, summarise
 
 DEFAULT_DAYS = 30
@@ -46,7 +47,13 @@ def metrics(name: str | None, since: datetime | None, prometheus: bool) -> None:
     names = [name] if name is not None else list(NAMES)
     with open_runtime_of_command() as runtime:
         begin = since or runtime.site.clock.now() - timedelta(days=DEFAULT_DAYS)
-        found = _series([sample for each in names for sample in runtime.site.metrics.series(each, since=begin)])
+        samples = [sample for each in names for sample in runtime.site.metrics.series(each, since=begin)]
+        if prometheus:
+            kept = [sample for sample in samples if sample.name not in EACH_MINUTE]
+            samples = kept + [
+                sample for sample in recovery_points.present(runtime.config, site=runtime.site) if sample.name in names
+            ]
+        found = _series(samples)
     if prometheus:
         output.out(exposition(found))
     elif cli_context().as_json:
@@ -58,13 +65,18 @@ def metrics(name: str | None, since: datetime | None, prometheus: bool) -> None:
 
 
 def exposition(found: Series) -> str:
-    """Return the newest value of each series in Prometheus' text format, without times: a scrape gives its own."""
-    lines, named = list[str](), ""
-    for (name, _), samples in found.items():
-        if name != named:
-            named = name
-            lines += [f"# HELP {name} {NAMES[name]}", f"# TYPE {name} gauge"]
-        lines.append(f"{name}{_braced(samples[-1].labels)} {samples[-1].value!r}")
+    """Return the newest value of each series in Prometheus' text format, and beside it when that was measured.
+
+    A scrape gives a time of its own, which says nothing of how old a value is.
+    """
+    lines = list[str]()
+    for name, group in groupby(found.items(), key=lambda item: item[0][0]):
+        newest = [samples[-1] for _, samples in group]
+        at = f"{name}_timestamp_seconds"
+        lines += [f"# HELP {name} {NAMES[name]}", f"# TYPE {name} gauge"]
+        lines += [f"{name}{_braced(one.labels)} {one.value!r}" for one in newest]
+        lines += [f"# HELP {at} when {name} was measured, in seconds since 1970", f"# TYPE {at} gauge"]
+        lines += [f"{at}{_braced(one.labels)} {one.at.timestamp():.3f}" for one in newest]
     return "\n".join(lines)
 
 

@@ -29,10 +29,11 @@ def show_plan(preview: Preview) -> None:
     print_facts(
         [
             *_what(preview),
-            ("target", f"{preview.target} ({'replaces a file' if preview.replaces else 'new'})"),
+            ("target", f"{preview.target} ({_how(preview)})"),
             ("reads", f"at most {output.size(preview.fetch_bytes)} in {_n_objects(preview)} objects{_segments(preview)}"),
             ("time", f"about {output.duration(estimate.seconds)} at {rate} ({from_where})"),
             ("space", f"{output.size(preview.space_bytes)} needed, {free}"),
+            *_online(preview),
         ]
     )
     output.print_text("")
@@ -82,6 +83,28 @@ def _what(preview: Preview) -> list[tuple[str, str]]:
         return commit_facts(preview.commit, backup, what="would restore")
     when = f"{output.moment(backup.created_at)} UTC"
     return [("would restore", f"{backup.id}, from storage {backup.storage}"), ("state of", when)]
+
+
+def _how(preview: Preview) -> str:
+    if preview.online is not None:
+        return "written into, while its service goes on"
+    return "replaces a file" if preview.replaces else "new"
+
+
+def _online(preview: Preview) -> list[tuple[str, str]]:
+    plan = preview.online
+    if plan is None:
+        return []
+    log = "-wal" if plan.wal else "-journal"
+    window = f"the busy window is {output.duration(plan.busy_window_seconds)}"
+    return [
+        ("pages that differ", f"{plan.n_pages_differ} of {plan.n_pages} (the live database has {plan.n_pages_now})"),
+        (
+            f"{log} needed",
+            f"{output.size(plan.log_bytes)}; {output.size(plan.space_bytes)} with what is kept of the replaced state",
+        ),
+        ("writers wait", f"about {output.duration(plan.lock_seconds)} ({plan.how_estimated}); {window}"),
+    ]
 
 
 def _segments(preview: Preview) -> str:

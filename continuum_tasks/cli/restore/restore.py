@@ -20,9 +20,11 @@ from continuum_tasks.host import routing
 from continuum_tasks.host.audit_trail import AuditEntry, user
 from continuum_tasks.model import BackupId, Progress, TimelineId
 from continuum_tasks.restore import undo
+from continuum_tasks.restore.online import Online, busy_window
 from continuum_tasks.restore.resolve_point import PointQuery, ResolvedPoint, check_point_query, resolve_point
 from continuum_tasks.restore.restore import Restored, RestoreRequest, restore_backup
 from continuum_tasks.runtime import Runtime
+from continuum_tasks.sqlite.holders import Holder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class RestoreOptions:
     database: str
     target: Path
     overwrite: bool
+    online: bool
+    wait_writers: bool
     verify: bool
     dry_run: bool
     exact: bool
@@ -67,6 +71,8 @@ class RestoreOptions:
 @parameters.name_option("--database", "With --latest, --pitr or --commit: of this database [default: the default one].")
 @click.option("--target", type=parameters.file, required=True, metavar="PATH", help="The file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there; it is kept beside the target, quarantined.")
+@click.option("--online", is_flag=True, help="Write it into the live file, in one transaction, while the service goes on.")
+@click.option("--wait-writers", is_flag=True, help="With --online: writers may wait for longer than the busy window.")
 @click.option("--verify", is_flag=True, help="Also let SQLite check the whole file before it takes its place.")
 @click.option("--dry-run", is_flag=True, help="Change nothing: print the plan, and the rows per table that would be lost.")
 @click.option("--exact", is_flag=True, help="With --dry-run: fetch the backup and compare the rows themselves, not counts.")
@@ -93,11 +99,13 @@ def restore(**words: Any) -> None:
         if options.dry_run:
             _preview(runtime, state, options)
             return
-        done = dispatch.execute(_work(state, options), runtime, how)
+        done = dispatch.execute(_work(state, options, runtime), runtime, how)
     _show(done)
 
 
 def _check(options: RestoreOptions) -> None:
+    if options.wait_writers and not options.online:
+        raise UsageError("--wait-writers only means something with --online", hint="add --online, or leave it out")
     if options.exact and not options.dry_run:
         raise UsageError("--exact only means something with --dry-run", hint="add --dry-run, or leave it out")
     if not options.undo:
@@ -105,14 +113,15 @@ def _check(options: RestoreOptions) -> None:
         return
     beside = options.backup_id or options.latest or options.pitr or options.commit or options.timeline
     where = options.database or options.storage or options.region
-    if beside or where or options.verify or options.exact:
+    if beside or where or options.verify or options.exact or options.online:
         raise UsageError(
             "--undo takes --target and --dry-run alone: it puts back what the last restore there replaced",
             hint="leave the other options out",
         )
 
 
-def _request(state: ResolvedPoint, options: RestoreOptions) -> RestoreRequest:
+def _request(state: ResolvedPoint, options: RestoreOptions, runtime: Runtime) -> RestoreRequest:
+    window = busy_window(runtime.config, options.target, state.backup.database) if options.online else 0.0
     return RestoreRequest(
         backup_id=state.backup.id,
         commit=state.commit,
@@ -120,11 +129,12 @@ def _request(state: ResolvedPoint, options: RestoreOptions) -> RestoreRequest:
         overwrite=options.overwrite,
         verify=options.verify,
         region=options.region,
+        online=Online(busy_window_seconds=window, wait_writers=options.wait_writers) if options.online else None,
     )
 
 
-def _work(state: ResolvedPoint, options: RestoreOptions) -> dispatch.Subject:
-    backup, request = state.backup, _request(state, options)
+def _work(state: ResolvedPoint, options: RestoreOptions, runtime: Runtime) -> dispatch.Subject:
+    backup, request = state.backup, _request(state, options, runtime)
 
     def here(runtime: Runtime) -> Generator[Progress, None, Restored]:
         repository = runtime.repository(backup.storage)
@@ -140,6 +150,9 @@ def _work(state: ResolvedPoint, options: RestoreOptions) -> dispatch.Subject:
                 "target": str(request.target),
                 "overwrite": request.overwrite,
                 "verify": request.verify,
+                "online": options.online,
+                "wait_writers": options.wait_writers,
+                "database": backup.database,
                 "storage": backup.storage,
                 "region": request.region,
                 "commit": state.seen.number if state.seen else 0,
@@ -147,7 +160,7 @@ def _work(state: ResolvedPoint, options: RestoreOptions) -> dispatch.Subject:
             },
             database=backup.database,
             priority=routing.RESTORE_PRIORITY,
-            seen_by=f"{request.target} is replaced when it is done",
+            seen_by=f"{request.target} is {'written into' if options.online else 'replaced'} when it is done",
         ),
         here=here,
         result=Restored,
@@ -159,7 +172,7 @@ def _preview(runtime: Runtime, state: ResolvedPoint, options: RestoreOptions) ->
     from continuum_tasks.restore import preview
 
     steps = preview.preview_restore(
-        _request(state, options),
+        _request(state, options, runtime),
         exact=options.exact,
         repository=runtime.repository(state.backup.storage),
         site=runtime.site,
@@ -188,6 +201,7 @@ def _undo(runtime: Runtime, options: RestoreOptions) -> None:
                 "size_bytes": done.size_bytes,
                 "seconds": done.seconds,
                 "warnings": list(done.warnings),
+                "kept_out": _processes(done.kept_out),
             }
         )
         return
@@ -199,6 +213,10 @@ def _undo(runtime: Runtime, options: RestoreOptions) -> None:
             ("took", output.duration(done.seconds)),
         ]
     )
+
+
+def _processes(found: tuple[Holder, ...]) -> list[dict[str, Any]]:
+    return [{"pid": holder.pid or None, "program": holder.command} for holder in found]
 
 
 def _show(done: Restored) -> None:
@@ -215,9 +233,11 @@ def _show(done: Restored) -> None:
                 "size_bytes": done.size_bytes,
                 "commit": commit_fields(done.commit) if done.commit else None,
                 "quarantine": done.quarantine or None,
+                "online": _written(done),
                 "fetched_bytes": done.fetched_bytes,
                 "seconds": done.seconds,
                 "warnings": list(done.warnings),
+                "kept_out": _processes(done.kept_out),
             }
         )
         return
@@ -225,10 +245,32 @@ def _show(done: Restored) -> None:
         [
             *_what(done),
             ("target", f"{done.target} ({output.size(done.size_bytes)}, every page proven)"),
+            *_online_facts(done),
             *([("replaced file", f"{done.quarantine} (put it back with --undo)")] if done.quarantine else []),
             ("read", f"{output.size(done.fetched_bytes)} in {output.duration(done.seconds)}"),
         ]
     )
+
+
+def _written(done: Restored) -> dict[str, object] | None:
+    if done.written is None:
+        return None
+    return {
+        "n_pages_written": done.written.n_pages_written,
+        "n_pages": done.written.n_pages,
+        "log_bytes": done.written.log_bytes,
+        "locked_seconds": done.written.locked_seconds,
+    }
+
+
+def _online_facts(done: Restored) -> list[tuple[str, str]]:
+    written = done.written
+    if written is None:
+        return []
+    if not written.n_pages_written:
+        return [("written", "nothing: the live database had that very state")]
+    what = f"{written.n_pages_written} of {written.n_pages} pages, in one transaction"
+    return [("written", what), ("writers waited", f"at most {output.duration(written.locked_seconds)}")]
 
 
 def _what(done: Restored) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ class DatabaseFacts:
     name: str
     size_bytes: int = 0
     wal: bool = False
+    remark: str = ""
     sqlite_version: int = 0
     free_bytes: int | None = None
     problems: tuple[str, ...] | None = None
@@ -152,6 +153,8 @@ def _source(database: DatabaseFacts) -> Iterator[Finding]:
             f"WAL mode, last written by SQLite {_version(database.sqlite_version)}, which can corrupt it when checkpoints race",
             "give the service SQLite 3.51.3 or newer (or 3.50.7, 3.44.6)",
         )
+    if database.remark:
+        yield warning(subject, database.remark, "docs/DATABASES.md says which file systems are known")
 
 
 def _service(database: DatabaseFacts) -> Iterator[Finding]:

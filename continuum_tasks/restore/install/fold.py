@@ -9,9 +9,10 @@ from pathlib import Path
 
 import apsw
 
-from continuum_tasks.errors import TargetBusy
-from continuum_tasks.restore.install.target import held_unused, locked_errors, refuse_holders
-from continuum_tasks.sqlite.holders import holders, others
+from continuum_tasks.errors import TargetBusy, TargetError
+from continuum_tasks.restore.install.target import held_unused, locked_errors, refuse_holders, refuse_others
+from continuum_tasks.sqlite import reserved
+from continuum_tasks.sqlite.holders import holders
 
 # What SQLite says of a file it cannot read as a database. No opener could get committed content out of that one, with
 # its -wal or without; it stays as it is.
@@ -25,11 +26,16 @@ def held_folded(target: Path) -> Iterator[bool]:
     """Hold the old database exclusively with its -wal checkpointed or its hot journal rolled back, both durably.
 
     The connection that holds it deletes a -journal by name as it closes, if it rolled one back: close it while no other
-    database can have one there. Yields False, the file untouched but held, when SQLite cannot read it. The -wal file
-    itself stays for the quarantine.
+    database can have one there. Yields False, the file untouched but held, when SQLite cannot read it, or must not write it
+    because its pages have reserved bytes. The -wal file itself stays for the quarantine.
     Raises TargetBusy naming the processes that use it, NoSpace, TargetError.
     """
     refuse_holders(target, holders(target.stat()))
+    if reserved.in_file(target):
+        with held_unused(target):
+            reserved.check_folded(target)
+            yield False
+        return
     with locked_errors(target):
         connection = _open_folded(target)
     if connection is None:
@@ -37,7 +43,7 @@ def held_folded(target: Path) -> Iterator[bool]:
             yield False
         return
     try:
-        refuse_holders(target, others(holders(target.stat())))
+        refuse_others(target, target.stat())
         yield True
     finally:
         connection.close()
@@ -72,6 +78,11 @@ def _fold(connection: apsw.Connection, target: Path) -> None:
     connection.execute("BEGIN EXCLUSIVE")
     connection.execute("PRAGMA schema_version").fetchall()
     connection.execute("COMMIT")
+    n_bytes = reserved.seen_by(connection)
+    if n_bytes:  # in the log alone: the service has just switched its page checksums on
+        raise TargetError(
+            reserved.explained(target, n_bytes), hint="start and stop the service once, so that it copies its log back"
+        )
     in_wal, checkpointed = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # (-1, -1) without a -wal
     if in_wal != checkpointed:
         raise TargetBusy(f"{target}: {in_wal - checkpointed} frames of its -wal are in use", hint="stop the service first")

@@ -1,6 +1,7 @@
 """sqlite/install.py: put a proven restored file in a database's place; a kill at any step leaves the old or the new (ADR 3).
 
-record -> fold the old file's -wal or journal into it -> quarantine -> its sidecars gone -> one rename -> record gone
+record -> a guard folds the old file's -wal or journal into it and holds it -> quarantine -> its sidecars gone -> one rename
+-> record gone; the guard keeps everybody who has the old file open out of both until nobody has (ADR 8)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from continuum_tasks.errors import TargetBusy, TargetExists
 from continuum_tasks.failpoints import reach
-from continuum_tasks.restore.install.fold import held_folded
+from continuum_tasks.restore.install.guarded import guarded
 from continuum_tasks.restore.install.intent import Intent, forget_intent, left_behind, recorded
 from continuum_tasks.restore.install.target import Ownership, Target, check_target, prove_unused
 from continuum_tasks.sqlite import raw, vfs
@@ -48,14 +49,24 @@ class Installed:
     """The new database is in place, durably, without sidecars.
 
     `quarantine` holds the old file with its sidecars, None when nothing was there. `findings`: why SQLite cannot open it.
-    `stale` names processes that opened the old file in the last instant and must be restarted.
+    `stale` names processes that opened the old file in the last instant: the process `guard` (0 when none was needed) keeps
+    them out of both files for as long as they have it open.
     """
 
     path: Path
     quarantine: Path | None
     findings: tuple[str, ...]
     stale: tuple[Holder, ...]
+    guard: int
     recovered: Recovered | None
+
+    @property
+    def stale_warnings(self) -> tuple[str, ...]:
+        """Say whom to restart and what keeps them from harm until then, empty when nobody was late."""
+        if not self.stale:
+            return ()
+        late = (f"restart {holder}: it opened the old file in the last instant and is kept out" for holder in self.stale)
+        return (*late, f"pid {self.guard} (continuum-guard) keeps them out and ends once they have closed it: leave it running")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +75,13 @@ class Recovered:
 
     outcome: InstallOutcome
     quarantine: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Displaced:
+    quarantine: Path | None
+    stale: tuple[Holder, ...]
+    guard: int
 
 
 def install(temp: Path, target: Path, *, overwrite: bool, now: datetime, ownership: Ownership | None = None) -> Installed:
@@ -81,8 +99,15 @@ def install(temp: Path, target: Path, *, overwrite: bool, now: datetime, ownersh
     intent = _intent(temp, checked.path, now)
     with recorded(checked.path, intent), _settled(checked.path, intent):
         reach("install.intent_written")
-        quarantine, findings, stale = _replace(temp, checked, intent, ownership)
-    return Installed(path=checked.path, quarantine=quarantine, findings=findings, stale=stale, recovered=recovered)
+        displaced, findings = _replace(temp, checked, intent, ownership)
+    return Installed(
+        path=checked.path,
+        quarantine=displaced.quarantine,
+        findings=findings,
+        stale=displaced.stale,
+        guard=displaced.guard,
+        recovered=recovered,
+    )
 
 
 def recover(target: Path, *, keep: Path | None = None) -> Recovered | None:
@@ -120,9 +145,7 @@ def _intent(temp: Path, path: Path, now: datetime) -> Intent:
     )
 
 
-def _replace(
-    temp: Path, target: Target, intent: Intent, ownership: Ownership | None
-) -> tuple[Path | None, tuple[str, ...], tuple[Holder, ...]]:
+def _replace(temp: Path, target: Target, intent: Intent, ownership: Ownership | None) -> tuple[_Displaced, tuple[str, ...]]:
     path = target.path
     _give(temp, target.ownership or ownership)
     # The new file is locked from before it bears the name until it is checked: a service that starts in between waits,
@@ -134,18 +157,17 @@ def _replace(
             raise TargetBusy(
                 f"{path}: the restored file is still open in {describe_holders(stalled)}", hint="run the restore again"
             )
-        quarantine, stale = _displace(temp, path, intent, fresh=target.ownership is None)
+        displaced = _displace(temp, path, intent, fresh=target.ownership is None)
         reach("install.renamed")
         raw.sync_directory(path.parent)
         reach("install.directory_synced")
         findings = opens(path)
         reach("install.checked")
-    return quarantine, findings, stale
+    return displaced, findings
 
 
-def _displace(temp: Path, path: Path, intent: Intent, *, fresh: bool) -> tuple[Path | None, tuple[Holder, ...]]:
-    old = None if fresh else path.stat()
-    with held_folded(path) if old else nullcontext():
+def _displace(temp: Path, path: Path, intent: Intent, *, fresh: bool) -> _Displaced:
+    with nullcontext() if fresh else guarded(path) as guard:
         reach("install.old_folded")
         quarantine = _quarantine(path, intent)
         reach("install.old_quarantined")
@@ -153,8 +175,12 @@ def _displace(temp: Path, path: Path, intent: Intent, *, fresh: bool) -> tuple[P
             sidecar.unlink()
         raw.sync_directory(path.parent)
         reach("install.sidecars_gone")
+        if guard is not None:
+            guard.check()
         _rename(temp, path, fresh=fresh)
-        return quarantine, others(holders(old)) if old else ()
+        if guard is None:
+            return _Displaced(quarantine=quarantine, stale=(), guard=0)
+        return _Displaced(quarantine=quarantine, stale=guard.kept_out(), guard=guard.pid)
 
 
 def _rename(temp: Path, path: Path, *, fresh: bool) -> None:

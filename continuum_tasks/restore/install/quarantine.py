@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,6 +64,14 @@ def copy_out(quarantine: Quarantine, temp: Path) -> tuple[str, ...]:
     if folded or not left:
         return ()
     return (f"SQLite cannot read the replaced file: its -wal or journal stays in {quarantine.path} and is not put back",)
+
+
+def unused_name(target: Path, now: datetime) -> Path:
+    """Return the directory that a database replaced now is to be kept in; it is not made."""
+    name, n = f".{target.name}.quarantine-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}", 1
+    while os.path.lexists(target.with_name(name if n == 1 else f"{name}-{n}")):
+        n += 1
+    return target.with_name(name if n == 1 else f"{name}-{n}")
 
 
 def newest_quarantine(target: Path) -> Quarantine:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from continuum_tasks.errors import BackupNotFound, UsageError
-from continuum_tasks.history.chain import made_on, usable
+from continuum_tasks.history.chain import made_on, newest_first, usable
 from continuum_tasks.history.timeline import NoCommit, Where, show_instant
 from continuum_tasks.model import Backup
 from continuum_tasks.units import microseconds, moment
@@ -49,7 +49,11 @@ def choose_point(when: datetime, backups: Sequence[Backup], *, database: str, st
 
 def newest_usable(backups: Sequence[Backup], *, storage: str) -> Backup | None:
     """Return the newest usable backup of one database, of several copies that in `storage`; None when none is usable."""
-    return max(candidates(backups), key=lambda backup: (backup.created_at, backup.storage == storage), default=None)
+    ordered = newest_first(candidates(backups))
+    if not ordered:
+        return None
+    copies = [backup for backup in ordered if backup.id == ordered[0].id]
+    return next((copy for copy in copies if copy.storage == storage), ordered[0])
 
 
 def of_one_host(backups: Sequence[Backup], *, host: str, database: str) -> Sequence[Backup]:

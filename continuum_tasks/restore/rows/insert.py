@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,9 @@ from continuum_tasks.errors import NoSpace, TargetBusy, TargetError, TargetExist
 from continuum_tasks.restore.rows.match import Match, OnConflict, Terms, equal, match, terms
 from continuum_tasks.restore.rows.select import ROWS, SelectedRows, immutable
 from continuum_tasks.restore.rows.table import Table, listed_columns, quoted_identifier, read_table, tables
+from continuum_tasks.sqlite import reserved
 from continuum_tasks.sqlite.holders import describe_holders, holders, others
-from continuum_tasks.sqlite.inspect import inspect, wal_bytes
+from continuum_tasks.sqlite.inspect import DatabaseSource, inspect, wal_bytes
 
 BUSY_SECONDS = 30  # a service commits many times in between; SQLite's locks are not fair
 
@@ -36,6 +37,21 @@ def inspect_insert(picked: SelectedRows, live: Path, *, on_conflict: OnConflict)
     """Say how the rows meet a live database; changes nothing. Raises SourceError, TargetBusy, TargetError."""
     with _opened(live, picked) as connection:
         return match(connection, picked, _shape(connection, picked, live), on_conflict=on_conflict)
+
+
+def check_writable(live: Path, *, accepted: Collection[str] | None) -> DatabaseSource:
+    """Refuse a live database that SQLite must not write; `accepted` as in `inspect`. Raises SourceError, TargetError."""
+    source = inspect(live, accepted=accepted)
+    _check_reserved(live, source.reserved_bytes)
+    return source
+
+
+def _check_reserved(live: Path, n_bytes: int) -> None:
+    if n_bytes:
+        raise TargetError(
+            f"{reserved.explained(live, n_bytes)}: rows cannot be brought into it from here, nothing was written",
+            hint="write the rows out with --output, and have the service insert them",
+        )
 
 
 def refused(found: Match, *, on_conflict: OnConflict) -> TargetError | None:
@@ -135,7 +151,7 @@ def _shape(connection: apsw.Connection, picked: SelectedRows, live: Path) -> Tab
 
 @contextmanager
 def _opened(live: Path, picked: SelectedRows) -> Iterator[apsw.Connection]:
-    source = inspect(live)
+    source = check_writable(live, accepted=None)  # the caller asked where it lies
     if not os.access(source.path, os.W_OK):
         raise TargetError(f"{live}: no permission to write", hint=f"run as its owner (uid {source.uid}) or as root")
     left_wal = wal_bytes(source.path) > 0
@@ -149,6 +165,8 @@ def _opened(live: Path, picked: SelectedRows) -> Iterator[apsw.Connection]:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(left_wal))
             connection.wal_autocheckpoint(0)
             connection.execute("PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536").fetchall()
+            connection.execute("PRAGMA schema_version").fetchall()
+            _check_reserved(live, reserved.seen_by(connection))  # also when the log alone says so
             connection.execute("ATTACH ? AS picked", (immutable(picked.path),))
             yield connection
         finally:

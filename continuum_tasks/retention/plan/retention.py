@@ -107,7 +107,7 @@ def _stopped(sight: RetentionInputs) -> str:
         return f"this host's clock is {abs(off)} {way} the storage's: set it right"
     if sight.damaged:
         more = f", and {len(sight.damaged) - 1} more" if len(sight.damaged) > 1 else ""
-        return f"a document is damaged, so what needs what is not known: {sight.damaged[0]}{more}"
+        return f"a document cannot be read, so what needs what is not known: {sight.damaged[0]}{more}"
     return ""
 
 

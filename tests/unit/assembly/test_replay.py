@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,19 +18,10 @@ from continuum_tasks.restore import restore
 from continuum_tasks.retention import roll_forward
 from continuum_tasks.runtime import finish
 from continuum_tasks.storage.protocol import ObjectInfo
-from tests.integration.sandbox import Options, Sandbox, back_up, make, objects, verified
-from tests.recording import SECOND_US, Recorder, content, differing_pages, stand
-
-NOW_US = 1_795_600_000 * SECOND_US
-
-
-def make_database(path: Path, *, page_size: int = 4096, auto_vacuum: int = 0) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(
-            f"PRAGMA page_size={page_size}; PRAGMA auto_vacuum={auto_vacuum}; VACUUM;CREATE TABLE t (id INTEGER PRIMARY KEY, x)"
-        )
-        connection.executemany("INSERT INTO t VALUES (?, ?)", [(n, "x" * 200) for n in range(400)])
-        connection.commit()
+from tests.support.oracle import dump
+from tests.support.recording import SECOND_US, Recorder, differing_pages, stand
+from tests.support.replays import base_at, make_database, open_recorder, restored
+from tests.support.sandbox import Options, Sandbox, make, objects, verified
 
 
 @pytest.fixture(params=["aes-256-gcm", "none"])
@@ -46,43 +35,6 @@ def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
 def recorder(sandbox: Sandbox, tmp_path: Path) -> Iterator[Recorder]:
     with open_recorder(sandbox, tmp_path) as found:
         yield found
-
-
-def open_recorder(sandbox: Sandbox, tmp_path: Path, *, now_us: int = NOW_US) -> Recorder:
-    """Record the sandbox's database; its repository comes into being with a first backup, which stands nowhere."""
-    back_up(sandbox)
-    scratch = tmp_path / f"scratch-{now_us}"
-    scratch.mkdir()
-    with sandbox.runtime() as runtime:
-        key_id = "" if sandbox.config.backup.encryption == "none" else sandbox.config.backup.encryption_key_id
-        return Recorder(
-            path=sandbox.database,
-            repository=runtime.repository(),
-            scratch=scratch,
-            database="main",
-            now_us=now_us,
-            key_id=key_id,
-        )
-
-
-def base_at(sandbox: Sandbox, recorder: Recorder, *, commit: int | None = None, strategy: str = "full") -> Backup:
-    """Back the database up as it is now, which is after the last commit; it may claim less."""
-    made = back_up(sandbox, strategy)
-    at = recorder.number if commit is None else commit
-    with sandbox.runtime() as runtime:
-        return stand(runtime, made, recorder.timeline.id, at, settled=recorder.number)
-
-
-def restored(sandbox: Sandbox, recorder: Recorder, base: Backup, number: int, target: Path) -> restore.Restored:
-    wanted = CommitRef(timeline=recorder.timeline.id, number=number)
-    request = restore.RestoreRequest(backup_id=base.id, target=target, overwrite=True, verify=True, commit=wanted)
-    with sandbox.runtime() as runtime:
-        done: restore.Restored = finish(
-            restore.restore_backup(
-                request, repository=runtime.repository(), site=runtime.site, fan=runtime.fan(), check_lease=lambda: None
-            )
-        )
-    return done
 
 
 def write_many(recorder: Recorder, n: int, *, seed: int, every: int = 3) -> None:
@@ -127,7 +79,7 @@ def test_every_commit_after_the_base_is_restored_as_sqlite_recovers_it(
         expected = recorder.state(number)
         assert done.commit is not None
         assert (done.commit.number, done.commit.size_bytes) == (number, expected.stat().st_size)
-        assert content(tmp_path / "r.db") == content(expected)
+        assert dump(tmp_path / "r.db") == dump(expected)
         assert differing_pages(tmp_path / "r.db", expected, 4096) == []
 
 
@@ -142,7 +94,7 @@ def test_page_sizes_and_files_that_shrink(tmp_path: Path, page_size: int, auto_v
         write_many(recorder, 3, seed=3)
         for number in (2, 5, 9, 10, recorder.number):
             restored(sandbox, recorder, base, number, tmp_path / "r.db")
-            assert content(tmp_path / "r.db") == content(recorder.state(number))
+            assert dump(tmp_path / "r.db") == dump(recorder.state(number))
 
 
 def test_an_incremental_base_needs_no_more_segments_than_come_after_it(
@@ -159,7 +111,7 @@ def test_an_incremental_base_needs_no_more_segments_than_come_after_it(
 
     restored(sandbox, recorder, base, recorder.number, tmp_path / "r.db")
 
-    assert content(tmp_path / "r.db") == content(recorder.state(recorder.number))
+    assert dump(tmp_path / "r.db") == dump(recorder.state(recorder.number))
 
 
 def test_a_base_that_was_rolled_forward_stands_where_it_did(sandbox: Sandbox, recorder: Recorder, tmp_path: Path) -> None:
@@ -179,7 +131,7 @@ def test_a_base_that_was_rolled_forward_stands_where_it_did(sandbox: Sandbox, re
 
     restored(sandbox, recorder, base, recorder.number, tmp_path / "r.db")
 
-    assert content(tmp_path / "r.db") == content(recorder.state(recorder.number))
+    assert dump(tmp_path / "r.db") == dump(recorder.state(recorder.number))
 
 
 def test_segments_that_are_merged_under_a_restore_are_looked_for_again(
@@ -204,7 +156,7 @@ def test_segments_that_are_merged_under_a_restore_are_looked_for_again(
         )
         assert merged.merges
         finish(steps)
-    assert content(target) == content(recorder.state(last))
+    assert dump(target) == dump(recorder.state(last))
 
 
 def test_segments_that_are_merged_between_listing_and_reading_are_listed_again(
@@ -250,7 +202,7 @@ def test_the_commit_a_base_stands_on_takes_no_segment(sandbox: Sandbox, recorder
     done = restored(sandbox, recorder, base, recorder.number, tmp_path / "r.db")
 
     assert done.commit is not None
-    assert content(tmp_path / "r.db") == content(recorder.state(recorder.number))
+    assert dump(tmp_path / "r.db") == dump(recorder.state(recorder.number))
 
 
 @pytest.fixture
@@ -341,7 +293,7 @@ def test_a_hole_between_base_and_commit_is_refused(
     recorder.run("INSERT INTO t (x) VALUES (3)")
     recorder.ship()
     restored(sandbox, recorder, after, recorder.number, tmp_path / "r.db")
-    assert content(tmp_path / "r.db") == content(recorder.state(recorder.number))
+    assert dump(tmp_path / "r.db") == dump(recorder.state(recorder.number))
 
 
 def test_a_base_that_does_not_stand_there_is_refused(

@@ -25,10 +25,11 @@ from continuum_tasks.capture.state.status import CaptureState
 from continuum_tasks.model import Backup, Mark
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.tasks.backup import request_of
-from tests.integration.sandbox import Options, Sandbox, make, restore_to
-from tests.recording import Recorder, content
-from tests.unit.assembly.test_replay import base_at, make_database, open_recorder
-from tests.unit.capture.statuses import status, tell
+from tests.support.oracle import dump
+from tests.support.recording import Recorder
+from tests.support.replays import base_at, make_database, open_recorder
+from tests.support.sandbox import Options, Sandbox, make, restore_to
+from tests.support.statuses import status, tell
 
 FOREVER_NS = 2**62
 
@@ -130,7 +131,7 @@ def test_an_increment_is_made_of_the_commits_in_the_storage_and_restores_to_the_
     assert made.backup.parent_id == parent.id
     assert made.backup.position is not None and made.backup.position.commit == recorder.number
     restore_to(sandbox, made.backup.id, tmp_path / "back.db")
-    assert content(tmp_path / "back.db") == content(recorder.state(recorder.number))
+    assert dump(tmp_path / "back.db") == dump(recorder.state(recorder.number))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_the_copy_that_a_timeline_begins_with_is_backed_up_whatever_the_strategy
     assert f"the state at commit {recorder.number}, as capture has copied it" in notes
     assert made.backup.position is not None and made.backup.position.settled == recorder.number
     restore_to(sandbox, made.backup.id, tmp_path / "back.db")
-    assert content(tmp_path / "back.db") == content(copy)
+    assert dump(tmp_path / "back.db") == dump(copy)
 
 
 def test_a_copy_of_the_database_stands_where_capture_has_come_or_says_why_it_stands_nowhere(

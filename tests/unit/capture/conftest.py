@@ -18,7 +18,7 @@ from continuum_tasks.keyring import generate_key, open_keyring
 from continuum_tasks.process import worker_id
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.storage.memory import MemoryStorage
-from tests.unit.capture.service import Service, make, serving
+from tests.support.service import Service, make, serving
 
 BEGUN_AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

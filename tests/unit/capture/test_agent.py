@@ -12,22 +12,32 @@ import pytest
 
 from continuum_tasks.capture import supervisor
 from continuum_tasks.capture.agent import Agent
+from continuum_tasks.capture.descriptors import EACH, SPARE, Capacity
 from continuum_tasks.capture.state.progress import STANDING
-from continuum_tasks.capture.state.requests import ask_to_look
+from continuum_tasks.capture.state.requests import ask_to_look, capture_released
 from continuum_tasks.capture.state.status import HEARTBEAT, STATUS, CaptureState, read_heartbeat, read_status
 from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.errors import ConfigError
+from tests.support.service import Service, make
+from tests.unit.capture import held
 from tests.unit.capture.conftest import Setting
-from tests.unit.capture.service import Service, make
 from workers.capture import _Wanted
+
+pytestmark = pytest.mark.slow
 
 Eventually = Callable[[Callable[[], bool]], None]
 
 
 @contextmanager
-def running(setting: Setting, *wanted: WantedCapture) -> Iterator[None]:
+def running(setting: Setting, *wanted: WantedCapture, n_files: int = 1024) -> Iterator[None]:
+    with running_what(setting, lambda: wanted, n_files=n_files):
+        yield
+
+
+@contextmanager
+def running_what(setting: Setting, wanted: Callable[[], Sequence[WantedCapture]], *, n_files: int = 1024) -> Iterator[None]:
     stop = threading.Event()
-    agent = Agent(lambda: wanted, place=setting.place, environment={})
+    agent = Agent(wanted, place=setting.place, environment={}, capacity=Capacity(n_files=n_files))
     thread = threading.Thread(target=agent.run, args=(stop.is_set,))
     thread.start()
     try:
@@ -105,7 +115,10 @@ def test_a_state_directory_that_cannot_be_written_ends_no_capture(
             name.unlink()
             name.mkdir()
         service.run(*(f"INSERT INTO t(x) VALUES ({n})" for n in range(5)))
-        time.sleep(6 * setting.place.capture.interval_seconds)
+        until = time.monotonic() + 6 * setting.place.capture.interval_seconds
+        while time.monotonic() < until:
+            assert held.pins(setting.path) <= 2 and len(held.opened(setting.path)) <= EACH
+            time.sleep(0.05)
         for name in names:
             name.rmdir()
         service.run("INSERT INTO t(x) VALUES (6)")
@@ -124,3 +137,47 @@ def test_one_whose_directory_cannot_even_be_looked_at_waits_and_the_others_are_c
         before = commit_of(setting, "memory")
         service.run("INSERT INTO t(x) VALUES (1)")
         eventually(lambda: commit_of(setting, "memory") == before + 1)
+
+
+def test_a_process_that_holds_pins_and_dies_again_and_again_is_replaced_by_one(
+    setting: Setting, service: Service, eventually: Eventually
+) -> None:
+    setting.pins.close()  # the agent has its own
+    with running(setting, a_database("memory", setting.path)):
+        eventually(lambda: state_of(setting, "memory") is CaptureState.RUNNING and len(held.holders()) == 1)
+        for n in range(3):
+            for process in held.holders():
+                process.kill()
+            before = commit_of(setting, "memory")
+            service.run(f"INSERT INTO t(x) VALUES ({n})")
+            eventually(lambda before=before: commit_of(setting, "memory") > before)  # type: ignore[misc]
+            eventually(lambda: held.pins(setting.path) == 1)
+    assert held.holders() == []
+
+
+def test_a_database_beyond_what_the_open_files_carry_is_refused_by_name_until_there_is_room(
+    setting: Setting, service: Service, eventually: Eventually, tmp_path: Path
+) -> None:
+    make(tmp_path / "other.db")
+    wanted = [a_database("memory", setting.path), a_database("zebra", tmp_path / "other.db")]
+    with running_what(setting, lambda: wanted, n_files=SPARE + EACH):
+        eventually(lambda: state_of(setting, "memory") is CaptureState.RUNNING)
+        eventually(lambda: state_of(setting, "zebra") is CaptureState.WAITING)
+        refused = read_status(setting.place.directory.parent, "zebra")
+        assert refused is not None and refused.n_pins == 0
+        assert "carry the capture of 1 databases: raise LimitNOFILE" in refused.detail
+        del wanted[0]
+        eventually(lambda: state_of(setting, "zebra") is CaptureState.RUNNING)
+        assert state_of(setting, "memory") is CaptureState.STOPPED
+
+
+def test_a_database_that_is_refused_keeps_no_restore_waiting(setting: Setting, eventually: Eventually, tmp_path: Path) -> None:
+    make(tmp_path / "other.db")
+    wanted = [a_database("memory", setting.path), a_database("zebra", tmp_path / "other.db")]
+    state_dir = setting.place.directory.parent
+    with running_what(setting, lambda: wanted, n_files=SPARE + EACH):
+        eventually(lambda: state_of(setting, "zebra") is CaptureState.WAITING)
+        with capture_released(state_dir, "zebra", host="h1", pause=lambda: time.sleep(0.05)):
+            pass
+        time.sleep(2 * setting.place.capture.interval_seconds)
+        eventually(lambda: state_of(setting, "zebra") is CaptureState.WAITING)

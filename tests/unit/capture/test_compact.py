@@ -23,9 +23,10 @@ from continuum_tasks.retention.plan.keep_reasons import Policy
 from continuum_tasks.runtime import finish
 from continuum_tasks.segment.writer import write_segment
 from continuum_tasks.storage.protocol import Buffer
-from tests.integration.sandbox import Sandbox, make, objects, verified
-from tests.recording import SECOND_US, Recorder, content
-from tests.unit.assembly.test_replay import base_at, make_database, open_recorder, restored
+from tests.support.oracle import dump
+from tests.support.recording import SECOND_US, Recorder
+from tests.support.replays import base_at, make_database, open_recorder, restored
+from tests.support.sandbox import Sandbox, make, objects, verified
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -103,7 +104,7 @@ def names(sandbox: Sandbox) -> list[str]:
 def check(sandbox: Sandbox, recorder: Recorder, base: Backup, tmp_path: Path, *, first: int = 1) -> None:
     for number in (first, first + 4, first + 9, recorder.number - 1, recorder.number):
         restored(sandbox, recorder, base, number, tmp_path / "r.db")
-        assert content(tmp_path / "r.db") == content(recorder.state(number))
+        assert dump(tmp_path / "r.db") == dump(recorder.state(number))
 
 
 def test_an_hour_that_is_over_becomes_one_segment_and_every_commit_stays(
@@ -316,7 +317,7 @@ def test_retention_keeps_the_windows_base_and_drops_what_is_before_it(
     assert names(sandbox)[0] == "r-0000000012.segment"
     for number in (15, 16, 21):
         restored(sandbox, recorder, second, number, tmp_path / "r.db")
-        assert content(tmp_path / "r.db") == content(recorder.state(number))
+        assert dump(tmp_path / "r.db") == dump(recorder.state(number))
 
 
 def test_an_expiry_of_segments_that_is_cut_leaves_the_newer_ones_whole(
@@ -336,7 +337,7 @@ def test_an_expiry_of_segments_that_is_cut_leaves_the_newer_ones_whole(
 
     assert applied(sandbox, window_seconds=window).segments.n_segments == 10
     restored(sandbox, recorder, history[1], 15, tmp_path / "r.db")
-    assert content(tmp_path / "r.db") == content(recorder.state(15))
+    assert dump(tmp_path / "r.db") == dump(recorder.state(15))
 
 
 def test_the_policy_alone_would_have_let_the_base_go(
@@ -359,7 +360,7 @@ def test_after_compaction_the_window_is_as_good(
     for number in (15, 19, 21):
         base = max((b for b in kept if b.position and b.position.settled <= number), key=lambda b: b.created_at)
         restored(sandbox, recorder, base, number, tmp_path / "r.db")
-        assert content(tmp_path / "r.db") == content(recorder.state(number))
+        assert dump(tmp_path / "r.db") == dump(recorder.state(number))
 
 
 def test_nothing_goes_when_a_timeline_or_a_segment_cannot_be_read(

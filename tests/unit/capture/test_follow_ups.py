@@ -12,7 +12,7 @@ import pytest
 from continuum_tasks.capture.follow_ups import FollowUps
 from continuum_tasks.capture.subcommand import Subcommand
 from tests.unit.capture.conftest import Setting
-from tests.unit.capture.reader.test_follower import begun
+from tests.unit.capture.following import begun
 
 ERROR = json.dumps({"error": {"name": "StorageUnreachable", "message": "storage s3: is away", "exit_code": 6}}, indent=2)
 
@@ -52,3 +52,17 @@ def test_a_backup_that_stands_behind_nothing_is_not_made_again_at_once(
     assert follower.standing is not None
     assert not any(needs.base(follower.standing) for _ in range(5))
     assert len(sent) == 1 and errand.busy
+
+
+@pytest.mark.parametrize(
+    ("code", "printed", "same"),
+    [(0, '{"same": true}', True), (7, '{"same": false}', False), (0, '{"merged": 3}', None), (6, ERROR, None)],
+)
+def test_only_what_a_proof_itself_says_counts_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, printed: str, same: bool | None
+) -> None:
+    errand = Subcommand(tmp_path, {}, monotonic=time.monotonic)
+    needs = FollowUps("memory", "here", errand)
+    monkeypatch.setattr(errand, "returned", lambda: (code, printed))
+    assert needs.proof() is same
+    assert bool(needs.trouble) is (code == 6)

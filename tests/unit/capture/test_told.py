@@ -17,13 +17,16 @@ from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, re
 from continuum_tasks.capture.subcommand import Subcommand
 from continuum_tasks.capture.supervisor import CaptureSupervisor, WantedCapture
 from continuum_tasks.history.timeline import Hole
+from continuum_tasks.sqlite.mount_tables import MountTables
+from continuum_tasks.sqlite.mounts import parse_mounts
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.protocol import Buffer
+from tests.support.service import Service
+from tests.support.statuses import WORKER, status, tell
 from tests.unit.capture.conftest import Setting
-from tests.unit.capture.reader.test_follower import begun, insert
-from tests.unit.capture.service import Service
-from tests.unit.capture.shipping.test_shipper import Away
-from tests.unit.capture.statuses import WORKER, status, tell
+from tests.unit.capture.following import Away, begun, insert
+
+pytestmark = pytest.mark.slow
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -214,3 +217,41 @@ def test_a_commit_that_comes_behind_the_event_of_its_frames_is_captured_soon(set
         found = read_status(setting.place.directory.parent, "memory")
         watch.close(detail="stopped")
     assert found is not None and found.commit == 2
+
+
+def test_a_database_that_is_mounted_by_itself_later_is_let_go_until_it_is_not(setting: Setting, service: Service) -> None:
+    plain = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+    tables = [plain]
+    ahead = [0.0]
+    place = replace(
+        setting.place,
+        mount_tables=lambda: MountTables(own=parse_mounts(tables[0])),
+        clock=replace(setting.place.clock, monotonic=lambda: time.monotonic() + ahead[0]),
+    )
+    errand = Subcommand(place.directory / "memory", {}, monotonic=place.clock.monotonic)
+    wanted = WantedCapture(database="memory", storage="here", path=setting.path)
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=place, errand=errand)
+
+    def stepped(executor: Executor, table: str) -> CaptureStatus:
+        tables[0] = table
+        ahead[0] += 60
+        for _ in range(2):
+            watch.step(executor)
+            ahead[0] += 1
+        found = read_status(place.directory.parent, "memory")
+        assert found is not None
+        return found
+
+    with ThreadPoolExecutor(1) as executor:
+        assert stepped(executor, plain).state is CaptureState.RUNNING
+        mounted = stepped(executor, plain + f"2 1 8:1 {setting.path} /data/app.db rw - ext4 /dev/sda1 rw\n")
+        assert mounted.state is CaptureState.WAITING
+        assert "mounted by itself, at /data/app.db" in mounted.detail
+        assert "mount the directory" in mounted.detail
+        assert mounted.n_pins == 0
+        shared = stepped(executor, plain + f"2 1 0:9 / {setting.path.parent} rw - virtiofs v rw\n")
+        assert (shared.state, "(virtiofs)" in shared.detail) == (CaptureState.WAITING, True)
+        again = stepped(executor, plain)
+        assert again.state is CaptureState.RUNNING
+        watch.close(detail="stopped")
+    assert len(holes.read_holes(place.directory.parent, "memory")) == 1  # what was committed by the other name is not known

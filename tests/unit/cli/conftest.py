@@ -1,33 +1,18 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from continuum_tasks.cli.main import run_command
 from continuum_tasks.sample.generate import SampleSpec, generate
+from tests.support.cli import Done
 
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How one command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Call = Callable[..., Outcome]
+Call = Callable[..., Done]
 
 
 @pytest.fixture
@@ -38,11 +23,11 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CONTINUUM_HOST", "h1")
 
-    def call(*words: str) -> Outcome:
+    def call(*words: str) -> Done:
         capsys.readouterr()
         code = run_command(words)
         captured = capsys.readouterr()
-        return Outcome(code=code, out=captured.out, err=captured.err)
+        return Done(code=code, out=captured.out, err=captured.err)
 
     return call
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.sample.change import change
+from tests.unit.cli.calls import create, flip
 from tests.unit.cli.conftest import Call
 
 NEEDED = {
@@ -14,18 +15,6 @@ NEEDED = {
     *("compression_ratio", "parent_id", "storage", "base_id", "finished_at", "page_size", "n_pages", "layer_size_bytes"),
     *("key_id", "host", "suspect_reasons"),
 }
-
-
-def create(call: Call, strategy: str = "full") -> str:
-    return str(call("backup", "create", "--strategy", strategy, "--format", "json").json["backup_id"])
-
-
-def flip(path: Path, offset: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)
-        file.seek(offset)
-        file.write(bytes([byte[0] ^ 1]))
 
 
 def test_a_chain_is_made_listed_newest_first_verified_and_restored(call: Call, site: Path) -> None:

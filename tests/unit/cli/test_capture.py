@@ -17,6 +17,8 @@ from continuum_tasks.cli.main import cli
 from continuum_tasks.process import worker_id
 from tests.unit.cli.conftest import Call
 
+pytestmark = pytest.mark.slow
+
 TIMELINE = "timeline-20261126-170000-0011aabb"
 
 

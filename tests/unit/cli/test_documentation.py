@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import click
 import pytest
 
-from continuum_tasks.cli.frame.context import CliContext
 from continuum_tasks.cli.main import cli, exit_codes
 from continuum_tasks.cli.registry import BACKUP_COMMANDS, COMMANDS
+from tests.support.cli import parse
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "CLI.md").read_text(encoding="utf-8")
 ALL = [*(f"continuum {name}" for name in COMMANDS), *(f"continuum backup {name}" for name in BACKUP_COMMANDS)]
@@ -19,19 +18,6 @@ EXAMPLES = [
     for line in block.splitlines()
     if line.startswith("continuum")
 ]
-
-
-def parse(line: str) -> click.Context:
-    """Parse a line as the command would, down to its values, and stop before anything is done."""
-    command: click.Command = cli
-    words = shlex.split(line)[1:]
-    ctx = command.make_context("continuum", words, obj=CliContext())
-    while isinstance(command, click.Group):
-        name, found, words = command.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
-        assert found is not None
-        command = found
-        ctx = command.make_context(name, words, parent=ctx)
-    return ctx
 
 
 @pytest.mark.parametrize("line", EXAMPLES)

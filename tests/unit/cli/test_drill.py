@@ -15,8 +15,11 @@ from shlex import quote
 
 import pytest
 
+from tests.support.cli import PROGRAM
+from tests.unit.cli.calls import create, flip
 from tests.unit.cli.conftest import Call
-from tests.unit.cli.test_backup import create, flip
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 CHECK = "import os, sqlite3; c = sqlite3.connect(os.environ['CONTINUUM_DRILL_DATABASE']); print(*c.execute('{}'))"
@@ -206,7 +209,8 @@ def test_people_see_how_long_each_phase_took(call: Call, site: Path, full: str) 
     done = call("backup", "drill")
 
     assert f"picked: {full}" in done.err
-    assert "everything held" in done.out and "ready after" in done.out and "dr-drills.log" in done.out
+    assert "everything held" in done.out and "ready after" in done.out
+    assert "dr-drills.log" in "".join(done.out.split())  # a long path is wrapped
     assert max(map(len, done.out.splitlines())) <= 100
 
 
@@ -219,7 +223,7 @@ def test_a_drill_that_is_killed_never_says_success_and_its_scratch_goes(
     configure(site, python(f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "continuum_tasks.cli", "backup", "drill", full],
+        [*PROGRAM, "backup", "drill", full],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

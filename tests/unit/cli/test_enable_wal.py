@@ -6,33 +6,17 @@ import contextlib
 import io
 import os
 import sqlite3
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.service import serving
 from tests.unit.cli.conftest import Call
 
 
 def mode(path: Path) -> str:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
-
-
-@contextlib.contextmanager
-def in_another_process(path: Path, sql: str) -> Iterator[None]:
-    """Run statements in another process and keep its connection open meanwhile."""
-    code = (
-        "import sqlite3, sys\nconnection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-        f"for row in [connection.execute(one) for one in {sql!r}.split(';')]: row.fetchone()\nprint(1, flush=True)\ninput()"
-    )
-    with subprocess.Popen(["python3", "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stdout.readline() == b"1\n"
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 def test_enable_wal_switches_once_says_how_to_go_back_and_is_audited(call: Call, site: Path) -> None:
@@ -55,7 +39,8 @@ def test_enable_wal_asks_and_nobody_answering_changes_nothing(call: Call, site: 
 
 @pytest.mark.parametrize("sql", ["BEGIN; SELECT count(*) FROM sqlite_master", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
 def test_enable_wal_is_refused_while_another_connection_is_in_a_transaction(call: Call, site: Path, sql: str) -> None:
-    with in_another_process(site / "memory.db", sql):
+    with serving(site / "memory.db") as service:
+        service.run(*sql.split("; "))
         done = call("backup", "enable-wal", "memory", "--yes", "--format", "json")
     assert done.code == 4 and done.json["error"]["name"] == "SourceBusy", done.err
     assert mode(site / "memory.db") == "delete"
@@ -64,8 +49,12 @@ def test_enable_wal_is_refused_while_another_connection_is_in_a_transaction(call
 
 
 def test_enable_wal_leaves_an_idle_connection_of_another_process_working(call: Call, site: Path) -> None:
-    with in_another_process(site / "memory.db", "SELECT count(*) FROM sqlite_master"):
+    with serving(site / "memory.db") as service:
+        service.run("CREATE TABLE idle(n)", "SELECT count(*) FROM idle")
         assert call("backup", "enable-wal", "memory", "--yes").code == 0
+        assert service.run("INSERT INTO idle VALUES (7)", "SELECT n FROM idle", "PRAGMA journal_mode") == [[], [[7]], [["wal"]]]
+        with contextlib.closing(sqlite3.connect(site / "memory.db")) as other:
+            assert other.execute("SELECT n FROM idle").fetchall() == [(7,)]
 
 
 def test_enable_wal_is_refused_for_what_is_no_database(call: Call, site: Path) -> None:

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import other
+from tests.unit.cli.calls import everything, run
 from tests.unit.cli.conftest import Call
-from tests.unit.cli.test_restore_points import everything, run
-from tests.unit.sqlite import other
+
+pytestmark = pytest.mark.slow
 
 
 def rows(path: Path, sql: str) -> list[tuple[object, ...]]:

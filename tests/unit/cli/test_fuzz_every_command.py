@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from continuum_tasks.cli.main import cli
 from tests.unit.cli.conftest import Call
-from tests.unit.cli.test_fuzz import ODD, QUICK, WORDS, check
+from tests.unit.cli.odd import ODD, QUICK, WORDS, check
+
+pytestmark = pytest.mark.slow
 
 NEVER_ENDING = {"up", "run", "--follow"}  # they run until somebody stops them
 HUGE = ("9" * 30, "-" + "9" * 30, "9" * 18 + "d", "9" * 400 + "h", "99999-01-01", "0001-01-01T00:00:00Z", "1e400", "0x10", "٣")

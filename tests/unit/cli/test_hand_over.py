@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,8 @@ from continuum_tasks.host import routing
 from continuum_tasks.host.jobs import Job, JobState
 from continuum_tasks.model import Progress
 from continuum_tasks.runtime import Runtime, open_runtime
-from tests.integration.processes import server
+
+pytestmark = pytest.mark.slow
 
 ROW = JobRow(kind="create_backup", task=routing.CREATE_BACKUP, args={}, database="memory", priority=3, seen_by="look there")
 DEAD = "h1/00000000/0/1/1"  # a process of another boot
@@ -180,26 +180,6 @@ def test_a_pool_of_another_host_or_that_fell_silent_serves_nobody_here(runtime: 
     time.pass_(11)
     with pytest.raises(NoWorker):
         enqueue.find_queue(ROW, runtime)
-
-
-def test_a_broker_that_is_just_restarting_is_waited_for(runtime: Runtime, time: Time) -> None:
-    runtime.jobs.beat("agent", "agent.h1", host="h1", now=time.now)
-    found = threading.Event()
-
-    def restart() -> None:
-        found.wait(0.3)
-        with server(runtime.config):
-            found.wait(10)
-
-    restarting = threading.Thread(target=restart)
-    restarting.start()
-    try:
-        bell = enqueue.find_queue(ROW, runtime)
-        bell.app.close()
-        assert bell.queue == "agent.h1"
-    finally:
-        found.set()
-        restarting.join()
 
 
 def test_a_broker_that_stays_away_is_given_up_on_soon(runtime: Runtime, time: Time) -> None:

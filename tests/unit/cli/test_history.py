@@ -18,7 +18,8 @@ from continuum_tasks.config import load_config
 from continuum_tasks.model import BackupId, TimelineId
 from continuum_tasks.repository.timelines import put_timeline
 from continuum_tasks.runtime import open_runtime
-from tests.recording import SECOND_US, Recorder, content, stand
+from tests.support.oracle import dump
+from tests.support.recording import SECOND_US, Recorder, stand
 from tests.unit.cli.conftest import Call
 
 SIZE = 12  # commits of the recording
@@ -82,7 +83,7 @@ def test_the_deletions_own_commit_is_found_and_the_state_before_it_restored(call
 
     assert done.code == 0, done.err
     assert n_messages(site / "r.db") == before > 0
-    assert content(site / "r.db") == content(deleted.state(7))
+    assert dump(site / "r.db") == dump(deleted.state(7))
     assert f"--commit: commit 7 of {deleted.timeline.id}, observed" in done.err
     assert "made at most 0.02 s before" in done.err
     assert done.json["commit"] == {
@@ -105,7 +106,7 @@ def test_pitr_is_exact_to_the_commit(call: Call, site: Path, deleted: Recorder) 
         assert done.code == 0, done.err
         assert f"--pitr: commit {number} of {deleted.timeline.id}" in done.err
         assert f"commit {number} of {deleted.timeline.id}" in done.out
-        assert content(site / "r.db") == content(deleted.state(number))
+        assert dump(site / "r.db") == dump(deleted.state(number))
 
 
 def test_the_row_of_a_restore_by_a_worker_names_the_commit(call: Call, site: Path, deleted: Recorder) -> None:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
+import pytest
+
+from tests.support.cli import PROGRAM
 from tests.unit.cli.conftest import Call
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_says_what_it_made_and_that_losing_the_key_loses_the_backups(call: Call, tmp_path: Path) -> None:
@@ -48,7 +52,7 @@ def test_a_copy_of_a_key_is_adopted(call: Call, tmp_path: Path) -> None:
 
 
 def ask(directory: Path, answers: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "continuum_tasks.cli", "init", "--config-dir", "etc", *words]
+    command = [*PROGRAM, "init", "--config-dir", "etc", *words]
     return subprocess.run(command, input=answers, capture_output=True, text=True, cwd=directory)
 
 

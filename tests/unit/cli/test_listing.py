@@ -9,8 +9,8 @@ import pytest
 
 from continuum_tasks.errors import SourceBusy
 from continuum_tasks.host.jobs import open_jobs
+from tests.unit.cli.calls import create, flip
 from tests.unit.cli.conftest import Call
-from tests.unit.cli.test_backup import create, flip
 
 NOW = datetime.now(UTC)
 

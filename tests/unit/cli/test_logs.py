@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.host import audit
+from tests.support.cli import PROGRAM
 from tests.unit.cli.conftest import Call
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -93,7 +93,7 @@ def test_the_command_line_s_own_defects_are_in_it_as_errors(call: Call, site: Pa
 
 def test_following_shows_what_comes_over_a_rotation_and_ends_with_130(call: Call, site: Path, log: Path) -> None:
     log.write_bytes(line(1) + line(2)[:30])
-    words = [sys.executable, "-m", "continuum_tasks.cli", "backup", "logs", "--follow", "--format", "json", "--level", "info"]
+    words = [*PROGRAM, "backup", "logs", "--follow", "--format", "json", "--level", "info"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=ROOT) as process:
         assert process.stdout is not None

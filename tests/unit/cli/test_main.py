@@ -16,9 +16,10 @@ from continuum_tasks.cli import main
 from continuum_tasks.cli.frame.context import CliContext
 from continuum_tasks.cli.registry import BACKUP_COMMANDS, COMMANDS
 from continuum_tasks.errors import error_classes
+from tests.support.cli import PROGRAM
 from tests.unit.cli.conftest import Call
 
-PYTHON = (sys.executable, "-m", "continuum_tasks.cli")
+PYTHON = PROGRAM
 
 
 def test_help_costs_under_a_fifth_of_a_second_of_one_core() -> None:

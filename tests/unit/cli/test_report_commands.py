@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -119,6 +120,31 @@ def test_metrics_for_prometheus_are_the_newest_values_in_its_text_format(call: C
     for line in lines:
         assert line.startswith(("# HELP ", "# TYPE ")) or sample.fullmatch(line), line
     assert len([line for line in lines if line.startswith("# TYPE")]) == len({l.split("{")[0] for l in lines if l[0] != "#"})  # noqa: E741
+
+
+def test_values_for_prometheus_carry_their_age_and_a_recovery_point_grows_old_with_nobody_there(
+    call: Call, site: Path, full: str
+) -> None:
+    """What the watchdog kept last, before everything stopped, is not what holds now."""
+    metrics, then = open_metrics(site / "etc/state/metadata.db"), datetime.now(UTC) - timedelta(minutes=5)
+    for name, value in {"backup_rpo_seconds": 0.0, "capture_down": 0.0, "capture_wal_bytes": 4096.0}.items():
+        metrics.record(name, value, at=then, labels={"database": "memory", "storage": "local"})
+    metrics.record("storage_used_bytes", 7.0, at=then, labels={"storage": "local"})
+    metrics.close()
+
+    def shown() -> dict[str, float]:
+        lines = call("backup", "metrics", "--prometheus").out.splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
+    name = 'backup_rpo_seconds{database="memory",storage="local"}'
+    first = shown()
+    time.sleep(1.1)
+    second = shown()
+    assert second[name] >= first[name] + 1  # whole seconds
+    assert not [name for name in second if name.startswith("capture_wal")]
+    assert second['storage_used_bytes_timestamp_seconds{storage="local"}'] == pytest.approx(then.timestamp(), abs=0.001)
+    at = name.replace("seconds{", "seconds_timestamp_seconds{")
+    assert then.timestamp() < first[at] < second[at]
 
 
 def test_labels_are_escaped_for_prometheus(call: Call, site: Path) -> None:

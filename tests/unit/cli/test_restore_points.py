@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,8 +15,12 @@ import pytest
 
 from continuum_tasks import failpoints
 from continuum_tasks.sample.change import change
+from tests.support import other
+from tests.support.cli import PROGRAM
+from tests.unit.cli.calls import everything, run
 from tests.unit.cli.conftest import Call
-from tests.unit.sqlite import other
+
+pytestmark = pytest.mark.slow
 
 
 def made(call: Call, strategy: str = "full") -> dict[str, str]:
@@ -27,15 +30,6 @@ def made(call: Call, strategy: str = "full") -> dict[str, str]:
 
 def later(at: str, **delta: float) -> str:
     return (datetime.fromisoformat(at) + timedelta(**delta)).isoformat()
-
-
-def run(path: Path, script: str) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(script)
-
-
-def everything(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def content(path: Path) -> str:
@@ -225,7 +219,7 @@ def test_a_killed_undo_leaves_one_of_the_two_and_the_next_one_never_takes_a_fini
     wanted = content(site / "memory.db")
     assert call("backup", "restore", full, "--target", "memory.db", "--overwrite").code == 0
     restored = content(site / "memory.db")
-    command = [sys.executable, "-m", "continuum_tasks.cli", "backup", "restore", "--undo", "--target", "memory.db"]
+    command = [*PROGRAM, "backup", "restore", "--undo", "--target", "memory.db"]
     killed = subprocess.run(
         command, env={**os.environ, "CONTINUUM_FAILPOINTS": f"{point}=kill"}, capture_output=True, check=False
     )

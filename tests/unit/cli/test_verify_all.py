@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.sample.change import change
+from tests.unit.cli.calls import create, flip
 from tests.unit.cli.conftest import Call
-from tests.unit.cli.test_backup import create, flip
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

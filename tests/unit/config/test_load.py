@@ -12,6 +12,7 @@ from continuum_tasks.config.load import read_config
 from continuum_tasks.config.schema import FILES, STORAGE
 from continuum_tasks.errors import ConfigError, UsageError
 from continuum_tasks.model import Cipher, Codec
+from tests.support import other
 from tests.unit.config.texts import BACKUP, RETENTION, load, write
 from tests.unit.config.texts import STORAGE as STORAGE_TEXT
 
@@ -304,20 +305,11 @@ def test_a_refused_file_leaves_no_descriptor_open(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_a_file_this_user_may_not_read_is_refused(tmp_path: Path) -> None:
-    write(tmp_path)
-    (tmp_path / "storage.conf").chmod(0)
-    user = os.geteuid()
-    tmp_path.parent.parent.chmod(0o755)
-    tmp_path.parent.chmod(0o755)
-    tmp_path.chmod(0o755)
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        with pytest.raises(ConfigError, match=r"storage\.conf: cannot be read: permission denied"):
-            load_config(tmp_path, environment={})
-    finally:
-        os.seteuid(user)
+def test_a_file_this_user_may_not_read_is_refused(folder: Path) -> None:
+    write(folder)
+    (folder / "storage.conf").chmod(0)
+    with other.unprivileged(folder), pytest.raises(ConfigError, match=r"storage\.conf: cannot be read: permission denied"):
+        load_config(folder, environment={})
 
 
 def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def _configs(draw: st.DrawFn) -> Config:
                 storage=draw(st.sampled_from(storage_names)),
                 busy_timeout_seconds=draw(st.integers(0, 3600)),
                 busy_window_seconds=draw(st.integers(1, 3600)),
+                accept_file_system=draw(st.sampled_from([(), ("nfs4",), ("9p", "fuse.sshfs")])),
                 check=draw(st.sampled_from(Check)),
                 full_every_seconds=draw(_seconds),
                 incremental_every_seconds=incremental,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +16,8 @@ from continuum_tasks.history import chain
 from continuum_tasks.history.chain import Requirements
 from continuum_tasks.model import Backup, BackupStatus, Cipher, Strategy
 from tests.unit.retention.plan.rows import START, ago, backup, histories, identify
+
+pytestmark = pytest.mark.slow
 
 REQUIREMENTS = Requirements(host="h1", page_size=4096, cipher=Cipher.AES_256_GCM, key_ids=("k1",))
 LOOP = [backup(0, parent=1), backup(1, parent=2), backup(2, parent=0), backup(3, parent=1)]
@@ -172,3 +175,23 @@ def test_a_backup_of_another_host_is_no_parent_however_new() -> None:
     choice = chain.choose_parent_of(Strategy.INCREMENTAL, [theirs], requirements=REQUIREMENTS)
     assert (choice.strategy, choice.parent) == (Strategy.FULL, None)
     assert chain.made_on("h2", [theirs, backup(0)]) == [theirs]
+
+
+def test_an_increment_made_while_nothing_came_is_newer_than_what_it_builds_on() -> None:
+    """Its time is that of the last captured commit, which the full had read before."""
+    full, older = backup(1), backup(0)
+    idle = replace(backup(2, parent=1), created_at=full.created_at - timedelta(minutes=5))
+    assert idle.finished_at > full.finished_at
+    assert [one.id for one in chain.newest_first([full, idle, older])] == [idle.id, full.id, older.id]
+
+
+@given(histories())
+@example(LOOP)
+@example([backup(0, parent=0)])
+def test_newest_first_keeps_all_and_puts_no_backup_below_one_it_builds_on(backups: list[Backup]) -> None:
+    found = chain.newest_first(backups)
+    assert sorted(one.id for one in found) == sorted(one.id for one in backups)
+    place = {one.id: number for number, one in enumerate(found)}
+    for one in backups:
+        path = walk(one, backups) or []
+        assert all(place[one.id] <= place[link.id] or one.finished_at <= link.finished_at for link in path)

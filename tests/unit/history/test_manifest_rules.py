@@ -11,7 +11,7 @@ import pytest
 from continuum_tasks.errors import ObjectDamaged
 from continuum_tasks.history.manifest_rules import check_manifest, manifest_key
 from continuum_tasks.model import Cipher, Codec, Manifest
-from tests.unit.manifests import manifest, unencrypted
+from tests.support.manifests import manifest, unencrypted
 
 PREFIX = "layers/main/backup-full-20261101-120000/backup-full-20261101-120000/"
 Change = Callable[[Manifest], Manifest]

@@ -11,30 +11,9 @@ from hypothesis import strategies as st
 
 from continuum_tasks.history import segment_names
 from continuum_tasks.history.segment_names import SegmentRef, SegmentSpan
-from continuum_tasks.model import TimelineId
+from tests.unit.history.segment_refs import TIMELINE, merged, raw, seqs
 
-TIMELINE = TimelineId("timeline-20261126-163300-0badcafe")
 PREFIX = f"segments/memory/{TIMELINE}/"
-
-
-def raw(seq: int) -> SegmentRef:
-    found = segment_names.parse_name(segment_names.raw_key("memory", TIMELINE, seq), size_bytes=100, modified_us=seq)
-    assert found is not None
-    return found
-
-
-def merged(first_seq: int, last_seq: int) -> SegmentRef:
-    span = SegmentSpan(
-        first_seq=first_seq,
-        last_seq=last_seq,
-        first_commit=first_seq * 10,
-        last_commit=last_seq * 10,
-        first_us=first_seq * 1000,
-        last_us=last_seq * 1000,
-    )
-    found = segment_names.parse_name(segment_names.merged_key("memory", TIMELINE, span), size_bytes=1000, modified_us=9)
-    assert found is not None
-    return found
 
 
 def ref(first_seq: int, last_seq: int) -> SegmentRef:
@@ -46,10 +25,6 @@ def listings(draw: st.DrawFn) -> list[SegmentRef]:
     """Up to nine segments anywhere in seq 1 to 12, overlapping as they like, each name once."""
     spans = st.tuples(st.integers(1, 12), st.integers(1, 12)).map(lambda pair: (min(pair), max(pair)))
     return [ref(*span) for span in draw(st.lists(spans, max_size=9, unique=True))]
-
-
-def seqs(refs: Sequence[SegmentRef]) -> list[int]:
-    return [seq for one in refs for seq in range(one.first_seq, one.last_seq + 1)]
 
 
 @given(seq=st.integers(1, segment_names.MAX_SEQ))

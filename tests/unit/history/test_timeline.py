@@ -181,3 +181,19 @@ def test_an_instant_keeps_every_microsecond(at: datetime) -> None:
     assert datetime.fromisoformat(plan.show_instant(us)) == aware
     assert microseconds(aware.astimezone(timezone(timedelta(hours=5)))) == us
     assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us) == aware
+
+
+def test_a_proof_begins_before_what_read_the_database_since_the_last_one() -> None:
+    """A whole backup in between would hide what the captured increments before it are made of."""
+
+    def at(n: int, commit: int, *, parent: int | None) -> Backup:
+        return backup(n, parent=parent, position=Position(timeline=timeline(), commit=commit, settled=commit))
+
+    made = [at(1, 1, parent=None), at(2, 5, parent=1), at(3, 8, parent=None), at(4, 9, parent=3)]
+    assert plan.base_to_prove(made, timeline(), 10, proven=0) == made[1]
+    assert plan.base_to_prove(made, timeline(), 10, proven=8) == made[3]
+    assert plan.base_to_prove(made, timeline(), 5, proven=0) == made[1]
+    assert plan.unproven(made, timeline(), since=0) == [made[1], made[3]]
+    assert plan.unproven(made, timeline(), since=5) == [made[3]]
+    with pytest.raises(BackupNotFound, match="no usable backup"):
+        plan.base_to_prove(made, timeline(1), 10, proven=0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from continuum_tasks.history import segment_names
 from continuum_tasks.history.segment_names import SegmentRef, SegmentSpan
 from continuum_tasks.model import Backup, Commit, Position, TimelineId
-from tests.unit.history.test_segment_names import raw
+from tests.unit.history.segment_refs import raw
 from tests.unit.retention.plan.rows import START, backup
 
 EPOCH_US = 1_795_000_000_000_000

@@ -14,7 +14,7 @@ import pytest
 from continuum_tasks.errors import BackupNotFound
 from continuum_tasks.host.catalog import Catalog, Contents, fold, open_catalog
 from continuum_tasks.model import Level
-from tests.unit.manifests import BEGUN_AT, manifest, verdict
+from tests.support.manifests import BEGUN_AT, manifest, verdict
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import count
 
 from continuum_tasks.layer.writer import write_chunk
-from tests.unit.layer import objects
+from tests.support import layer_objects as objects
 
 
 def test_a_clock_is_asked_around_hash_codec_and_seal_and_changes_no_byte() -> None:

@@ -13,11 +13,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from continuum_tasks.errors import KeyWrong, ObjectDamaged
+from continuum_tasks.errors import KeyWrong, NewerFormat, ObjectDamaged
 from continuum_tasks.layer.format import BLOCK_BYTES, HEADER_BYTES, MAX_PGNO, BlockEntry, digests_of, lock_page
 from continuum_tasks.layer.reader import open_chunk, open_index
 from continuum_tasks.model import Cipher, Codec
-from tests.unit.layer.objects import (
+from tests.support.layer_objects import (
     CONTEXT,
     KEY,
     NAME,
@@ -148,11 +148,30 @@ def test_an_unencrypted_object_that_commits_to_a_key_is_refused():
     assert_damaged(Forgery(commitment=b"k" * 32).make(), match="commits to a key")
 
 
-@pytest.mark.parametrize("version", [2, 255, 0])
-def test_a_version_this_program_does_not_know_is_said_so_before_anything_else(version: int):
-    unknown = small(Cipher.NONE)[:8] + bytes([version]) + bytes(100)
+def as_version(data: bytes, version: int) -> bytes:
+    """Return the object with another version in its header, as a writer of that version would make it; the rest is strange."""
+    start = data[:8] + bytes([version]) + b"?" * 71
+    return start + xxhash.xxh3_128_digest(start) + bytes(100)
 
-    assert_damaged(unknown, match=f"format version {version}")
+
+@pytest.mark.parametrize("version", [2, 255])
+def test_a_newer_version_is_said_so_before_anything_else(version: int):
+    newer = as_version(small(Cipher.NONE), version)
+    with pytest.raises(NewerFormat) as caught:
+        read_all(newer)
+    assert caught.value.message == f"object {NAME}: written by a newer version ({version}); this version reads up to 1"
+    assert "upgrade" in caught.value.hint
+
+
+def test_a_version_that_never_was_is_damage():
+    assert_damaged(as_version(small(Cipher.NONE), 0), match="version 0")
+
+
+def test_a_flipped_bit_in_the_version_is_damage_and_no_newer_version():
+    data = bytearray(small(Cipher.NONE))
+    data[8] ^= 2
+
+    assert_damaged(data, match="does not match its check")
 
 
 @given(data=st.binary(max_size=400))

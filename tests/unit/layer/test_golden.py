@@ -11,8 +11,8 @@ import pytest
 from continuum_tasks.layer.format import ObjectContext
 from continuum_tasks.layer.reader import open_chunk
 from continuum_tasks.model import Cipher, Codec
-from tests.unit.layer import stranger
-from tests.unit.layer.objects import noise_page, options, seal
+from tests.support import layer_stranger as stranger
+from tests.support.layer_objects import noise_page, options, seal
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "layer-v1"
 KNOWN = json.loads((GOLDEN / "known.json").read_text())

@@ -14,8 +14,8 @@ from continuum_tasks.layer.format import BLOCK_BYTES, HEADER_BYTES, MAX_CHUNK_BY
 from continuum_tasks.layer.reader import open_index
 from continuum_tasks.layer.writer import ChunkOptions, write_chunk
 from continuum_tasks.model import Cipher, Codec
-from tests.unit.layer import stranger
-from tests.unit.layer.objects import (
+from tests.support import layer_stranger as stranger
+from tests.support.layer_objects import (
     CONTEXT,
     KEY,
     NAME,

@@ -7,8 +7,8 @@ import pytest
 from continuum_tasks.layer.format import ObjectContext, ObjectHeader
 from continuum_tasks.layer.seal import INDEX_NONCE, Sealer, block_nonce, commits_to, key_commitment, new_data_key
 from continuum_tasks.model import Cipher, Codec
-from tests.unit.layer.objects import CONTEXT, KEY, OTHER_KEY, SALT, key_for, sealed
-from tests.unit.layer.stranger import hkdf
+from tests.support.layer_objects import CONTEXT, KEY, OTHER_KEY, SALT, key_for, sealed
+from tests.support.layer_stranger import hkdf
 
 HEADER = ObjectHeader(
     codec=Codec.ZSTD, cipher=Cipher.AES_256_GCM, page_size=4096, salt=SALT, commitment=key_commitment(KEY, SALT)

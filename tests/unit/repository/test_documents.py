@@ -13,7 +13,7 @@ import pytest
 from continuum_tasks.errors import ObjectDamaged
 from continuum_tasks.model import Attestation, BackupId, Level, Manifest
 from continuum_tasks.repository.documents import Signature, decode_document, decode_value, encode_document, from_json, to_json
-from tests.unit.manifests import manifest
+from tests.support.manifests import manifest
 
 NAME = "manifests/main/x.json"
 
@@ -112,7 +112,6 @@ def test_a_document_of_another_kind_or_format_is_told() -> None:
         ("tool_version", None),
         ("objects", {}),
         ("objects", [{"key": "x"}]),
-        ("extra", 1),
         ("source", []),
         ("backup", None),
     ],

@@ -25,7 +25,7 @@ from continuum_tasks.model import BackupId, Level, Manifest, WrappedKey
 from continuum_tasks.repository.documents import Signature, encode_document
 from continuum_tasks.repository.repository import IDENTITY_KEY, Identity, Repository, key_context
 from continuum_tasks.storage.memory import MemoryStorage
-from tests.unit.manifests import BEGUN_AT, REPOSITORY_ID, manifest, unencrypted, verdict
+from tests.support.manifests import BEGUN_AT, REPOSITORY_ID, manifest, unencrypted, verdict
 
 
 def keyed(directory: Path, storage: MemoryStorage, *, key_id: str = "k", accept_unsigned: bool = False) -> Repository:

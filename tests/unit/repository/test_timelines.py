@@ -7,8 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import xxhash
 
-from continuum_tasks.errors import Fenced, KeyMissing, KeyWrong, ObjectDamaged, ObjectExists, ObjectMissing
+from continuum_tasks.errors import Fenced, KeyMissing, KeyWrong, NewerFormat, ObjectDamaged, ObjectExists, ObjectMissing
 from continuum_tasks.history.segment_names import SegmentRef
 from continuum_tasks.model import Cipher, Timeline, TimelineId
 from continuum_tasks.repository import timelines
@@ -31,9 +32,9 @@ from continuum_tasks.repository.timelines import (
 )
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.protocol import Buffer
-from tests.unit.histories import PLAIN, keyed, made, shipped, timeline
-from tests.unit.segment import objects
-from tests.unit.segment.objects import SMALL, contents_of, merged
+from tests.support import segment_objects as objects
+from tests.support.histories import PLAIN, keyed, made, shipped, timeline
+from tests.support.segment_objects import SMALL, contents_of, merged
 
 NAMES = "segments/main/timeline-20261101-120000-00c0ffee"
 
@@ -317,6 +318,20 @@ def test_a_place_of_the_index_outside_the_object_is_refused(
     storage.put(ref.key, data)
 
     with pytest.raises(ObjectDamaged, match=f"object {ref.key}: its index begins at byte {index_offset}"):
+        read_segment_index(repository, line, ref)
+
+
+@pytest.mark.parametrize("n_pages", [10, 400, 4000])
+@pytest.mark.parametrize("tail", [b"", bytes(64), b"\xff" * 64])
+def test_a_segment_of_a_newer_version_is_told_whatever_follows_its_header(
+    repository: Repository, storage: MemoryStorage, n_pages: int, tail: bytes
+) -> None:
+    line, ref = large(repository, storage, n_pages)
+    data = storage.get(ref.key)
+    start = data[:8] + b"\x02" + data[9:80]
+    storage.put(ref.key, start + xxhash.xxh3_128_digest(start) + data[96 : len(data) - len(tail)] + tail)
+
+    with pytest.raises(NewerFormat, match=rf"{ref.key}: written by a newer version \(2\); this version reads up to 1"):
         read_segment_index(repository, line, ref)
 
 

@@ -15,9 +15,9 @@ from continuum_tasks.model import BackupId
 from continuum_tasks.restore.resolve_point import PointQuery, ResolvedPoint, resolve_point
 from continuum_tasks.runtime import finish
 from continuum_tasks.units import instant
-from tests.integration.sandbox import Options, Sandbox, back_up, make, objects
-from tests.recording import Recorder
-from tests.unit.assembly.test_replay import base_at, make_database, open_recorder
+from tests.support.recording import Recorder
+from tests.support.replays import base_at, make_database, open_recorder
+from tests.support.sandbox import Options, Sandbox, back_up, make, objects
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ import pytest
 from continuum_tasks.sample.oracle import logical_hash
 from continuum_tasks.sample.writer import Commit, WritePlan, WriteReport, adding, write
 
+pytestmark = pytest.mark.slow
+
 
 def query(path: Path, statement: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(path)) as connection:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import xxhash
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from tests.unit.layer.stranger import expand, hkdf
+from tests.support.layer_stranger import expand, hkdf
 
 
 @dataclass(frozen=True)

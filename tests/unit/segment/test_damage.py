@@ -13,13 +13,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from continuum_tasks.errors import KeyWrong, ObjectDamaged
+from continuum_tasks.errors import KeyWrong, NewerFormat, ObjectDamaged
 from continuum_tasks.layer.format import HEADER_BYTES, MAX_PGNO, BlockEntry, lock_page
 from continuum_tasks.layer.writer import write_chunk
 from continuum_tasks.model import Cipher, Codec
 from continuum_tasks.segment.reader import open_segment, open_segment_index, segment_tail
-from tests.unit.layer.objects import OTHER_KEY
-from tests.unit.segment.objects import (
+from tests.support.layer_objects import OTHER_KEY
+from tests.support.segment_objects import (
     BEGUN_US,
     KEY,
     NAME,
@@ -152,9 +152,27 @@ def test_a_segment_must_be_encrypted_exactly_when_its_timeline_is():
     assert_damaged(Forgery(commitment=b"k" * 32).make(), match="commits to a key")
 
 
-@pytest.mark.parametrize("version", [2, 255, 0])
-def test_a_version_this_program_does_not_know_is_said_so_before_anything_else(version: int):
-    assert_damaged(small(Cipher.NONE)[:8] + bytes([version]) + bytes(100), match=f"format version {version}")
+def as_version(data: bytes, version: int) -> bytes:
+    """Return the object with another version in its header, as a writer of that version would make it; the rest is strange."""
+    start = data[:8] + bytes([version]) + b"?" * 71
+    return start + xxhash.xxh3_128_digest(start) + bytes(100)
+
+
+@pytest.mark.parametrize("version", [2, 255])
+def test_a_newer_version_is_said_so_before_anything_else(version: int):
+    with pytest.raises(NewerFormat) as caught:
+        read_all(as_version(small(Cipher.NONE), version))
+    assert caught.value.message == f"object {NAME}: written by a newer version ({version}); this version reads up to 1"
+
+
+def test_a_version_that_never_was_is_damage():
+    assert_damaged(as_version(small(Cipher.NONE), 0), match="version 0")
+
+
+def test_a_flipped_bit_in_the_version_is_damage_and_no_newer_version():
+    data = bytearray(small(Cipher.NONE))
+    data[8] ^= 2
+    assert_damaged(data, match="does not match its check")
 
 
 @given(data=st.binary(max_size=400))

@@ -11,8 +11,8 @@ import pytest
 
 from continuum_tasks.model import Cipher, Codec
 from continuum_tasks.segment.reader import open_segment
+from tests.support.segment_objects import contents_of, context, line, noise_page, options, text_page
 from tests.unit.segment import stranger
-from tests.unit.segment.objects import contents_of, context, line, noise_page, options, text_page
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "segment-v1"
 KNOWN = json.loads((GOLDEN / "known.json").read_text())

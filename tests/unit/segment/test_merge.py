@@ -14,7 +14,7 @@ from continuum_tasks.segment.chain import NO_CHAIN, chain, chain_all
 from continuum_tasks.segment.head import SegmentHead
 from continuum_tasks.segment.merge import merge, n_mergeable
 from continuum_tasks.segment.rules import check_follows
-from tests.unit.segment.objects import (
+from tests.support.segment_objects import (
     SMALL,
     Pages,
     commit,

@@ -17,8 +17,7 @@ from continuum_tasks.model import Cipher, Codec
 from continuum_tasks.segment import writer
 from continuum_tasks.segment.format import BLOCK_BYTES, MAX_SEGMENT_BYTES, TRAILER_BYTES
 from continuum_tasks.segment.reader import open_segment_index, segment_tail
-from tests.unit.segment import stranger
-from tests.unit.segment.objects import (
+from tests.support.segment_objects import (
     MARK,
     NAME,
     SMALL,
@@ -38,6 +37,7 @@ from tests.unit.segment.objects import (
     views,
     write,
 )
+from tests.unit.segment import stranger
 
 PAGE_SIZES = [1 << bits for bits in range(9, 17)]
 PeakBytes = Callable[[Callable[[], object]], int]

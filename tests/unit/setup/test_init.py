@@ -17,6 +17,7 @@ from continuum_tasks.keyring import generate_key, open_keyring
 from continuum_tasks.model import Cipher
 from continuum_tasks.setup import init
 from continuum_tasks.setup.init import InitRequest
+from tests.support import other
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -198,23 +199,12 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         run(request(tmp_path, config_dir=tmp_path / "file" / "etc"))
 
 
-def test_a_user_without_rights_is_told_so_and_nothing_changes(tmp_path: Path) -> None:
-    for directory in (tmp_path.parent.parent, tmp_path.parent):
-        directory.chmod(0o755)
-    user = os.geteuid()
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o700)
-    tmp_path.chmod(0o755)
-    if user == 0:
-        os.seteuid(65534)
-    else:
-        locked.chmod(0)
-    try:
-        with pytest.raises(ConfigError, match=r"locked/etc: cannot be made: permission denied"):
-            run(request(locked))
-    finally:
-        os.seteuid(user)
-        locked.chmod(0o700)
+def test_a_user_without_rights_is_told_so_and_nothing_changes(folder: Path) -> None:
+    locked = folder / "locked"
+    locked.mkdir(mode=0)
+    with other.unprivileged(folder), pytest.raises(ConfigError, match=r"locked/etc: cannot be made: permission denied"):
+        run(request(locked))
+    locked.chmod(0o700)
     assert not list(locked.iterdir())
 
 

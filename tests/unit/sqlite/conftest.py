@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -23,15 +19,3 @@ def clock() -> Clock:
 @pytest.fixture
 def limits() -> StageLimits:
     return StageLimits(busy_timeout_seconds=0.2, busy_window_seconds=30)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A directory every user can reach, unlike pytest's own."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    for part in (folder, *folder.rglob("*")):
-        if part.is_dir():
-            part.chmod(0o700)
-    shutil.rmtree(folder)

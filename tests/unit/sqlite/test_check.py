@@ -7,7 +7,7 @@ import pytest
 
 from continuum_tasks.errors import ProofFailed
 from continuum_tasks.sqlite.check import foreign_key_check, integrity_check, quick_check_file, row_counts_file, schema_digest
-from tests.unit.sqlite import other
+from tests.support import other
 
 _SCHEMA = (
     "CREATE TABLE a(id INTEGER PRIMARY KEY, x); CREATE TABLE b(a REFERENCES a(id)); CREATE INDEX i ON a(x); "

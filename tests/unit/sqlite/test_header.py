@@ -8,7 +8,7 @@ import pytest
 
 from continuum_tasks.errors import SourceRefused
 from continuum_tasks.sqlite.header import AutoVacuum, parse_header
-from tests.unit.sqlite import other
+from tests.support import other
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.errors import SourceMissing, SourceRefused
-from continuum_tasks.sqlite.inspect import inspect, network_file_system
-from tests.unit.sqlite import other
+from continuum_tasks.sqlite.inspect import inspect
+from continuum_tasks.sqlite.mount_tables import MountTables
+from continuum_tasks.sqlite.mounts import network_file_system, parse_mounts
+from tests.support import other
 
 
 def test_a_source_is_described_as_it_lies_there(tmp_path: Path) -> None:
@@ -106,12 +108,23 @@ def test_a_file_this_user_may_not_read_is_refused(folder: Path) -> None:
 def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     other.run(path, other.ROLLBACK)
-    mounts = f"/dev/vda / ext4 rw 0 0\nfiler:/export {tmp_path} nfs4 rw 0 0\n"
+    tables = MountTables(own=parse_mounts(f"/dev/vda / ext4 rw 0 0\nfiler:/export {tmp_path} nfs4 rw 0 0\n"))
 
-    with pytest.raises(SourceRefused, match=r"memory\.db: on a network file system \(nfs4\)") as refused:
-        inspect(path, mounts=mounts)
+    with pytest.raises(SourceRefused, match=r"memory\.db: on a network file system or shared folder \(nfs4\)") as refused:
+        inspect(path, tables=tables)
 
     assert "host that has the disk" in refused.value.hint
+    assert "accept_file_system = nfs4" in refused.value.hint
+    assert inspect(path, tables=tables, accepted=("nfs4",)).path == path.resolve()
+
+
+def test_an_unknown_file_system_is_warned_of_until_it_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "memory.db"
+    other.run(path, other.ROLLBACK)
+    tables = MountTables(own=parse_mounts(f"/dev/vda / ext4 rw 0 0\nx {tmp_path} foofs rw 0 0\n"))
+
+    assert "accept_file_system = foofs" in inspect(path, tables=tables).remark
+    assert inspect(path, tables=tables, accepted=("foofs",)).remark == ""
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from continuum_tasks.sqlite.changes import changed_pages, digest_file
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.pages import read_runs, write_pages
 from continuum_tasks.sqlite.snapshot import StageLimits, stage_copy
-from tests.unit.sqlite import other
+from tests.support import other
+
+pytestmark = pytest.mark.slow
 
 PAGE = 512
 LOCK_PAGE = 0x40000000 // 65536 + 1

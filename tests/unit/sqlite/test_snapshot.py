@@ -21,8 +21,10 @@ from continuum_tasks.errors import NoSpace, SourceBusy, SourceMissing, SourceRef
 from continuum_tasks.sqlite.check import integrity_check, quick_check_file
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.snapshot import StageLimits, stage_copy
-from tests.unit.sqlite import other
+from tests.support import other
 from tests.unit.sqlite.conftest import NOW
+
+pytestmark = pytest.mark.slow
 
 _BIG = "CREATE TABLE big(id INTEGER PRIMARY KEY, v, b)"
 

@@ -9,7 +9,7 @@ import pytest
 
 from continuum_tasks.sqlite import vfs
 from continuum_tasks.sqlite.inspect import inspect
-from tests.unit.sqlite import other
+from tests.support import other
 
 
 @pytest.fixture

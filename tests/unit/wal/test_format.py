@@ -72,7 +72,7 @@ def test_the_index_of_a_log_that_was_never_written_says_no_page_size(log: Log) -
     head = bytearray(log.shm[: wal.INDEX_HEADER_BYTES])
     head[14:40] = bytes(26)
     head[40:48] = struct.pack("=II", *wal.wal_checksum(bytes(head[:40]), (0, 0), "<"))
-    found = wal.decode_shm_header(bytes(head) * 2 + bytes(4))
+    found = wal.decode_shm_header(bytes(head) * 2 + bytes(36))
     assert (found.page_size, found.max_frame, found.salts) == (0, 0, bytes(8))
 
 
@@ -88,4 +88,4 @@ def _twice(log: Log, at: int, value: int, *, signed: bool) -> bytes:
         head[0:4] = struct.pack("=I", value)
     if signed:
         head[40:48] = struct.pack("=II", *wal.wal_checksum(bytes(head[:40]), (0, 0), "<"))
-    return bytes(head) * 2 + bytes(4)
+    return bytes(head) * 2 + bytes(36)

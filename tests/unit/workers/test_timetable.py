@@ -20,7 +20,7 @@ from continuum_tasks.model import Backup, DrillRecord, Manifest, Position, Rehea
 from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.tasks import schedule
 from continuum_tasks.tasks.watch import watch_recovery_points_task
-from tests.unit.capture.statuses import TIMELINE, status, tell
+from tests.support.statuses import TIMELINE, status, tell
 from tests.unit.retention.plan.rows import backup
 
 SUNDAY = datetime(2026, 11, 22, 1, tzinfo=UTC)

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks.capture.plan.assessment import Capture, capture_findings, captured_until, has_nothing_new, measured
+from continuum_tasks.capture.plan.assessment import (
+    Capture,
+    capture_findings,
+    captured_until,
+    figures,
+    fresh,
+    has_nothing_new,
+    measured,
+)
+from continuum_tasks.capture.plan.continuity import BYPASSED
 from continuum_tasks.findings import Finding, Severity
 from continuum_tasks.health.plan import health
 from continuum_tasks.health.plan.protection import Protection, last_backup, protection_findings
@@ -165,6 +174,11 @@ def test_holes_of_the_last_day_are_a_warning_with_the_edges_of_the_last() -> Non
     )
 
 
+def test_a_hole_behind_files_that_sqlite_did_not_write_is_critical() -> None:
+    one = hole(20, from_us=us(minutes=3), to_us=us(minutes=2), reason=f"{BYPASSED}the -wal was deleted")
+    assert bad(holes=(one,)).severity is Severity.CRITICAL
+
+
 def test_a_hole_that_no_backup_stands_behind_for_long_is_a_warning() -> None:
     young, old = (hole(4500, from_us=us(minutes=n + 1), to_us=us(minutes=n)) for n in (9, 11))
 
@@ -246,6 +260,11 @@ def test_a_capture_at_rest_is_measured_every_ten_minutes(changes: dict[str, Any]
 
 def test_of_a_capture_that_never_ran_only_that_it_is_down_is_measured() -> None:
     assert measured(Capture(), now=ago(minutes=1)) == (("capture_down", "", 1.0),)
+
+
+def test_of_a_capture_that_is_down_nothing_else_is_fresh() -> None:
+    assert fresh(capture(), now=NOW) == figures(capture(), now=NOW)
+    assert fresh(capture(heard_at=ago(hours=1)), now=NOW) == (("capture_down", "", 1.0),)
 
 
 def test_holes_are_told_newest_first_and_measured_within_a_period() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from continuum_tasks.capture.plan import compaction
 from continuum_tasks.capture.plan.compaction import LONG_US, MAX_BYTES, REST_US, SECOND_US, SHORT_US, Bounds
 from continuum_tasks.history.segment_names import SegmentRef
-from tests.unit.history.test_segment_names import merged, raw, seqs
+from tests.unit.history.segment_refs import merged, raw, seqs
 
 HOUR = 472_000 * LONG_US
 BOUNDS = Bounds()

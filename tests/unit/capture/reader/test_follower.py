@@ -12,48 +12,14 @@ from continuum_tasks.capture.pins.base_copy import read_base
 from continuum_tasks.capture.pins.client import PinsLost
 from continuum_tasks.capture.plan.continuity import Continuity
 from continuum_tasks.capture.reader import first_page
-from continuum_tasks.capture.reader.follower import CommitFollower, Lost
-from continuum_tasks.capture.reader.sealing import data_key
+from continuum_tasks.capture.reader.follower import Bypassed, CommitFollower, Lost
 from continuum_tasks.capture.reader.wal_files import TransactionTooLarge
-from continuum_tasks.capture.state import progress
+from continuum_tasks.capture.state import progress, restored
 from continuum_tasks.errors import NoSpace, SourceBusy
-from continuum_tasks.model import Commit
-from continuum_tasks.repository.timelines import segment_context
-from continuum_tasks.segment.reader import OpenedSegment, open_segment
+from tests.support.other import sql
+from tests.support.service import Service, make, serving
 from tests.unit.capture.conftest import Setting
-from tests.unit.capture.service import Service, make, serving
-from tests.unit.sqlite.other import sql
-
-
-def begun(setting: Setting, **capture: int) -> CommitFollower:
-    follower = setting.follower(**capture)
-    judgement = follower.begin(watched_until_us=0)
-    assert judgement is not None and follower.holds
-    while follower.base.busy:
-        assert follower.base.step() is None
-        time.sleep(0.01)
-    return follower
-
-
-def spooled(follower: CommitFollower, setting: Setting) -> list[OpenedSegment]:
-    """Open what is in the spool, each proven to be what it says."""
-    assert follower.standing is not None
-    timeline, key, spool = follower.standing.timeline, data_key(follower.standing, place=setting.place), follower.spool()
-    assert spool is not None
-    return [
-        open_segment(
-            one.path.read_bytes(), context=segment_context(timeline, one.seq, one.seq), data_key=key, name=one.path.name
-        )
-        for one in spool.waiting()
-    ]
-
-
-def commits(follower: CommitFollower, setting: Setting) -> list[Commit]:
-    return [commit for segment in spooled(follower, setting) for commit in segment.index.head.commits]
-
-
-def insert(service: Service, n: int) -> None:
-    service.run(*(f"INSERT INTO t(x) VALUES (hex(randomblob({50 + one})))" for one in range(n)))
+from tests.unit.capture.following import begun, commits, insert, spooled
 
 
 def test_a_timeline_begins_with_the_state_that_is_there(setting: Setting, service: Service) -> None:
@@ -383,3 +349,106 @@ def test_a_copy_to_begin_with_never_takes_the_place_of_one_that_a_backup_may_be_
     assert [str(path) for path in setting.place.temp_dir.iterdir()] == [second.path]
     again.base.close()
     assert list(setting.place.temp_dir.iterdir()) == []
+
+
+def test_a_state_restored_into_the_live_file_begins_a_new_timeline_once(setting: Setting, service: Service) -> None:
+    """The log goes on with the same salts, so only the note tells; a capture that did not run meanwhile finds it too."""
+    insert(service, 3)
+    follower = begun(setting)
+    assert follower.standing is not None
+    old = follower.standing.timeline.id
+    follower.let_go()
+    restored.note(follower.directory)
+    service.run("DELETE FROM t")  # what the restore committed
+    again = setting.follower()
+    judgement = again.begin(watched_until_us=0)
+    assert judgement is not None and again.standing is not None
+    assert judgement.verdict is Continuity.NEW_TIMELINE and "restore --online" in judgement.reason
+    timeline = again.standing.timeline
+    assert (timeline.previous, again.standing.commit) == (old, 1) and timeline.reason == judgement.reason
+    again.base.close()
+    again.let_go()
+    judgement = setting.follower().begin(watched_until_us=0)
+    assert judgement is not None and judgement.verdict is Continuity.GO_ON
+
+
+SUFFIXES = ("", "-wal", "-shm")
+
+
+def doubted(setting: Setting, follower: CommitFollower) -> None:
+    """See that a look notices, that it is known after a death in that instant, and that another timeline begins."""
+    assert follower.standing is not None
+    old, n_commits = follower.standing.timeline.id, follower.standing.commit
+    with pytest.raises(Bypassed):
+        follower.look()
+    follower.let_go()
+    again = setting.follower()
+    with pytest.raises(SourceBusy, match="may still be written"):
+        again.begin(watched_until_us=0)
+    judgement = again.begin(watched_until_us=0)
+    assert judgement is not None and judgement.verdict is Continuity.NEW_TIMELINE
+    assert judgement.reason.startswith("not written by SQLite: ")
+    assert again.standing is not None and again.standing.timeline.previous == old
+    assert again.n_holes == 1 and n_commits > 1
+    again.rotate()  # and it goes on from there
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_older_copy_of_all_files_written_back_is_no_restart(setting: Setting, service: Service, restarted: bool) -> None:
+    follower = begun(setting)
+    insert(service, 3)
+    follower.rotate()
+    files = [setting.path.with_name(f"memory.db{suffix}") for suffix in SUFFIXES]
+    copies = [file.read_bytes() for file in files]
+    if restarted:
+        service.run("PRAGMA wal_checkpoint(PASSIVE)")
+        follower.rotate()
+    insert(service, 2)
+    follower.rotate()
+    for file, copy in zip(files, copies, strict=True):
+        with file.open("r+b") as opened:
+            opened.write(copy)
+            opened.truncate(len(copy))
+    doubted(setting, follower)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_log_or_index_that_is_gone_is_no_restart(setting: Setting, service: Service, suffix: str) -> None:
+    follower = begun(setting)
+    insert(service, 3)
+    follower.rotate()
+    service.close()
+    setting.path.with_name(f"memory.db{suffix}").unlink()
+    doubted(setting, follower)
+
+
+def test_a_database_file_that_is_written_without_a_checkpoint_is_doubted(setting: Setting, service: Service) -> None:
+    insert(service, 40)
+    follower = begun(setting)
+    insert(service, 1)
+    follower.rotate()
+    with setting.path.open("r+b") as file:
+        file.seek(4096)
+        page = file.read(4096)
+        file.seek(4096)
+        file.write(page)
+    doubted(setting, follower)
+
+
+def test_nobody_s_commits_to_a_deleted_index_are_waited_for_in_silence(setting: Setting, service: Service) -> None:
+    follower = begun(setting)
+    insert(service, 1)
+    follower.rotate()
+    setting.path.with_name("memory.db-shm").unlink()
+    with pytest.raises(Bypassed, match="-shm was deleted"):
+        follower.look()
+    with pytest.raises(SourceBusy, match="may still be written"):
+        follower.begin(watched_until_us=0)
+    for _ in range(2):
+        with pytest.raises(SourceBusy, match=rf"pid {service.process.pid} \(.*\) goes on with the deleted one"):
+            follower.begin(watched_until_us=0)
+    service.close()  # which copies back and removes the log: files change again
+    with pytest.raises(SourceBusy, match="may still be written"):
+        follower.begin(watched_until_us=0)
+    judgement = follower.begin(watched_until_us=0)
+    assert judgement is not None and judgement.verdict is Continuity.NEW_TIMELINE

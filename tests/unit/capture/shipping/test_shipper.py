@@ -13,21 +13,9 @@ from continuum_tasks.capture.shipping.shipper import N_AT_THE_END, SegmentShippe
 from continuum_tasks.capture.shipping.spool import Spool
 from continuum_tasks.errors import Fenced, StorageUnreachable
 from continuum_tasks.storage.memory import MemoryStorage
-from continuum_tasks.storage.protocol import Buffer
+from tests.support.service import Service, make
 from tests.unit.capture.conftest import Setting
-from tests.unit.capture.reader.test_follower import begun, insert
-from tests.unit.capture.service import Service, make
-
-
-class Away(MemoryStorage):
-    """A storage that can be away."""
-
-    away = False
-
-    def put(self, key: str, data: Buffer, *, only_new: bool = False) -> None:
-        if self.away:
-            raise StorageUnreachable("away")
-        super().put(key, data, only_new=only_new)
+from tests.unit.capture.following import Away, begun, insert
 
 
 def segments(storage: MemoryStorage) -> list[str]:

@@ -259,6 +259,12 @@ def test_the_hazard_names_the_version_as_people_write_it() -> None:
     assert "last written by SQLite 3.40.1," in finding.text
 
 
+def test_a_file_system_that_is_not_known_is_a_warning() -> None:
+    finding = only(found(databases=(replace(FACTS.databases[0], remark="/srv/memory.db: on foofs"),)))
+
+    assert (finding.severity, finding.text) == (WARNING, "/srv/memory.db: on foofs")
+
+
 def test_a_database_that_cannot_be_looked_at_is_critical_unless_it_may_pass() -> None:
     gone = DatabaseFacts(name="memory", trouble=Trouble(message="/srv/memory.db: no such file", hint="correct the path"))
     busy = DatabaseFacts(name="memory", trouble=Trouble(message="/srv/memory.db: locked", transient=True))

@@ -16,27 +16,16 @@ from continuum_tasks.errors import StorageUnreachable, TargetBusy, TargetError, 
 from continuum_tasks.restore.install.install import InstallOutcome, Ownership, install, recover
 from continuum_tasks.restore.install.intent import Intent, recorded
 from continuum_tasks.sqlite.raw import record_path
-from tests.unit.sqlite import other
+from tests.support import other
+from tests.unit.restore.install.restored_files import names, new_file
 from tests.unit.sqlite.conftest import NOW
 
 QUARANTINE = ".memory.db.quarantine-20261123T040506Z"
 
 
-def new_file(folder: Path, *, mode: str = "delete", text: str = "new") -> Path:
-    """Make a restored file as an action would: private, whole, without sidecars."""
-    temp = folder / f".memory.db.{text}.restoring"
-    other.sql(temp, f"PRAGMA journal_mode={mode}; CREATE TABLE t(x); INSERT INTO t VALUES ('{text}')")
-    temp.chmod(0o600)
-    return temp
-
-
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / "memory.db"
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])

@@ -15,9 +15,12 @@ from continuum_tasks.failpoints import RESTORE
 from continuum_tasks.restore.install.install import InstallOutcome, install, recover
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.raw import record_path
-from tests.unit.restore.install.test_install import names, new_file
-from tests.unit.sqlite import other
+from tests.support import other
+from tests.support.sampling import matrix
+from tests.unit.restore.install.restored_files import names, new_file
 from tests.unit.sqlite.conftest import NOW
+
+pytestmark = pytest.mark.slow
 
 POINTS = [name for name in RESTORE if name.startswith("install.")]
 RENAMED = POINTS.index("install.renamed")
@@ -74,8 +77,8 @@ def _killed_install(target: Path, point: str, old: str) -> Path:
     return temp
 
 
-@pytest.mark.parametrize("old", OLD)
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.sampled
+@pytest.mark.parametrize(("point", "old"), matrix("an install killed", POINTS, OLD))
 def test_after_a_kill_the_target_is_old_or_new_and_the_next_restore_succeeds(tmp_path: Path, point: str, old: str) -> None:
     target = tmp_path / "memory.db"
     temp = _killed_install(target, point, old)

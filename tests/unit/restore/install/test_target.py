@@ -8,7 +8,10 @@ import pytest
 
 from continuum_tasks.errors import NoSpace, TargetBusy, TargetError, TargetExists
 from continuum_tasks.restore.install.install import check_target, prove_unused
-from tests.unit.sqlite import other
+from continuum_tasks.restore.install.target import refuse_shared
+from continuum_tasks.sqlite.mount_tables import MountTables
+from continuum_tasks.sqlite.mounts import parse_mounts
+from tests.support import other
 
 
 @pytest.fixture
@@ -142,3 +145,14 @@ def test_a_file_this_user_may_not_write_cannot_be_proven_unused(folder: Path) ->
     with other.unprivileged(folder), pytest.raises(TargetError, match=r"memory\.db: cannot be opened or locked") as refused:
         prove_unused(path)
     assert "owner" in refused.value.hint
+
+
+def test_a_database_on_a_shared_file_system_is_not_replaced_until_that_is_accepted(tmp_path: Path) -> None:
+    tables = MountTables(own=parse_mounts(f"1 0 8:1 / / rw - ext4 d rw\n2 1 0:9 / {tmp_path.resolve()} rw - virtiofs v rw\n"))
+    path = tmp_path / "memory.db"
+    refuse_shared(path, accepted=(), tables=tables)  # a new name: nobody has it open
+    path.touch()
+    with pytest.raises(TargetError, match=r"memory\.db: on a network file system or shared folder \(virtiofs\)") as refused:
+        refuse_shared(path, accepted=(), tables=tables)
+    assert "accept_file_system = virtiofs" in refused.value.hint
+    refuse_shared(path, accepted=("virtiofs",), tables=tables)

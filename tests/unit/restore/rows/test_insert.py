@@ -14,7 +14,7 @@ from continuum_tasks.restore.rows import insert
 from continuum_tasks.restore.rows.insert import InsertedRows
 from continuum_tasks.restore.rows.match import Match, OnConflict
 from continuum_tasks.restore.rows.select import SelectedRows, select_rows
-from tests.unit.sqlite import other
+from tests.support import other
 
 BASE = """
 CREATE TABLE parents (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
