@@ -43,7 +43,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Half of what the tests do is to wait for processes, so there is one worker more than cores.
 TEST_WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 PYTEST := $(BIN)/pytest -q --durations=25 -n $(TEST_WORKERS) --dist loadgroup
-FORMATS := */continuum_tasks/layer/*,*/continuum_tasks/segment/*,*/continuum_tasks/wal/*,*/continuum_tasks/plan/*
+FORMATS := */continuum_tasks/layer/*,*/continuum_tasks/segment/*,*/continuum_tasks/wal/*,*/continuum_tasks/history/*,*/continuum_tasks/*/plan/*
 MEASURED := rm -f .coverage .coverage.*; $(PYTEST) --cov --cov-report= --cov-fail-under=0 || failed=1; \
 	$(BIN)/coverage report || failed=1; $(BIN)/coverage report --fail-under=100 --include='$(FORMATS)' || failed=1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import other
+from tests.support.cli import PROGRAM
 from tests.support.processes import ROOT, environment
 from tests.support.sandbox import Sandbox, back_up, make
 
@@ -42,7 +42,7 @@ def continuum(sandbox: Sandbox, *words: str, mount: tuple[Path, Path] | None = N
     """Run a command, with the first path mounted over the second when they are given; returns exit code and all it said."""
     before = [] if mount is None else [*MOUNTED, *map(str, mount)]
     done = subprocess.run(
-        [*before, sys.executable, "-m", "continuum_tasks.cli", *words],
+        [*before, *PROGRAM, *words],
         capture_output=True,
         text=True,
         cwd=ROOT,

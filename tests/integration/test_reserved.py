@@ -12,11 +12,11 @@ from continuum_tasks.errors import TargetError
 from continuum_tasks.model import BackupStatus, Level
 from continuum_tasks.restore import verify_recovery
 from continuum_tasks.runtime import finish
+from tests.support import reserving
 from tests.support.capturing import PATIENT, a_host, capturing, settled, status
 from tests.support.processes import until
+from tests.support.reserving import files
 from tests.support.sandbox import Sandbox, back_up, make, restore_to, verified
-from tests.unit.sqlite import reserving
-from tests.unit.sqlite.reserving import files
 
 STRATEGIES = ("full", "incremental", "differential", "incremental")
 

@@ -60,7 +60,8 @@ def test_a_test_module_of_the_command_line_starts_it_through_support() -> None:
     """One place knows how `continuum` is run."""
     written = re.compile(r'"-m", "continuum_tasks\.cli"')
     found = [path.name for path in MODULES if written.search(path.read_text(encoding="utf-8"))]
-    assert [name for name in found if name != Path(__file__).name] == ["cli.py"]
+    frozen = "make_v1.py"  # made the golden files of format 1; it is never run again
+    assert [name for name in found if name not in (Path(__file__).name, frozen)] == ["cli.py"]
 
 
 @pytest.mark.parametrize("axes", [("abc", "123456"), ("abc", "1234", "xyz"), ("ab", "12", "xy", "uv")])

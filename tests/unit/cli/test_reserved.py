@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import reserving
+from tests.support.reserving import files
 from tests.unit.cli.conftest import Call
-from tests.unit.sqlite import reserving
-from tests.unit.sqlite.reserving import files
 
 
 @pytest.fixture

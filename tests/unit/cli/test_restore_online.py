@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks import failpoints
+from tests.support.cli import PROGRAM
 from tests.support.other import START, living, run, sql
 from tests.unit.cli.conftest import Call
 
@@ -250,7 +251,7 @@ def test_a_state_of_a_commit_and_of_a_backup_are_proven_by_verify_recovery(call:
 @pytest.mark.parametrize("point", failpoints.ONLINE)
 def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(call: Call, either: Path, point: str) -> None:
     live = either
-    command = [sys.executable, "-m", "continuum_tasks.cli", *ONLINE, "--target", str(live)]
+    command = [*PROGRAM, *ONLINE, "--target", str(live)]
     with living(live, "c = connect(); c.execute('SELECT * FROM state').fetchall()"):
         killed = subprocess.run(
             command, env={**os.environ, "CONTINUUM_FAILPOINTS": f"{point}=kill"}, capture_output=True, text=True, check=False
@@ -263,7 +264,7 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(call: Call, eith
 
 
 def test_a_killed_command_leaves_no_process_that_holds_the_lock(call: Call, live: Path) -> None:
-    command = [sys.executable, "-m", "continuum_tasks.cli", *ONLINE, "--target", str(live), "--wait-writers"]
+    command = [*PROGRAM, *ONLINE, "--target", str(live), "--wait-writers"]
     env = {**os.environ, "CONTINUUM_FAILPOINTS": "online.replaced_kept=sleep:600"}
     with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         for _ in range(6000):

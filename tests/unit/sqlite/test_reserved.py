@@ -15,9 +15,9 @@ from continuum_tasks.restore.install.quarantine import copy_out, newest_quaranti
 from continuum_tasks.sqlite import reserved
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.snapshot import Staged, StageLimits, stage_copy
-from tests.unit.sqlite import reserving
+from tests.support import reserving
+from tests.support.reserving import files
 from tests.unit.sqlite.conftest import NOW
-from tests.unit.sqlite.reserving import files
 
 PAGE_SIZES = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
 
