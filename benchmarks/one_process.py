@@ -16,11 +16,11 @@ from typing import Any
 
 from continuum_tasks.backup import create
 from continuum_tasks.config import load_config
-from continuum_tasks.model import Progress
+from continuum_tasks.model import Progress, Strategy
 from continuum_tasks.restore import restore
 from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.setup import init
-from continuum_tasks.tasks.backup import request_of
+from continuum_tasks.tasks.executor import backup_request
 
 
 def main() -> int:
@@ -38,8 +38,8 @@ def main() -> int:
 
 
 def _backup(runtime: Runtime, strategy: str) -> Generator[Progress, None, Any]:
-    request, storage = request_of(runtime, database="", strategy=strategy)
-    repository = runtime.repository(storage)
+    request = backup_request(runtime, database="", strategy=Strategy(strategy))
+    repository = runtime.repository(request.database.storage)
     return create.create_backup(request, repository=repository, site=runtime.site, fan=runtime.fan(), check_lease=lambda: None)
 
 

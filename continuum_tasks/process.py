@@ -1,9 +1,23 @@
-"""Name a process so that another one can tell whether it still lives: host, boot, pid namespace, pid and start time."""
+"""Name a process so that another one can tell whether it still lives, and let it become another program."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
+
+
+def become_module(module: str, *words: str, environment: Mapping[str, str]) -> NoReturn:
+    """Let this process become the program `python -m MODULE WORDS...`; standard output is flushed before.
+
+    The programs of `workers` stand above this package, which imports nothing of them: a command that is one of them ends here
+    and the process goes on as it, so a supervisor that started the command also stops it.
+    """
+    sys.stdout.flush()
+    # -P: a package of that name in the directory this is started from is not ours.
+    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *words], dict(environment))  # noqa: S606
 
 
 def worker_id(host: str) -> str:

@@ -21,6 +21,7 @@ from continuum_tasks.config import Config, StorageType
 from continuum_tasks.errors import ConfigError, NewerFormat, NoSpace, StorageError, UsageError
 from continuum_tasks.host import reindex
 from continuum_tasks.host.catalog import Catalog, open_catalog
+from continuum_tasks.host.job_kinds import FETCH_CHUNK, SEAL_CHUNK
 from continuum_tasks.host.jobs import Jobs, open_jobs
 from continuum_tasks.host.metadata import METADATA
 from continuum_tasks.host.metrics import Metrics, open_metrics
@@ -81,8 +82,8 @@ class Runtime:
     def works(self) -> dict[str, UnitKind]:
         """Return how each kind of unit of a fan-out is run in this process."""
         return {
-            "seal_chunk": UnitKind(run=self._seal, unit=seal.SealUnit, result=seal.StoredChunk),
-            "fetch_chunk": UnitKind(run=self._fetch, unit=fetch.FetchUnit, result=fetch.Fetched),
+            SEAL_CHUNK.word: UnitKind(run=self._seal, unit=seal.SealUnit, result=seal.StoredChunk),
+            FETCH_CHUNK.word: UnitKind(run=self._fetch, unit=fetch.FetchUnit, result=fetch.Fetched),
         }
 
     def fan(self) -> Fan:

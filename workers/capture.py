@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -23,10 +24,12 @@ from continuum_tasks.capture.state.environment import CAPTURE, CaptureContext
 from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.config import find_config_directory, load_config
 from continuum_tasks.errors import ConfigError, ContinuumError, DatabaseLocked
+from continuum_tasks.host.metadata import METADATA
 from continuum_tasks.process import worker_id
 from continuum_tasks.repository.lock import host_lock
 from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.sqlite.mount_tables import RecentMountTables
+from workers.follow_ups import ChildRunner
 from workers.pools import environment
 from workers.signals import log_to_file
 
@@ -47,8 +50,8 @@ def capture_until_stopped(directory: Path) -> None:
         logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it notes every event
         _log.info("%d open files carry the capture of %d databases", capacity.n_files, capacity.n_databases)
         click.echo("capture: ready")
-        surroundings = environment(directory, os.environ)
-        Agent(_Wanted(directory), place=place_of(runtime), environment=surroundings, capacity=capacity).run(stop.is_set)
+        runner_for = partial(runner_of, runtime)
+        Agent(_Wanted(directory), place=place_of(runtime), runner_for=runner_for, capacity=capacity).run(stop.is_set)
     click.echo("capture: stopped")
 
 
@@ -78,6 +81,18 @@ def place_of(runtime: Runtime) -> CaptureContext:
         pause=lambda: time.sleep(0.0002),
         repository=runtime.repository,
         mount_tables=RecentMountTables(seconds=MOUNTS_SECONDS, monotonic=runtime.site.clock.monotonic),
+    )
+
+
+def runner_of(runtime: Runtime, database: str) -> ChildRunner:
+    """Return what does the jobs that the capture of a database needs."""
+    config = runtime.config
+    return ChildRunner(
+        config.state_dir / CAPTURE / database,
+        metadata=config.state_dir / METADATA,
+        environment=environment(config.directory, os.environ),
+        monotonic=runtime.site.clock.monotonic,
+        random_bytes=runtime.site.random_bytes,
     )
 
 

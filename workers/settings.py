@@ -10,26 +10,14 @@ from beat_schedule import beat_schedule
 from continuum_tasks.config import Config, find_config_directory, load_config
 from continuum_tasks.errors import ConfigError
 from continuum_tasks.host import routing
+from continuum_tasks.host.job_kinds import JOB_KINDS
 from continuum_tasks.tasks.client import KEY_PREFIX, broker_url_of, client_settings, result_url
 from workers.queues import queues
 
 # A message that nobody acknowledged comes back after this; bootsteps refresh it for tasks that still run.
 VISIBILITY_SECONDS = 300
 SOFT_SHUTDOWN_SECONDS = 5.0  # slept through in full by Celery when a task runs at the stop; enough for a chunk
-TASK_MODULES = tuple(
-    f"continuum_tasks.tasks.{name}"
-    for name in (
-        *("backup", "restore", "verify", "transfer", "schedule", "health"),
-        *("retention", "report", "drill", "watch", "compact"),
-    )
-)
-_TASKS = (
-    *(routing.APPLY_RETENTION, routing.RETENTION_DUE, routing.COMPACT_SEGMENTS),
-    *(routing.CREATE_BACKUP, routing.RESTORE_BACKUP, routing.VERIFY_BACKUP, routing.SEAL_CHUNK, routing.FETCH_CHUNK),
-    *(routing.RECONCILE, routing.SCHEDULE_DUE, routing.HEALTH_CHECK),
-    *(routing.RUN_DRILL, routing.TEST_RESTORE, routing.RPO_WATCHDOG),
-    *(routing.WRITE_REPORT, routing.MEASURE_STORAGES),
-)
+TASK_MODULES = ("continuum_tasks.tasks.jobs", "continuum_tasks.tasks.periodic")
 
 
 @cache
@@ -114,12 +102,18 @@ def _tasks(config: Config) -> dict[str, Any]:
         "continuum_config_directory": str(config.directory),  # tasks read it instead of an environment
         "imports": (),
         "task_queues": queues(config.host),
-        "task_routes": {task: {"queue": routing.route(task, host=config.host).queue} for task in _TASKS},
+        "task_routes": {task: {"queue": queue} for task, queue in task_queues(config.host).items()},
         "task_default_queue": routing.control_queue(config.host),
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,  # may loop for ever by itself: the attempt cap of the job row ends it
         "task_track_started": True,
     }
+
+
+def task_queues(host: str) -> dict[str, str]:
+    """Return the queue of every task on `host`."""
+    of_rows = {kind.task: kind.queue(host) for kind in JOB_KINDS.values()}
+    return of_rows | dict.fromkeys(routing.PERIODIC, routing.control_queue(host))
 
 
 def _worker() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from continuum_tasks.assembly import page_digests
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.assembly.fetch import EXPECTED, OWNERS, Fetched, FetchUnit, mapped
 from continuum_tasks.errors import ProofFailed
+from continuum_tasks.host.job_kinds import FETCH_CHUNK
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.layer.format import DIGEST_BYTES
 from continuum_tasks.layer.reader import claim_pages
@@ -18,7 +19,6 @@ from continuum_tasks.model import Manifest, Progress
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.sqlite.changes import changed_pages, digest_file
 
-KIND = "fetch_chunk"
 OWNER_BYTES = 4
 
 
@@ -60,7 +60,7 @@ def assemble(
     total = sum(unit.stored.n_pages for unit in units) if target is None else last.n_pages
     fetched, n_pages = 0, 0
     yield Progress(phase="fetch", total_bytes=total * last.page_size)
-    for number, (_, result) in enumerate(fan.run(KIND, units), 1):
+    for number, (_, result) in enumerate(fan.run(FETCH_CHUNK.word, units), 1):
         assert isinstance(result, Fetched)
         fetched += result.read_bytes
         n_pages += result.n_pages

@@ -26,8 +26,12 @@ from continuum_tasks.backup.choose_parent import (
     reserved_until_stored,
 )
 from continuum_tasks.backup.from_capture import find_captured_state
+from continuum_tasks.backup.plan import admission
 from continuum_tasks.backup.state_source import BackupState, Examined, LiveDatabase, NotCaptured, StateSource
 from continuum_tasks.backup.write_layer import StoredLayer, rollback, store_layer
+from continuum_tasks.config import DatabaseConfig
+from continuum_tasks.errors import Declined
+from continuum_tasks.history.chain import made_on
 from continuum_tasks.host import measure
 from continuum_tasks.host.measure import timed
 from continuum_tasks.host.site import HostContext
@@ -47,6 +51,15 @@ class Finished:
     reason: str
     profile: tuple[PhaseCost, ...]
     held: BackupId | None
+
+
+def check_admission(database: DatabaseConfig, storage: str, *, site: HostContext) -> None:
+    """Refuse before anything is queued: one was made just now, or anomalies hold. Raises Declined; the timetable asks more."""
+    backups = made_on(site.host, site.catalog.backups(storage=storage, database=database.name))
+    refusal = admission.recent(backups, min_interval_seconds=database.min_interval_seconds, now=site.clock.now())
+    refusal = refusal or admission.anomalous(backups)
+    if refusal is not None:
+        raise Declined(f"database {database.name}, storage {storage}: no backup made: {refusal.text}", hint=refusal.hint)
 
 
 def create_backup(

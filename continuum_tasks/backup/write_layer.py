@@ -14,6 +14,7 @@ from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.assembly.seal import SealUnit, StoredChunk
 from continuum_tasks.backup.choose_parent import PendingBackup
 from continuum_tasks.errors import LockError, StorageError
+from continuum_tasks.host.job_kinds import SEAL_CHUNK
 from continuum_tasks.host.measure import added, timed
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.layer.format import DIGEST_BYTES, lock_page
@@ -23,8 +24,6 @@ from continuum_tasks.repository.lock import Held
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.sqlite.changes import changed_pages, digest_file
 from continuum_tasks.sqlite.snapshot import Staged
-
-KIND = "seal_chunk"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ def store_layer(
     share = f"{100 * pages.n_pages / staged.n_pages:.1f} %" if staged.n_pages else "none"
     note = f"{pages.n_pages} of {staged.n_pages} pages are stored ({share}), in {len(units)} chunks"
     yield Progress(phase="store", total_bytes=total, note=note)
-    for number, result in fan.run(KIND, units):
+    for number, result in fan.run(SEAL_CHUNK.word, units):
         sealed[number] = result
         n_bytes += result.stored.n_pages * staged.page_size
         detail = f"{len(sealed)}/{len(units)} chunks"

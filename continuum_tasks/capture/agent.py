@@ -9,11 +9,11 @@ from pathlib import Path
 
 from continuum_tasks.capture.descriptors import Capacity
 from continuum_tasks.capture.file_events import Events
+from continuum_tasks.capture.follow_ups import JobRunner
 from continuum_tasks.capture.pins.client import Pins, PinsLost
 from continuum_tasks.capture.state.environment import CaptureContext, make_private_directory
 from continuum_tasks.capture.state.requests import REQUESTS
 from continuum_tasks.capture.state.status import CaptureHeartbeat, write_heartbeat
-from continuum_tasks.capture.subcommand import Subcommand
 from continuum_tasks.capture.supervisor import CaptureSupervisor, WantedCapture
 from continuum_tasks.errors import ContinuumError
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Agent:
-    """The captures of one host. `wanted` says which databases they are, now; `environment` is for the commands it runs.
+    """The captures of one host. `wanted` says which databases they are, now; `runner_for` who does what one of them needs.
 
     No more databases than `capacity` carries are captured at a time; each further one is refused by name, and harms no other.
     """
@@ -36,13 +36,13 @@ class Agent:
         wanted: Callable[[], Sequence[WantedCapture]],
         *,
         place: CaptureContext,
-        environment: dict[str, str],
+        runner_for: Callable[[str], JobRunner],
         capacity: Capacity,
     ) -> None:
         self._wanted = wanted
         self._capacity = capacity
         self._place = place
-        self._environment = environment
+        self._runner_for = runner_for
         self._requests = make_private_directory(place.directory / REQUESTS)
         self._pins = Pins()
         self._events = Events()
@@ -124,10 +124,8 @@ class Agent:
             self._watches.pop(gone).close(detail="not wanted any more")
         for new in sorted(wanted - self._watches.keys(), key=lambda one: one.database):
             try:
-                errand = Subcommand(
-                    self._place.directory / new.database, self._environment, monotonic=self._place.clock.monotonic
-                )
-                self._watches[new] = CaptureSupervisor(new, pins=self._pins, place=self._place, errand=errand)
+                runner = self._runner_for(new.database)
+                self._watches[new] = CaptureSupervisor(new, pins=self._pins, place=self._place, runner=runner)
             except (ContinuumError, OSError) as err:  # one that cannot begin keeps no other from being captured
                 self._warn(f"database {new.database}: its capture cannot begin: {err}")
         self._refuse_more()

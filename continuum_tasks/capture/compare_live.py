@@ -34,7 +34,7 @@ class Proven:
     failed: tuple[Backup, ...]
 
 
-def run(database: DatabaseConfig, *, repository: Repository, site: HostContext) -> Generator[Progress, None, Proven]:
+def prove_capture(database: DatabaseConfig, *, repository: Repository, site: HostContext) -> Generator[Progress, None, Proven]:
     """Compare every page that is in use. Where one differs, each backup made of what was captured since the last proof fails.
 
     Raises BackupNotFound when no state waits or no backup stands before it, ObjectMissing, IntegrityError, KeyringError,

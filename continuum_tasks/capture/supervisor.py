@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from continuum_tasks.capture.follow_ups import FollowUps
+from continuum_tasks.capture.follow_ups import FollowUps, JobRunner
 from continuum_tasks.capture.pins.client import Pins, PinsLost
 from continuum_tasks.capture.proof import Proof
 from continuum_tasks.capture.reader.follower import Bypassed, CommitFollower, Lost
@@ -18,7 +18,6 @@ from continuum_tasks.capture.shipping.shipper import SegmentShipper
 from continuum_tasks.capture.state import fence, requests
 from continuum_tasks.capture.state.environment import CaptureContext
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_status, write_status
-from continuum_tasks.capture.subcommand import Subcommand
 from continuum_tasks.errors import ContinuumError, Fenced, NoSpace, SourceRefused, StorageError
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.mount_tables import refuse_place
@@ -48,11 +47,11 @@ class WantedCapture:
 class CaptureSupervisor:
     """One database and all that its capture needs; `step` does what is due and never waits."""
 
-    def __init__(self, wanted: WantedCapture, *, pins: Pins, place: CaptureContext, errand: Subcommand) -> None:
+    def __init__(self, wanted: WantedCapture, *, pins: Pins, place: CaptureContext, runner: JobRunner) -> None:
         self.wanted = wanted
         self._follower = CommitFollower(wanted.database, wanted.storage, wanted.path, pins=pins, place=place)
         self._courier = SegmentShipper(self._follower, place=place)
-        self._needs = FollowUps(wanted.database, wanted.storage, errand)
+        self._needs = FollowUps(wanted.database, wanted.storage, runner, monotonic=place.clock.monotonic)
         self._proof = Proof(self._follower, place=place)
         self._pins = pins
         self._place = place

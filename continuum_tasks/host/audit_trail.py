@@ -12,19 +12,22 @@ from continuum_tasks.host import audit
 from continuum_tasks.host.site import HostContext
 
 TIMETABLE = "timetable"  # who asks when no person does
-ASKED_BY = "asked_by"  # in a job row's arguments: the user whose command queued it
 BEGUN, DONE, STOPPED = "begun", "done", "stopped"
 MAX_DETAIL = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """Something done: `action` a verb of the product, `subject` what it is done to, `by` a user or the timetable."""
+    """Something done: `action` a verb of the product, `subject` what it is done to, `by` a user or the timetable.
+
+    `only_failures`: the action notes by itself what it did, so only that it could not is noted.
+    """
 
     action: str
     subject: str
     by: str
     detail: str = ""
+    only_failures: bool = False
 
 
 def note_entry(deed: AuditEntry, *, site: HostContext, outcome: str = DONE) -> None:

@@ -297,6 +297,10 @@ class Jobs:
         oldest = now - timedelta(seconds=POOL_SILENT_SECONDS)
         return tuple(_pool(row, oldest) for row in rows)
 
+    def is_served(self, queue: str, *, host: str, now: datetime) -> bool:
+        """Tell whether a live pool of that host serves a queue."""
+        return any(pool.alive and queue in pool.queue.split(",") and pool.host == host for pool in self.pools(now))
+
     def _change(self, job_id: str, token: int, assignments: str, values: tuple[apsw.SQLiteValue, ...]) -> None:
         if not self._update(f"{assignments} WHERE id=? AND token=? AND state='running'", (*values, job_id, token)):
             raise _stale(job_id, token)

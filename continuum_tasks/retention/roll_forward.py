@@ -18,6 +18,7 @@ from continuum_tasks.assembly.assemble import assemble, prove_assembled, whole
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.assembly.seal import SealUnit
 from continuum_tasks.errors import ProofFailed
+from continuum_tasks.host.job_kinds import SEAL_CHUNK
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.layer.format import DIGEST_BYTES
 from continuum_tasks.layer.writer import split
@@ -25,8 +26,6 @@ from continuum_tasks.model import Backup, BackupId, Level, Manifest, Progress, S
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.sqlite.staging import check_space
 from continuum_tasks.verify import verify
-
-KIND = "seal_chunk"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +93,7 @@ def _store(
     stored: dict[int, StoredObject] = {}
     n_bytes = 0
     yield Progress(phase="store", total_bytes=backup.original_size_bytes)
-    for number, sealed in fan.run(KIND, units):
+    for number, sealed in fan.run(SEAL_CHUNK.word, units):
         stored[number] = sealed.stored
         n_bytes += sealed.stored.n_pages * backup.page_size
         detail = f"{len(stored)}/{len(units)} chunks"

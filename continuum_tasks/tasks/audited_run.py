@@ -1,16 +1,17 @@
-"""Work as the audit log names it: from a job row's kind and arguments to a deed, and an action that is noted as it runs."""
+"""Work as the audit log names it: the entry of a job's arguments, and an action that is noted as it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from continuum_tasks.backup import create
 from continuum_tasks.capture import compact
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.host import audit
-from continuum_tasks.host.audit_trail import ASKED_BY, BEGUN, DONE, STOPPED, TIMETABLE, AuditEntry, note_entry
+from continuum_tasks.host.audit_trail import BEGUN, DONE, STOPPED, TIMETABLE, AuditEntry, note_entry
+from continuum_tasks.host.job_kinds import JobArguments, kind_of
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Progress
 from continuum_tasks.restore import extract, restore, undo
@@ -18,62 +19,49 @@ from continuum_tasks.verify import drill, verify
 
 T = TypeVar("T")
 
-RETENTION = "apply-retention"  # notes what it did itself, backup by backup; here only that it could not
-_SUBJECTS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {  # kind: action, the argument that is its subject, details
-    "create_backup": ("create", "database", ("strategy", "storage")),
-    "restore_backup": ("restore", "target", ("backup_id", "storage")),
-    "verify_backup": ("verify", "backup_id", ("level", "storage")),
-    "run_drill": ("drill", "backup_id", ("storage",)),
-    "test_restore": ("test-restore", "backup_id", ("storage",)),
-    "compact_segments": ("compact", "database", ("storage",)),
-    "apply_retention": (RETENTION, "database", ("storage",)),
-}
 
+def entry_of(work: JobArguments, *, by: str = "") -> AuditEntry | None:
+    """Return what this work is in the audit log; None for what is noted as part of something else.
 
-def of_row(kind: str, args: Mapping[str, Any], *, by: str = "") -> AuditEntry | None:
-    """Return what a row of that kind and arguments does; None for the parts of a fan-out.
-
-    Without `by` the row says who asked, and a row that does not say was queued by the timetable.
+    Without `by` the arguments say who asked, and when they do not say it was the timetable.
     """
-    if kind not in _SUBJECTS:
+    words = kind_of(work).audit
+    if words is None:
         return None
-    action, subject, details = _SUBJECTS[kind]
-    asked_by = by or str(args.get(ASKED_BY) or args.get("by") or TIMETABLE)
-    about = str(args[subject])
-    if action == RETENTION:
-        about = f"{about}@{args['storage']}"
-    detail = ", ".join(str(args[name]) for name in details if args.get(name))
-    return AuditEntry(action=action, subject=about, by=asked_by, detail=detail)
+    asked_by = by or work.asked_by or getattr(work, "by", "") or TIMETABLE
+    subject = "@".join(str(getattr(work, name)) for name in words.subject)
+    detail = ", ".join(str(getattr(work, name)) for name in words.details if getattr(work, name))
+    return AuditEntry(action=words.action, subject=subject, by=asked_by, detail=detail, only_failures=words.only_failures)
 
 
 def with_audit(
-    action: Generator[Progress, None, T], deed: AuditEntry | None, *, site: HostContext, tell: Callable[[str], None]
+    action: Generator[Progress, None, T], entry: AuditEntry | None, *, site: HostContext, tell: Callable[[str], None]
 ) -> Generator[Progress, None, T]:
     """Run an action with a line in the audit log when it begins and one when it ends, however it ends.
 
     A log that cannot be written is told and stops nothing: a restore is worth more than its line.
     """
-    if deed is None:
+    if entry is None:
         return (yield from action)
 
     def write(outcome: str, detail: str) -> None:
         try:
-            note_entry(replace(deed, detail=detail), site=site, outcome=outcome)
+            note_entry(replace(entry, detail=detail), site=site, outcome=outcome)
         except OSError as err:
             tell(f"{site.state_dir / audit.FILE}: not written ({err.strerror})")
 
-    if deed.action != RETENTION:
-        write(BEGUN, deed.detail)
+    if not entry.only_failures:
+        write(BEGUN, entry.detail)
     try:
         result = yield from action
     except Exception as err:
         write(type(err).__name__, err.message if isinstance(err, ContinuumError) else str(err))
         raise
     except BaseException:  # Ctrl-C, SIGTERM, or nobody follows any more
-        write(STOPPED, deed.detail)
+        write(STOPPED, entry.detail)
         raise
-    if deed.action != RETENTION:
-        write(DONE, _ending(result) or deed.detail)
+    if not entry.only_failures:
+        write(DONE, _ending(result) or entry.detail)
     return result
 
 

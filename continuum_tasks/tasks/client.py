@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -16,12 +16,13 @@ from redis.retry import Retry
 
 from continuum_tasks.config import Config
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe
-from continuum_tasks.host.audit_trail import ASKED_BY
+from continuum_tasks.host.job_kinds import JOB_KINDS, JobArguments
 from continuum_tasks.host.jobs import Job
-from continuum_tasks.host.routing import ANYWHERE, BACKUP_PRIORITY, PRIORITY_STEPS
+from continuum_tasks.host.routing import BACKUP_PRIORITY, PRIORITY_STEPS
 
 KEY_PREFIX = "continuum:"
 PROBE_SECONDS = 1.0
+_OF_EVERY_ROW = frozenset(one.name for one in fields(JobArguments))
 _OLDEST_REDIS = (6, 2)  # kombu asks for ZRANGE ... BYSCORE REV
 
 
@@ -89,7 +90,8 @@ def client_app(config: Config) -> Celery:
 
 def ring(app: Celery, task: str, job: Job, *, queue: str) -> None:
     """Tell a worker of `queue` to look at one job row. Raises BrokerUnreachable; the row stays due either way."""
-    also = {key: value for key, value in job.args.items() if key != ASKED_BY} if task in ANYWHERE else {}
+    anywhere = job.kind in JOB_KINDS and JOB_KINDS[job.kind].anywhere
+    also = {key: value for key, value in job.args.items() if key not in _OF_EVERY_ROW} if anywhere else {}
     try:
         app.send_task(
             task,

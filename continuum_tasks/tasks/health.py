@@ -1,37 +1,18 @@
-"""The task that looks at this host's backups every few minutes and writes what it does not like into the log."""
+"""What a health check on this host looks at, and its report as a document; for the task and for the command."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
-from celery import Task, shared_task
-
-from continuum_tasks.findings import Finding, Severity, rank
+from continuum_tasks.findings import rank
 from continuum_tasks.health import health
 from continuum_tasks.health.plan.protection import LastBackup
 from continuum_tasks.host import routing
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.tasks.client import broker_url_of, check_broker
-from continuum_tasks.tasks.shell import runtime_of
 
 BEAT = "beat"
-ASK_AFTER = timedelta(minutes=57)  # each hour, of looks every five minutes: an idle host costs a storage next to no requests
-_LEVELS = {Severity.WARNING: logging.WARNING, Severity.CRITICAL: logging.CRITICAL}
-
-_log = logging.getLogger(__name__)
-
-
-@shared_task(name=routing.HEALTH_CHECK, bind=True, ignore_result=False)
-def run_health_check(self: Task[Any, Any]) -> Any:
-    """Look, log every finding that is not ok, and return the report as JSON."""
-    report = health.check_health(replace(surroundings(runtime_of(self)), ask_after=ASK_AFTER))
-    for finding in report.findings:
-        _note(finding)
-    return health_document(report)
 
 
 def health_document(report: health.HealthReport) -> dict[str, Any]:
@@ -81,9 +62,3 @@ def _last(last: LastBackup) -> dict[str, Any]:
         "late": last.late,
         "readable": last.readable,
     }
-
-
-def _note(finding: Finding) -> None:
-    if finding.severity in _LEVELS:
-        hint = f" ({finding.hint})" if finding.hint else ""
-        _log.log(_LEVELS[finding.severity], "%s: %s%s", finding.subject, finding.text, hint)

@@ -201,8 +201,8 @@ def await_base(host: Host) -> None:
             for position in positions
         )
 
-    errand = host.config.state_dir / "capture" / "main" / "errand.log"
-    assert until(made), (host.status(), errand.read_text() if errand.exists() else "no backup was asked for")
+    log = host.config.state_dir / "capture" / "main" / "follow-up.log"
+    assert until(made), (host.status(), log.read_text() if log.exists() else "no backup was requested")
 
 
 def cpu_seconds(pid: int) -> float:

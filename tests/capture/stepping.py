@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from continuum_tasks.capture.agent import Agent
@@ -17,8 +18,7 @@ from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.clock import Clock
 from continuum_tasks.config import load_config
 from continuum_tasks.runtime import open_runtime
-from workers.capture import place_of
-from workers.pools import environment
+from workers.capture import place_of, runner_of
 
 
 def run(directory: Path) -> None:
@@ -34,8 +34,8 @@ def run(directory: Path) -> None:
             WantedCapture(database=database.name, storage=database.storage, path=database.path.resolve())
         ]
         place = replace(place_of(runtime), clock=Clock(now=now, monotonic=time.monotonic))
-        surroundings = environment(directory, os.environ)
-        Agent(lambda: wanted, place=place, environment=surroundings, capacity=Capacity(n_files=1024)).run(stop.is_set)
+        runner_for = partial(runner_of, runtime)
+        Agent(lambda: wanted, place=place, runner_for=runner_for, capacity=Capacity(n_files=1024)).run(stop.is_set)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from continuum_tasks.host import audit
 from continuum_tasks.model import Acceptance, Backup, BackupStatus, Hold
 from continuum_tasks.repository.documents import encode_document
 from continuum_tasks.repository.repository import accepted_key
-from continuum_tasks.tasks.schedule import queue_due
+from continuum_tasks.schedule.queue_due import queue_due
 from tests.integration import history
 from tests.integration.history import Host
 

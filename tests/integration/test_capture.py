@@ -22,7 +22,9 @@ from continuum_tasks.capture.state.requests import requests
 from continuum_tasks.capture.state.status import CaptureState, read_status
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.errors import NoSpace, TargetBusy, TargetError, TargetExists
+from continuum_tasks.host.jobs import JobState, open_jobs
 from continuum_tasks.model import BackupId, Strategy
+from continuum_tasks.process import pid_of
 from continuum_tasks.restore import undo
 from continuum_tasks.runtime import finish
 from tests.support import other
@@ -126,6 +128,19 @@ def test_under_a_small_limit_of_open_files_what_it_carries_is_captured_and_the_r
 def _commit(config: Config, name: str) -> int:
     found = read_status(config.state_dir, name)
     return 0 if found is None else found.commit
+
+
+def test_the_backup_that_a_capture_begins_with_is_made_by_a_worker_where_one_serves(tmp_path: Path) -> None:
+    sandbox = a_host(tmp_path / "host", continuous=False)
+    with stack(sandbox.config) as running:
+        command(sandbox, "backup", "create", "--strategy", "continuous").ok()
+        assert until(lambda: settled(sandbox), seconds=PATIENT), status(sandbox)
+        with closing(open_jobs(sandbox.config.state_dir / "metadata.db")) as jobs:
+            (job,) = jobs.ended("create_backup", database="main", limit=5)
+        (agent,) = [pool.pid for name, pool in live_pools(sandbox.config).items() if name == "agent"]
+        children = {process.pid for process in psutil.Process(agent).children(recursive=True)}
+        assert (job.state, job.attempts) == (JobState.DONE, 1) and pid_of(job.claimed_by) in {agent, *children}
+        assert running.process.poll() is None
 
 
 def test_a_process_of_its_own_begins_stops_and_begins_again_on_the_same_timeline(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from continuum_tasks.model import BackupId, Strategy
 from continuum_tasks.restore.find_backup import latest, look_up
 from continuum_tasks.retention import expire
 from continuum_tasks.runtime import finish
-from continuum_tasks.tasks.retention import pairs
+from continuum_tasks.schedule.queue_due import retention_pairs
 from continuum_tasks.tasks.shell import runtime_of
 from tests.integration import beside
 from tests.support import sandbox
@@ -179,7 +179,7 @@ def test_retention_of_one_host_neither_counts_nor_expires_what_another_keeps(one
         looked = finish(expire.preview_retention(request, repository=runtime.repository(), site=site))
     with one.runtime() as runtime:
         sandbox.listed(one)
-        assert pairs(runtime) == [("main", "local")]
+        assert retention_pairs(runtime) == [("main", "local")]
 
     assert {decision.backup_id for decision in looked.decisions} == {made.id for made in others}
     assert first.id not in {decision.backup_id for decision in looked.decisions}

@@ -17,11 +17,12 @@ from continuum_tasks import runtime as runtimes
 from continuum_tasks.errors import StorageUnreachable
 from continuum_tasks.findings import Severity
 from continuum_tasks.health import health
+from continuum_tasks.host.jobs import Job
 from continuum_tasks.model import Position, TimelineId
 from continuum_tasks.storage.open import open_storage
-from continuum_tasks.tasks import health as health_task
-from continuum_tasks.tasks import report, retention, schedule, watch
-from continuum_tasks.tasks.health import ASK_AFTER, surroundings
+from continuum_tasks.tasks import periodic
+from continuum_tasks.tasks.health import surroundings
+from continuum_tasks.tasks.periodic import ASK_AFTER
 from tests.support import sandbox as boxes
 from tests.support.sandbox import Sandbox, back_up
 from tests.support.statuses import TIMELINE, status, tell
@@ -84,22 +85,26 @@ def test_the_timetable_asks_a_storage_once_an_hour_of_an_idle_captured_database(
     captured(sandbox)
     app = Celery("control", set_as_current=False)
     app.conf["continuum_config_directory"] = str(sandbox.directory)
-    monkeypatch.setattr(schedule, "ring_row", lambda *_: pytest.fail("nothing is due"))
-    monkeypatch.setattr(retention, "ring_row", lambda *_: True)  # the run of the day, which is another matter
-    app.tasks[health_task.run_health_check.name]()
+
+    def ring(_app: object, _config: object, job: Job) -> bool:
+        assert job.kind == "apply_retention", "nothing is due but the run of the day, which is another matter"
+        return True
+
+    monkeypatch.setattr(periodic, "ring_row", ring)
+    app.tasks[periodic.run_health_check.name]()
     assert asked() > 0
-    app.tasks[schedule.schedule_due.name]()
+    app.tasks[periodic.schedule_due.name]()
     asked()
 
     for _ in range(2):
-        app.tasks[health_task.run_health_check.name]()
+        app.tasks[periodic.run_health_check.name]()
     for _ in range(10):
-        app.tasks[schedule.schedule_due.name]()
-        app.tasks[watch.rpo_watchdog.name]()
+        app.tasks[periodic.schedule_due.name]()
+        app.tasks[periodic.rpo_watchdog.name]()
     for _ in range(4):
-        app.tasks[schedule.reconcile.name]()
-    app.tasks[retention.retention_due.name]()
-    app.tasks[report.measure_storages.name]()
+        app.tasks[periodic.reconcile.name]()
+    app.tasks[periodic.retention_due.name]()
+    app.tasks[periodic.measure_storages.name]()
 
     assert asked() == 0
 

@@ -12,8 +12,9 @@ import pytest
 from celery import Celery, Task
 
 from continuum_tasks.errors import NewerFormat
+from continuum_tasks.host.job_kinds import JOB_KINDS
 from continuum_tasks.host.jobs import JobState, JsonValue
-from continuum_tasks.tasks import shell, transfer, verify
+from continuum_tasks.tasks import shell
 from tests.support.sandbox import Sandbox, back_up, make
 
 NOW = datetime.now(UTC)
@@ -41,11 +42,10 @@ def task(sandbox: Sandbox) -> Task[Any, Any]:
 
 def done(sandbox: Sandbox, task: Task[Any, Any], kind: str, args: dict[str, JsonValue]) -> Any:
     """Do a row as a worker does, and return it as it then is."""
-    act = transfer._act if kind == "seal_chunk" else verify._act
     with sandbox.runtime() as runtime:
         job = runtime.jobs.add(kind, args, now=NOW, database="main")
         try:
-            shell.perform(task, job.id, kind=kind, act=act)
+            shell.perform(task, job.id, kind=JOB_KINDS[kind])
         except NewerFormat as err:
             assert job.id in err.message
         return runtime.jobs.get(job.id)
@@ -76,8 +76,3 @@ def test_a_row_with_an_argument_of_a_newer_version_is_refused_with_that_reason(s
 def test_a_part_of_a_backup_with_a_field_of_a_newer_version_is_refused(sandbox: Sandbox, task: Task[Any, Any]) -> None:
     row = done(sandbox, task, "seal_chunk", {"staged_path": "/x", "wrapped_key": {"later": 1}})
     assert row.error.name == "NewerFormat" and "wrapped_key.later" in row.error.message
-
-
-def test_every_kind_of_row_has_its_arguments_declared(sandbox: Sandbox) -> None:
-    with sandbox.runtime() as runtime:
-        assert {*shell.KINDS, "compact_segments"} == {*shell.ARGUMENTS, *runtime.works()}

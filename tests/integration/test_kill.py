@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.failpoints import CREATE, RESTORE
-from continuum_tasks.host import routing
+from continuum_tasks.host import job_kinds
 from continuum_tasks.host.jobs import Job, JobState, JsonValue
 from continuum_tasks.model import Backup
 from continuum_tasks.process import holder_died
@@ -163,7 +163,7 @@ def run_by_workers(sandbox: Sandbox, kind: str, args: dict[str, JsonValue], monk
             return found
 
         runtime.jobs.add(kind, args, id="j", database="main", max_attempts=5, now=runtime.site.clock.now())
-        task = {"create_backup": routing.CREATE_BACKUP, "restore_backup": routing.RESTORE_BACKUP}[kind]
+        task = {"create_backup": job_kinds.CREATE_BACKUP.task, "restore_backup": job_kinds.RESTORE_BACKUP.task}[kind]
         with monkeypatch.context() as armed:
             armed.setenv("CONTINUUM_FAILPOINTS", f"{at}=kill")
             # Nobody serves the transfer queue: the agent does the chunks too, and is the one to be killed.

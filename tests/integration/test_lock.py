@@ -15,11 +15,11 @@ import pytest
 
 from continuum_tasks.backup import create
 from continuum_tasks.errors import DatabaseLocked, ObjectDamaged, StaleClaim, StorageUnreachable
-from continuum_tasks.model import Progress
+from continuum_tasks.model import Progress, Strategy
 from continuum_tasks.repository import lock
 from continuum_tasks.repository.lock import LEASE_SECONDS, Contender, hold_lock, host_lock
 from continuum_tasks.storage.memory import MemoryStorage
-from continuum_tasks.tasks.backup import request_of
+from continuum_tasks.tasks.executor import backup_request
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
 from tests.support.processes import until
@@ -165,9 +165,13 @@ def test_a_lease_on_one_database_does_not_hold_up_another(one: Sandbox) -> None:
 
 def test_a_run_that_lost_its_lease_commits_nothing(one: Sandbox) -> None:
     with one.runtime() as runtime:
-        request, storage = request_of(runtime, database="", strategy="full")
+        request = backup_request(runtime, database="", strategy=Strategy.FULL)
         action = create.create_backup(
-            request, repository=runtime.repository(storage), site=runtime.site, fan=runtime.fan(), check_lease=lambda: None
+            request,
+            repository=runtime.repository(request.database.storage),
+            site=runtime.site,
+            fan=runtime.fan(),
+            check_lease=lambda: None,
         )
         while next(action) != Progress(phase="commit"):
             pass
@@ -195,9 +199,13 @@ def test_a_run_that_lost_its_job_commits_nothing(one: Sandbox) -> None:
         raise StaleClaim("job 1: taken over")
 
     with one.runtime() as runtime:
-        request, storage = request_of(runtime, database="", strategy="full")
+        request = backup_request(runtime, database="", strategy=Strategy.FULL)
         action = create.create_backup(
-            request, repository=runtime.repository(storage), site=runtime.site, fan=runtime.fan(), check_lease=lost
+            request,
+            repository=runtime.repository(request.database.storage),
+            site=runtime.site,
+            fan=runtime.fan(),
+            check_lease=lost,
         )
         with pytest.raises(StaleClaim, match="job 1"):
             list(action)

@@ -12,8 +12,9 @@ import pytest
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.backup import create
 from continuum_tasks.errors import StorageFull
+from continuum_tasks.model import Strategy
 from continuum_tasks.runtime import finish
-from continuum_tasks.tasks.backup import request_of
+from continuum_tasks.tasks.executor import backup_request
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
 from tests.support.sandbox import Sandbox, back_up, listed, make, objects
@@ -47,8 +48,8 @@ def chunks_stored(sandbox: Sandbox) -> set[str]:
 
 def fail(sandbox: Sandbox, strategy: str, *, first: Any = None) -> None:
     with sandbox.runtime() as runtime:
-        request, storage = request_of(runtime, database="", strategy=strategy)
-        fan, repository = Filling(runtime.fan(), first=first), runtime.repository(storage)
+        request = backup_request(runtime, database="", strategy=Strategy(strategy))
+        fan, repository = Filling(runtime.fan(), first=first), runtime.repository(request.database.storage)
         with pytest.raises(StorageFull):
             finish(create.create_backup(request, repository=repository, site=runtime.site, fan=fan, check_lease=lambda: None))
 
@@ -70,8 +71,8 @@ def test_a_backup_that_does_not_fit_gives_back_the_room_it_took(sandbox: Sandbox
 def test_a_backup_that_is_stopped_gives_back_the_room_it_took(sandbox: Sandbox) -> None:
     """Ctrl-C closes the action in the middle."""
     with sandbox.runtime() as runtime:
-        request, storage = request_of(runtime, database="", strategy="full")
-        repository, site = runtime.repository(storage), runtime.site
+        request = backup_request(runtime, database="", strategy=Strategy.FULL)
+        repository, site = runtime.repository(request.database.storage), runtime.site
         with closing(
             create.create_backup(request, repository=repository, site=site, fan=runtime.fan(), check_lease=lambda: None)
         ) as run:

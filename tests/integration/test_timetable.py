@@ -14,12 +14,12 @@ from celery import Celery
 
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import StorageError
-from continuum_tasks.host import routing
+from continuum_tasks.host import job_kinds, routing
 from continuum_tasks.host.jobs import Job, JobState
-from continuum_tasks.model import Backup
+from continuum_tasks.model import Backup, Level
 from continuum_tasks.runtime import Runtime, open_runtime
-from continuum_tasks.schedule.plan.schedule import Due, Duty
-from continuum_tasks.tasks import schedule
+from continuum_tasks.schedule import queue_due, reconcile
+from continuum_tasks.schedule.plan.schedule import Due
 from tests.integration import beside as b
 from tests.integration.beside import Shape, beside
 from tests.support.sandbox import Options, Sandbox, another_host, back_up, make, verified
@@ -79,7 +79,7 @@ def asked_for(runtime: Runtime, backup: Backup, job_id: str, *, storage: str = "
 
 
 def forget_ring(runtime: Runtime, job_id: str) -> None:
-    runtime.jobs.mark_rung([job_id], now=datetime.now(UTC) - 2 * schedule.RING_ANYWHERE_AGAIN_AFTER)
+    runtime.jobs.mark_rung([job_id], now=datetime.now(UTC) - 2 * reconcile.RING_ANYWHERE_AGAIN_AFTER)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_message_makes_no_row_under_an_id_of_other_work(
     one: Sandbox, made: Backup, runtime: Runtime, job_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert deliver(one, routing.VERIFY_BACKUP, job_id, **message(made)) is None
+        assert deliver(one, job_kinds.VERIFY_BACKUP.task, job_id, **message(made)) is None
     assert "not the id of a verification" in caplog.text
     assert runtime.jobs.get(job_id) is None
     assert runtime.jobs.unfinished() == ()
@@ -111,7 +111,7 @@ def test_a_machine_that_helps_does_a_verification_without_its_row_and_the_asking
     asked_for(runtime, made, job_id)
     helper = another_host(one, tmp_path / "helper", Options(host="h1"))
 
-    assert deliver(helper, routing.VERIFY_BACKUP, job_id, **message(made))["attestation"]["passed"] is True
+    assert deliver(helper, job_kinds.VERIFY_BACKUP.task, job_id, **message(made))["attestation"]["passed"] is True
     assert row(runtime, job_id).state is JobState.QUEUED
     deliver(one, routing.RECONCILE)
 
@@ -128,19 +128,19 @@ def test_a_row_whose_id_was_taken_by_other_work_is_queued_under_another(
     runtime.jobs.add("verify_backup", message(made), id="due-full-main-202611231200", now=LOST)
     database = one.config.database("main")
 
-    verification = Due(duty=Duty.VERIFY, backup=made, reason="")
-    for due in (verification, Due(duty=Duty.BACKUP, strategy=made.strategy, reason="")):
+    verification = Due(kind=job_kinds.VERIFY_BACKUP, backup=made, reason="")
+    for due in (verification, Due(kind=job_kinds.CREATE_BACKUP, strategy=made.strategy, reason="")):
         with caplog.at_level(logging.WARNING):
-            added = schedule._add(runtime, database, due, now=LOST)
+            added = queue_due._add(runtime, database, due, now=LOST)
         assert added.id.startswith("job-") and "is taken by other work" in caplog.text
         assert (added.database, added.state) == ("main", JobState.QUEUED)
-        assert added.kind == due.duty.value
+        assert added.kind == due.kind.word
         assert added.args.get("level", "restore") == "restore"
 
 
 def test_what_is_due_twice_in_a_minute_is_one_row(one: Sandbox, made: Backup, runtime: Runtime) -> None:
-    due = Due(duty=Duty.BACKUP, strategy=made.strategy, reason="")
-    added = [schedule._add(runtime, one.config.database("main"), due, now=LOST).id for _ in range(2)]
+    due = Due(kind=job_kinds.CREATE_BACKUP, strategy=made.strategy, reason="")
+    added = [queue_due._add(runtime, one.config.database("main"), due, now=LOST).id for _ in range(2)]
     assert added == ["due-full-main-202611231200"] * 2
 
 
@@ -151,7 +151,7 @@ def test_a_row_that_nothing_can_be_found_out_about_does_not_hold_up_the_rows_beh
     asked_for(runtime, made, "b-verified-elsewhere")
     runtime.jobs.add("of_a_newer_version", {}, id="c", now=LOST)
     runtime.jobs.add("create_backup", {}, id="d", now=datetime.now(UTC))
-    verified(one, made.id, level=schedule.Level.OBJECTS)
+    verified(one, made.id, level=Level.OBJECTS)
 
     with caplog.at_level(logging.WARNING):
         deliver(one, routing.RECONCILE)
@@ -186,7 +186,7 @@ def test_a_row_is_not_settled_by_looking_into_a_catalog_that_was_lost(
 
 def test_hosts_with_different_storages_of_one_name_do_not_verify_for_each_other(one: Sandbox) -> None:
     with open_runtime(replace(load_config(one.directory), host="h2")) as other:
-        queue = routing.route(routing.VERIFY_BACKUP, host=other.config.host).queue
+        queue = job_kinds.VERIFY_BACKUP.queue(other.config.host)
     assert queue not in {found.name for found in settings.queues(one.config.host)}
 
 

@@ -18,10 +18,10 @@ from continuum_tasks.backup import create
 from continuum_tasks.config import Config, load_config
 from continuum_tasks.host import reindex
 from continuum_tasks.keyring import generate_key
-from continuum_tasks.model import Backup, BackupId, Level
+from continuum_tasks.model import Backup, BackupId, Level, Strategy
 from continuum_tasks.restore import restore
 from continuum_tasks.runtime import Runtime, finish, open_runtime
-from continuum_tasks.tasks.backup import request_of
+from continuum_tasks.tasks.executor import backup_request
 from continuum_tasks.verify import verify
 from tests.support.processes import ROOT, environment
 
@@ -101,11 +101,11 @@ def back_up(sandbox: Sandbox, strategy: str = "full") -> Backup:
 
 def back_up_finished(sandbox: Sandbox, strategy: str) -> create.Finished:
     with sandbox.runtime() as runtime:
-        request, storage = request_of(runtime, database="", strategy=strategy)
+        request = backup_request(runtime, database="", strategy=Strategy(strategy))
         done: create.Finished = finish(
             create.create_backup(
                 request,
-                repository=runtime.repository(storage),
+                repository=runtime.repository(request.database.storage),
                 site=runtime.site,
                 fan=runtime.fan(),
                 check_lease=lambda: None,

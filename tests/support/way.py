@@ -16,10 +16,10 @@ from typing import Any
 
 from continuum_tasks.backup.create import create_backup
 from continuum_tasks.config import load_config
-from continuum_tasks.model import BackupId
+from continuum_tasks.model import BackupId, Strategy
 from continuum_tasks.restore.restore import RestoreRequest, restore_backup
 from continuum_tasks.runtime import Runtime, finish, open_runtime
-from continuum_tasks.tasks.backup import request_of
+from continuum_tasks.tasks.executor import backup_request
 
 
 def action(runtime: Runtime, verb: str, arguments: list[str]) -> Generator[Any, None, Any]:
@@ -27,7 +27,7 @@ def action(runtime: Runtime, verb: str, arguments: list[str]) -> Generator[Any, 
     if verb == "restore":
         wanted = RestoreRequest(backup_id=BackupId(arguments[0]), target=Path(arguments[1]), overwrite=False, verify=False)
         return restore_backup(wanted, repository=repository, site=site, fan=fan, check_lease=lambda: None)
-    request, _ = request_of(runtime, database="", strategy=verb)
+    request = backup_request(runtime, database="", strategy=Strategy(verb))
     return create_backup(request, repository=repository, site=site, fan=fan, check_lease=lambda: None)
 
 

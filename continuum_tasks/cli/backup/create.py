@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
-from continuum_tasks.backup.choose_parent import BackupRequest
-from continuum_tasks.backup.create import Finished, create_backup
-from continuum_tasks.backup.plan import admission
-from continuum_tasks.cli.frame import dispatch, output, parameters
+from continuum_tasks.backup.create import Finished, check_admission
+from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
-from continuum_tasks.cli.frame.enqueue import JobRow
 from continuum_tasks.cli.frame.table import TableColumn, backup_facts, backup_fields, print_facts, print_table
-from continuum_tasks.config import DatabaseConfig
-from continuum_tasks.errors import Declined, UsageError
-from continuum_tasks.history.chain import made_on
+from continuum_tasks.errors import UsageError
 from continuum_tasks.host import routing
-from continuum_tasks.model import BackupStatus, PhaseCost, Progress, Strategy
+from continuum_tasks.host.job_kinds import CreateBackup
+from continuum_tasks.model import BackupStatus, PhaseCost, Strategy
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.runtime import Runtime
 
@@ -86,43 +82,20 @@ def _start_capture(options: CreateOptions) -> None:
     start.start(options.database, wait=options.wait)
 
 
-def _work(runtime: Runtime, options: CreateOptions) -> dispatch.Subject:
+def _work(runtime: Runtime, options: CreateOptions) -> enqueue.Subject:
     strategy = Strategy(options.strategy)
     database = runtime.config.database(options.database)
     repository = runtime.config.storage(options.storage or database.storage).name
     if not options.force:
-        _check(runtime, database, repository)
-    is_default = database.name == runtime.config.default_database
-    request = BackupRequest(database=database, strategy=strategy, is_default=is_default)
-
-    def here(runtime: Runtime) -> Generator[Progress, None, Finished]:
-        stored_in = runtime.repository(repository)
-        return create_backup(request, repository=stored_in, site=runtime.site, fan=runtime.fan(), check_lease=lambda: None)
-
-    return dispatch.Subject(
+        check_admission(database, repository, site=runtime.site)
+    work = CreateBackup(database=database.name, strategy=strategy, storage=repository, debug=options.debug)
+    return enqueue.Subject(
+        arguments=work,
         title=f"{strategy} backup of {database.name}",
-        row=JobRow(
-            kind="create_backup",
-            task=routing.CREATE_BACKUP,
-            args={"database": database.name, "strategy": strategy.value, "storage": repository, "debug": options.debug},
-            database=database.name,
-            priority=PRIORITIES[options.priority],
-            seen_by="`continuum backup list` shows the backup when it is there",
-        ),
-        here=here,
-        result=Finished,
+        database=database.name,
+        seen_by="`continuum backup list` shows the backup when it is there",
+        priority=PRIORITIES[options.priority],
     )
-
-
-def _check(runtime: Runtime, database: DatabaseConfig, storage: str) -> None:
-    """Decline where one was made just now, or anomalies hold. Raises Declined."""
-    backups = made_on(runtime.config.host, runtime.catalog.backups(storage=storage, database=database.name))
-    now = runtime.site.clock.now()
-    refusal = admission.recent(backups, min_interval_seconds=database.min_interval_seconds, now=now) or admission.anomalous(
-        backups
-    )
-    if refusal is not None:
-        raise Declined(f"database {database.name}, storage {storage}: no backup made: {refusal.text}", hint=refusal.hint)
 
 
 def _show(done: Finished, options: CreateOptions) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from datetime import UTC, datetime
 
@@ -27,6 +26,7 @@ from continuum_tasks.cli.registry import LazyGroup
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import IntegrityError
 from continuum_tasks.host.audit_trail import user
+from continuum_tasks.process import become_module
 
 TROUBLE = 1
 POLL_SECONDS = 0.2
@@ -128,7 +128,7 @@ def prove(database: str) -> int:
         found = runtime.config.database(database)
         repository = runtime.repository(found.storage)
         proven = dispatch.run_locally(
-            compare_live.run(found, repository=repository, site=runtime.site), title=f"proof of {found.name}"
+            compare_live.prove_capture(found, repository=repository, site=runtime.site), title=f"proof of {found.name}"
         )
     state, same = proven.state, not proven.differing
     if cli_context().as_json:
@@ -151,11 +151,8 @@ def run_capture() -> None:
     Example:
       continuum backup capture run --config-dir /etc/continuum
     """
-    directory = configuration().directory
-    environment = {**os.environ, "CONTINUUM_CONFIG_DIR": str(directory)}
-    sys.stdout.flush()
-    # -P: a `workers` package in the directory this is started from is not ours.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "workers.capture"], environment)  # noqa: S606
+    environment = {**os.environ, "CONTINUUM_CONFIG_DIR": str(configuration().directory)}
+    become_module("workers.capture", environment=environment)
 
 
 def switch(database: DatabaseConfig) -> Switch:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import click
 
-from continuum_tasks.capture.compact import Compacted, CompactRequest, Merged, compact_segments, preview_compaction
-from continuum_tasks.cli.frame import dispatch, output, parameters
+from continuum_tasks.capture.compact import Compacted, CompactRequest, Merged, preview_compaction
+from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
-from continuum_tasks.cli.frame.enqueue import JobRow
 from continuum_tasks.cli.frame.table import TableColumn, print_table
-from continuum_tasks.host import routing
-from continuum_tasks.model import Progress
+from continuum_tasks.host.job_kinds import CompactSegments
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.restore.find_commits import repository_of
-from continuum_tasks.runtime import Runtime
 
 
 @click.command("compact")
@@ -33,33 +28,22 @@ def compact(dry_run: bool, database: str, storage: str, local: bool | None) -> N
     with open_runtime_of_command() as runtime:
         name = database or runtime.config.default_database
         repository = repository_of(runtime, name, storage)
-        request = CompactRequest(database=name)
         if dry_run:
-            steps = preview_compaction(request, repository=repository, site=runtime.site)
+            steps = preview_compaction(CompactRequest(database=name), repository=repository, site=runtime.site)
             done: Compacted = dispatch.run_locally(steps, title=f"compaction of {name}")
         else:
-            done = dispatch.execute(_work(request, repository.name), runtime, how)
+            done = dispatch.execute(_work(name, repository.name), runtime, how)
     for key in done.foreign:
         output.warn(f"object {key}: holds other commits than the merged segment that covers it; it stays")
     _show(done)
 
 
-def _work(request: CompactRequest, storage: str) -> dispatch.Subject:
-    def here(runtime: Runtime) -> Generator[Progress, None, Compacted]:
-        return compact_segments(request, repository=runtime.repository(storage), site=runtime.site, check_lease=lambda: None)
-
-    return dispatch.Subject(
-        title=f"compaction of {request.database}",
-        row=JobRow(
-            kind="compact_segments",
-            task=routing.COMPACT_SEGMENTS,
-            args={"database": request.database, "storage": storage},
-            database=request.database,
-            priority=routing.LOW_PRIORITY,
-            seen_by="`continuum backup compact --dry-run` shows what is left to merge",
-        ),
-        here=here,
-        result=Compacted,
+def _work(database: str, storage: str) -> enqueue.Subject:
+    return enqueue.Subject(
+        arguments=CompactSegments(database=database, storage=storage),
+        title=f"compaction of {database}",
+        database=database,
+        seen_by="`continuum backup compact --dry-run` shows what is left to merge",
     )
 
 

@@ -16,27 +16,17 @@ import click
 
 from continuum_tasks.cli.frame import enqueue
 from continuum_tasks.cli.frame.context import cli_context, local_forced
-from continuum_tasks.cli.frame.enqueue import JobRow
+from continuum_tasks.cli.frame.enqueue import Subject
 from continuum_tasks.cli.frame.output import print_document, print_text, remark, warn
 from continuum_tasks.cli.frame.progress import display
 from continuum_tasks.errors import BrokerError, BrokerUnreachable, ContinuumError, NoWorker, UsageError
 from continuum_tasks.host.audit_trail import AuditEntry, user
+from continuum_tasks.host.job_kinds import encode_arguments
 from continuum_tasks.model import Progress
-from continuum_tasks.repository.documents import from_json
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks import audited_run
+from continuum_tasks.tasks import audited_run, executor
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """One piece of work: as the row a worker claims, and as the action that does it here; both give a `result`."""
-
-    title: str
-    row: enqueue.JobRow
-    here: Callable[[Runtime], Generator[Progress, None, Any]]
-    result: type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,20 +64,21 @@ def execute(work: Subject, runtime: Runtime, how: ExecutionMode) -> Any:
     Raises what the action raises, BrokerUnsafe, and NoWorker where only a worker was wanted and none can be reached.
     """
     if how.local:
-        return _here(work, runtime, how)
+        return _execute_locally(work, runtime, how)
     try:
-        bell = enqueue.find_queue(work.row, runtime)
+        bell = enqueue.find_queue(work, runtime)
     except (NoWorker, BrokerUnreachable) as err:
         return _without(work, runtime, how, err)
     with closing(bell.app):
         try:
-            job = enqueue.enqueue_job(work.row, runtime, bell)
+            job = enqueue.enqueue_job(work, runtime, bell)
         except BrokerUnreachable as err:
             return _without(work, runtime, how, err)
         if not how.wait:
             return Queued(job_id=job.id)
         with display(work.title, steps=how.steps) as shown:
-            return from_json(work.result, enqueue.follow_job(job, runtime, row=work.row, bell=bell, shown=shown))
+            result = enqueue.follow_job(job, runtime, work=work, bell=bell, shown=shown)
+        return executor.decode_result(work.arguments, result)
 
 
 def _without(work: Subject, runtime: Runtime, how: ExecutionMode, err: BrokerError) -> Any:
@@ -95,23 +86,24 @@ def _without(work: Subject, runtime: Runtime, how: ExecutionMode, err: BrokerErr
     if how.local is False:
         raise NoWorker(err.message, hint="start workers with `continuum up`, or leave out --no-local") from err
     remark(f"no worker is reachable ({err.message}): working in this process")
-    return _here(work, runtime, how)
+    return _execute_locally(work, runtime, how)
 
 
-def _here(work: Subject, runtime: Runtime, how: ExecutionMode) -> Any:
-    deed = audited_run.of_row(work.row.kind, work.row.args, by=user())
+def _execute_locally(work: Subject, runtime: Runtime, how: ExecutionMode) -> Any:
+    entry = audited_run.entry_of(work.arguments, by=user())
     try:
-        return run_locally(with_command_audit(work.here(runtime), deed, runtime), title=work.title, steps=how.steps)
+        steps = executor.act(work.arguments, runtime, executor.local_context(runtime))
+        return run_locally(with_command_audit(steps, entry, runtime), title=work.title, steps=how.steps)
     except ContinuumError as err:
-        keep_local_failure(work.row, runtime, err)
+        keep_local_failure(work, runtime, err)
         raise
 
 
 def with_command_audit(
-    action: Generator[Progress, None, Any], deed: AuditEntry | None, runtime: Runtime
+    action: Generator[Progress, None, Any], entry: AuditEntry | None, runtime: Runtime
 ) -> Generator[Progress, None, Any]:
     """Have the audit log say when an action begins in this process, and how it ends."""
-    return audited_run.with_audit(action, deed, site=runtime.site, tell=warn)
+    return audited_run.with_audit(action, entry, site=runtime.site, tell=warn)
 
 
 def run_locally(action: Generator[Progress, None, Any], *, title: str, steps: bool = False) -> Any:
@@ -134,13 +126,14 @@ def say_queued(done: Queued) -> None:
         print_text(f"queued: {done.job_id}")
 
 
-def keep_local_failure(row: JobRow, runtime: Runtime, error: ContinuumError) -> None:
+def keep_local_failure(work: Subject, runtime: Runtime, error: ContinuumError) -> None:
     """Keep one failure. What cannot be kept is left: the error itself is about to be said."""
     now = datetime.now(UTC)
     with contextlib.suppress(ContinuumError):
-        runtime.jobs.note_failed(row.kind, row.args, error, database=row.database, now=now)
+        args = encode_arguments(work.arguments)
+        runtime.jobs.note_failed(work.kind.word, args, error, database=work.database, now=now)
     hint = f" ({error.hint})" if error.hint else ""
-    event = f"{row.kind} {row.database}".strip() + f": {type(error).__name__}: {error.message}{hint}"
+    event = f"{work.kind.word} {work.database}".strip() + f": {type(error).__name__}: {error.message}{hint}"
     _log(runtime.config.log_file, event, now=now)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,9 @@ import click
 from continuum_tasks.cli.frame.output import remark
 from continuum_tasks.cli.frame.progress import Display
 from continuum_tasks.errors import BrokerUnreachable, BrokerUnsafe, JobFailed, NoWorker
-from continuum_tasks.host.audit_trail import ASKED_BY, user
+from continuum_tasks.host.audit_trail import user
+from continuum_tasks.host.job_kinds import JobArguments, JobKind, encode_arguments, kind_of
 from continuum_tasks.host.jobs import Job, JobState, JsonValue
-from continuum_tasks.host.routing import route
 from continuum_tasks.model import Progress
 from continuum_tasks.runtime import Runtime
 
@@ -30,15 +30,21 @@ STOPPED = 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobRow:
-    """A job row to be, the task that claims it, and where its outcome can be seen without waiting for it."""
+class Subject:
+    """One piece of work: what it says and is called, and where its outcome can be seen without waiting for it.
 
-    kind: str
-    task: str
-    args: dict[str, JsonValue]
+    `priority` None = that of its kind.
+    """
+
+    arguments: JobArguments
+    title: str
     database: str
-    priority: int
     seen_by: str
+    priority: int | None = None
+
+    @property
+    def kind(self) -> JobKind:
+        return kind_of(self.arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,40 +52,41 @@ class QueueNotifier:
     """The queue that serves a row, and the app that can ring it."""
 
     app: Celery
-    task: str
+    kind: JobKind
     queue: str
 
     def ring(self, job: Job, runtime: Runtime) -> None:
         """Tell a worker to look at the row. Raises BrokerUnreachable; the row stays due either way."""
         from continuum_tasks.tasks.client import ring
 
-        ring(self.app, self.task, job, queue=self.queue)
+        ring(self.app, self.kind.task, job, queue=self.queue)
         runtime.jobs.mark_rung([job.id], now=runtime.site.clock.now())
 
 
-def find_queue(row: JobRow, runtime: Runtime) -> QueueNotifier:
-    """Find the queue that serves a row on this host.
+def find_queue(work: Subject, runtime: Runtime) -> QueueNotifier:
+    """Find the queue that serves such work on this host.
 
     Raises NoWorker when no pool reports from it, BrokerUnreachable, or BrokerUnsafe when the broker may drop what is queued.
     """
     config = runtime.config
-    queue = route(row.task, host=config.host).queue
-    is_served = _is_served(queue, runtime)
+    queue = work.kind.queue(config.host)
+    is_served = runtime.jobs.is_served(queue, host=config.host, now=runtime.site.clock.now())
     if is_served or config.broker.url is not None:
         _check_broker(runtime, patience_seconds=BROKER_RETURNS_SECONDS if is_served else 0.0)
     if not is_served:
         raise NoWorker(f"no pool serves queue {queue} on this host")
     from continuum_tasks.tasks.client import client_app
 
-    return QueueNotifier(app=client_app(config), task=row.task, queue=queue)
+    return QueueNotifier(app=client_app(config), kind=work.kind, queue=queue)
 
 
-def enqueue_job(row: JobRow, runtime: Runtime, bell: QueueNotifier) -> Job:
-    """Queue the row and ring. Raises BrokerUnreachable; the row is then taken back."""
+def enqueue_job(work: Subject, runtime: Runtime, bell: QueueNotifier) -> Job:
+    """Queue the work and ring. Raises BrokerUnreachable; the row is then taken back."""
     jobs, now = runtime.jobs, runtime.site.clock.now
     attempts = runtime.config.backup.max_attempts
-    args: dict[str, JsonValue] = {**row.args, ASKED_BY: user()}
-    job = jobs.add(row.kind, args, now=now(), database=row.database, priority=row.priority, max_attempts=attempts)
+    args = encode_arguments(replace(work.arguments, asked_by=user()))
+    priority = work.kind.priority if work.priority is None else work.priority
+    job = jobs.add(work.kind.word, args, now=now(), database=work.database, priority=priority, max_attempts=attempts)
     try:
         bell.ring(job, runtime)
     except BrokerUnreachable:
@@ -88,7 +95,7 @@ def enqueue_job(row: JobRow, runtime: Runtime, bell: QueueNotifier) -> Job:
     return job
 
 
-def follow_job(job: Job, runtime: Runtime, *, row: JobRow, bell: QueueNotifier, shown: Display) -> JsonValue:
+def follow_job(job: Job, runtime: Runtime, *, work: Subject, bell: QueueNotifier, shown: Display) -> JsonValue:
     """Wait for the end of a job and return its result. Raises the error it ended in; Ctrl-C ends the waiting, not the job."""
     follower = _Follower(runtime=runtime, bell=bell, shown=shown)
     try:
@@ -104,7 +111,7 @@ def follow_job(job: Job, runtime: Runtime, *, row: JobRow, bell: QueueNotifier, 
             follower.look(found)
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt as err:
-        remark(f"job {job.id} goes on; {row.seen_by}")
+        remark(f"job {job.id} goes on; {work.seen_by}")
         raise click.exceptions.Exit(STOPPED) from err
 
 
@@ -149,7 +156,8 @@ class _Follower:
         self.shown.show(Progress(phase="queued"))
         if at - self.queued_since >= IDLE_SECONDS and not self.told_idle:
             self.told_idle = True
-            state = "is busy" if _is_served(self.bell.queue, self.runtime) else "is gone"
+            host, now = self.runtime.config.host, self.runtime.site.clock.now()
+            state = "is busy" if self.runtime.jobs.is_served(self.bell.queue, host=host, now=now) else "is gone"
             remark(
                 f"job {job.id}: nobody took it for {IDLE_SECONDS:.0f} s, the pool on {self.bell.queue} {state}; still waiting"
             )
@@ -165,12 +173,6 @@ class _Follower:
                 self.bell.ring(job, self.runtime)
             except BrokerUnreachable:
                 return  # it stays due: the next look rings again, and so does the reconciler
-
-
-def _is_served(queue: str, runtime: Runtime) -> bool:
-    host = runtime.config.host
-    pools = runtime.jobs.pools(runtime.site.clock.now())
-    return any(pool.alive and queue in pool.queue.split(",") and pool.host == host for pool in pools)
 
 
 def _check_broker(runtime: Runtime, *, patience_seconds: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,19 +9,19 @@ from typing import Any
 
 import click
 
-from continuum_tasks.cli.frame import dispatch, output, parameters
+from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
-from continuum_tasks.cli.frame.enqueue import JobRow
 from continuum_tasks.cli.frame.parameters import time_option
 from continuum_tasks.cli.frame.table import commit_facts, commit_fields, print_facts
+from continuum_tasks.config import StorageType
 from continuum_tasks.errors import UsageError
-from continuum_tasks.host import routing
 from continuum_tasks.host.audit_trail import AuditEntry, user
-from continuum_tasks.model import BackupId, Progress, TimelineId
+from continuum_tasks.host.job_kinds import RestoreBackup
+from continuum_tasks.model import BackupId, TimelineId
 from continuum_tasks.restore import undo
 from continuum_tasks.restore.online import Online, busy_window
 from continuum_tasks.restore.resolve_point import PointQuery, ResolvedPoint, check_point_query, resolve_point
-from continuum_tasks.restore.restore import Restored, RestoreRequest, restore_backup
+from continuum_tasks.restore.restore import Restored, RestoreRequest
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.sqlite.holders import Holder
 
@@ -99,7 +98,7 @@ def restore(**words: Any) -> None:
         if options.dry_run:
             _preview(runtime, state, options)
             return
-        done = dispatch.execute(_work(state, options, runtime), runtime, how)
+        done = dispatch.execute(_work(runtime, state, options), runtime, how)
     _show(done)
 
 
@@ -133,37 +132,26 @@ def _request(state: ResolvedPoint, options: RestoreOptions, runtime: Runtime) ->
     )
 
 
-def _work(state: ResolvedPoint, options: RestoreOptions, runtime: Runtime) -> dispatch.Subject:
-    backup, request = state.backup, _request(state, options, runtime)
-
-    def here(runtime: Runtime) -> Generator[Progress, None, Restored]:
-        repository = runtime.repository(backup.storage)
-        return restore_backup(request, repository=repository, site=runtime.site, fan=runtime.fan(), check_lease=lambda: None)
-
-    return dispatch.Subject(
+def _work(runtime: Runtime, state: ResolvedPoint, options: RestoreOptions) -> enqueue.Subject:
+    is_s3 = runtime.config.storage(state.backup.storage).type is StorageType.S3  # the region says nothing of other storages
+    work = RestoreBackup(
+        backup_id=state.backup.id,
+        storage=state.backup.storage,
+        target=str(options.target),
+        overwrite=options.overwrite,
+        verify=options.verify,
+        region=options.region if is_s3 else "",
+        commit=state.seen.number if state.seen else 0,
+        timeline=state.seen.timeline if state.seen else "",
+        online=options.online,
+        wait_writers=options.wait_writers,
+        database=state.backup.database,
+    )
+    return enqueue.Subject(
+        arguments=work,
         title=f"restore of {state.name}",
-        row=JobRow(
-            kind="restore_backup",
-            task=routing.RESTORE_BACKUP,
-            args={
-                "backup_id": backup.id,
-                "target": str(request.target),
-                "overwrite": request.overwrite,
-                "verify": request.verify,
-                "online": options.online,
-                "wait_writers": options.wait_writers,
-                "database": backup.database,
-                "storage": backup.storage,
-                "region": request.region,
-                "commit": state.seen.number if state.seen else 0,
-                "timeline": state.seen.timeline if state.seen else "",
-            },
-            database=backup.database,
-            priority=routing.RESTORE_PRIORITY,
-            seen_by=f"{request.target} is {'written into' if options.online else 'replaced'} when it is done",
-        ),
-        here=here,
-        result=Restored,
+        database=state.backup.database,
+        seen_by=f"{options.target} is {'written into' if options.online else 'replaced'} when it is done",
     )
 
 

@@ -7,20 +7,20 @@ from typing import Any
 
 import click
 
-from continuum_tasks.cli.frame import dispatch, output, parameters
+from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
-from continuum_tasks.cli.frame.enqueue import JobRow
 from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.host import routing
 from continuum_tasks.host.audit_trail import user
+from continuum_tasks.host.job_kinds import ApplyRetention
 from continuum_tasks.model import Progress
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.restore.find_backup import index_unseen
-from continuum_tasks.retention.expire import Applied, KeepDecision, RetentionRequest, apply_policy, policy_of, preview_retention
+from continuum_tasks.retention.expire import Applied, KeepDecision, RetentionRequest, policy_of, preview_retention
 from continuum_tasks.retention.plan.keep_reasons import LEAST
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.tasks.retention import KIND, pairs
+from continuum_tasks.schedule.queue_due import retention_pairs
 
 STOPPED = 1
 Pair = tuple[str, str]
@@ -71,48 +71,42 @@ def _wanted(runtime: Runtime, database: str, storage: str) -> list[Pair]:
     storages = [runtime.config.storage(storage)] if storage else list(runtime.config.storages)
     for settings in storages:
         output.print_remarks(index_unseen(runtime, settings.name))
-    return pairs(runtime, database=database, storage=storage)
+    return retention_pairs(runtime, database=database, storage=storage)
 
 
 def _try(runtime: Runtime, name: Pair, *, aggressive: bool, dry_run: bool, how: dispatch.ExecutionMode) -> Outcome:
-    planned = _work(runtime, name, aggressive=aggressive, dry_run=dry_run)
+    work = _work(name, aggressive=aggressive)
     try:
-        found: Applied = (
-            dispatch.run_locally(planned.here(runtime), title=planned.title)
-            if dry_run
-            else dispatch.execute(planned, runtime, how)
-        )
+        if dry_run:
+            found: Applied = dispatch.run_locally(_preview(runtime, name, aggressive=aggressive), title=work.title)
+        else:
+            found = dispatch.execute(work, runtime, how)
     except ContinuumError as err:
         return err
     return found
 
 
-def _work(runtime: Runtime, name: Pair, *, aggressive: bool, dry_run: bool) -> dispatch.Subject:
+def _work(name: Pair, *, aggressive: bool) -> enqueue.Subject:
     database, storage = name
-    by = user()
-    policy = policy_of(runtime.config.retention, aggressive=aggressive)
-    window = runtime.config.retention.pitr_window_seconds
-    request = RetentionRequest(database=database, policy=policy, by=by, pitr_window_seconds=window)
-
-    def here(runtime: Runtime) -> Generator[Progress, None, Applied]:
-        repository = runtime.repository(storage)
-        if dry_run:
-            return preview_retention(request, repository=repository, site=runtime.site)
-        return apply_policy(request, repository=repository, site=runtime.site, fan=runtime.fan(), check_lease=lambda: None)
-
-    return dispatch.Subject(
+    return enqueue.Subject(
+        arguments=ApplyRetention(database=database, storage=storage, aggressive=aggressive, by=user()),
         title=f"retention of {database} in {storage}",
-        row=JobRow(
-            kind=KIND,
-            task=routing.APPLY_RETENTION,
-            args={"database": database, "storage": storage, "aggressive": aggressive, "by": by},
-            database=database,
-            priority=routing.BACKUP_PRIORITY,
-            seen_by="`continuum backup list` shows what is left when it is done",
-        ),
-        here=here,
-        result=Applied,
+        database=database,
+        seen_by="`continuum backup list` shows what is left when it is done",
+        priority=routing.BACKUP_PRIORITY,  # somebody waits
     )
+
+
+def _preview(runtime: Runtime, name: Pair, *, aggressive: bool) -> Generator[Progress, None, Applied]:
+    database, storage = name
+    settings = runtime.config.retention
+    request = RetentionRequest(
+        database=database,
+        policy=policy_of(settings, aggressive=aggressive),
+        by=user(),
+        pitr_window_seconds=settings.pitr_window_seconds,
+    )
+    return preview_retention(request, repository=runtime.repository(storage), site=runtime.site)
 
 
 def _show(outcomes: dict[Pair, Outcome]) -> None:

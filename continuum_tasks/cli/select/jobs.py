@@ -11,9 +11,9 @@ from continuum_tasks.cli.frame import output
 from continuum_tasks.cli.frame.context import cli_context
 from continuum_tasks.cli.frame.table import TableColumn, print_table
 from continuum_tasks.errors import UsageError
+from continuum_tasks.host.job_kinds import CREATE_BACKUP
 from continuum_tasks.host.jobs import Job
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.schedule.plan.schedule import Duty
 
 FAILED, RUNNING = "failed", "running"
 STATUSES = (FAILED, RUNNING)
@@ -43,7 +43,7 @@ def find_attempts(runtime: Runtime, wanted: Filter) -> list[Job]:
         jobs: Sequence[Job] = runtime.jobs.failed(wanted.since or _EVER)
     else:
         jobs = runtime.jobs.unfinished()
-    found = [job for job in jobs if job.kind == Duty.BACKUP.value and _fits(job, wanted)]
+    found = [job for job in jobs if job.kind == CREATE_BACKUP.word and _fits(job, wanted)]
     return sorted(found, key=lambda job: (job.updated_at, job.id), reverse=True)[: wanted.limit]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import click
 
 from continuum_tasks.cli.frame.context import configuration, shared_options
+from continuum_tasks.process import become_module
 
 
 @click.command("up")
@@ -20,8 +20,9 @@ def up(flower_port: int | None) -> None:
 
     This process becomes the stack, so a supervisor that started it also stops it.
     """
-    directory = configuration().directory
-    # -P: a `workers` package in the directory this is started from is not ours.
-    words = [sys.executable, "-P", "-m", "workers.stack", "--config-dir", str(directory)]
-    sys.stdout.flush()
-    os.execv(sys.executable, words if flower_port is None else [*words, "--flower-port", str(flower_port)])  # noqa: S606
+    words = (
+        "--config-dir",
+        str(configuration().directory),
+        *(() if flower_port is None else ("--flower-port", str(flower_port))),
+    )
+    become_module("workers.stack", *words, environment=os.environ)

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import click
 
-from continuum_tasks.cli.frame import dispatch, output, parameters
+from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
-from continuum_tasks.cli.frame.enqueue import JobRow
 from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.cli.select.backups import one_usable
 from continuum_tasks.errors import UsageError
-from continuum_tasks.host import routing
-from continuum_tasks.model import Backup, BackupId, Progress, Rehearsal
+from continuum_tasks.host.job_kinds import RunDrill, RunTestRestore
+from continuum_tasks.model import Backup, BackupId, Rehearsal
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.restore.find_backup import locate, look_up
 from continuum_tasks.restore.resolve_point import PointQuery, check_point_query, resolve_point
 from continuum_tasks.runtime import Runtime
-from continuum_tasks.schedule.plan.schedule import Duty
-from continuum_tasks.verify.drill import Drilled, DrillRequest, rehearse
-
-_DUTIES = {
-    Rehearsal.TEST_RESTORE: (Duty.TEST_RESTORE, routing.TEST_RESTORE),
-    Rehearsal.DRILL: (Duty.DRILL, routing.RUN_DRILL),
-}
+from continuum_tasks.verify.drill import Drilled
 
 
 @click.command("test-restore")
@@ -48,7 +39,7 @@ def test_restore(backup_id: BackupId | None, latest: bool, database: str, storag
     how = dispatch.execution_mode(local)
     with open_runtime_of_command() as runtime:
         point = output.print_remarks(resolve_point(wanted, runtime=runtime))
-        done = dispatch.execute(_work(point.backup, Rehearsal.TEST_RESTORE), runtime, how)
+        done = dispatch.execute(_work(point.backup, RunTestRestore), runtime, how)
     _show(done)
 
 
@@ -76,7 +67,7 @@ def drill(backup_id: BackupId | None, by_chance: bool, database: str, storage: s
             backup = output.print_remarks(locate(runtime, backup_id, storage=storage))
         else:
             backup = _by_chance(runtime, database or runtime.config.default_database, storage=storage)
-        done = dispatch.execute(_work(backup, Rehearsal.DRILL), runtime, how)
+        done = dispatch.execute(_work(backup, RunDrill), runtime, how)
         log = str(runtime.config.drill_log)
     _show(done, log=log)
 
@@ -91,26 +82,13 @@ def _by_chance(runtime: Runtime, database: str, *, storage: str) -> Backup:
     return backup
 
 
-def _work(backup: Backup, kind: Rehearsal) -> dispatch.Subject:
-    duty, task = _DUTIES[kind]
-
-    def here(runtime: Runtime) -> Generator[Progress, None, Drilled]:
-        request = DrillRequest(backup=backup, kind=kind)
-        repository = runtime.repository(backup.storage)
-        return rehearse(request, config=runtime.config, repository=repository, site=runtime.site, fan=runtime.fan())
-
-    return dispatch.Subject(
-        title=f"{kind.value} of {backup.id}",
-        row=JobRow(
-            kind=duty.value,
-            task=task,
-            args={"backup_id": backup.id, "storage": backup.storage},
-            database=backup.database,
-            priority=routing.VERIFY_PRIORITY,
-            seen_by=f"`continuum backup info {backup.id}` shows the verdict when it is there",
-        ),
-        here=here,
-        result=Drilled,
+def _work(backup: Backup, rehearsal: type[RunTestRestore] | type[RunDrill]) -> enqueue.Subject:
+    work = rehearsal(backup_id=backup.id, storage=backup.storage)
+    return enqueue.Subject(
+        arguments=work,
+        title=f"{'drill' if rehearsal is RunDrill else 'test-restore'} of {backup.id}",
+        database=backup.database,
+        seen_by=f"`continuum backup info {backup.id}` shows the verdict when it is there",
     )
 
 

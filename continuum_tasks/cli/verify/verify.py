@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import click
 
-from continuum_tasks.cli.frame import dispatch, output, parameters
+from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
-from continuum_tasks.cli.frame.enqueue import JobRow
 from continuum_tasks.cli.frame.parameters import time_option
 from continuum_tasks.cli.frame.table import TableColumn, print_table, verdict_fields
 from continuum_tasks.errors import BackupNotFound, ContinuumError, UsageError
-from continuum_tasks.host import routing
-from continuum_tasks.model import BackupId, BackupStatus, Level, Progress
+from continuum_tasks.host.job_kinds import VerifyBackup
+from continuum_tasks.model import BackupId, BackupStatus, Level
 from continuum_tasks.restore.find_backup import locate, look_up
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.verify.plan.sampling import PER_CHAIN, VerifyStep, steps
-from continuum_tasks.verify.verify import Verified, VerifyRequest, verify_backup_chain
+from continuum_tasks.verify.verify import Verified
 
 _LEVELS = [level.value for level in Level]
 _LEVEL_HELP = (
@@ -139,30 +138,13 @@ def _one(runtime: Runtime, step: VerifyStep, level: Level, *, how: dispatch.Exec
     return VerifyOutcome(backup_id=step.backup.id, covers=step.covers, end=end)
 
 
-def _work(step: VerifyStep, level: Level) -> dispatch.Subject:
+def _work(step: VerifyStep, level: Level) -> enqueue.Subject:
     backup = step.backup
-    request = VerifyRequest(backup_id=backup.id, level=level, each_link=bool(step.covers))
-
-    def here(runtime: Runtime) -> Generator[Progress, None, Verified]:
-        return verify_backup_chain(request, repository=runtime.repository(backup.storage), site=runtime.site, fan=runtime.fan())
-
-    return dispatch.Subject(
+    return enqueue.Subject(
+        arguments=VerifyBackup(backup_id=backup.id, storage=backup.storage, level=level, each_link=bool(step.covers)),
         title=f"verify of {backup.id}",
-        row=JobRow(
-            kind="verify_backup",
-            task=routing.VERIFY_BACKUP,
-            args={
-                "backup_id": backup.id,
-                "level": level.value,
-                "storage": backup.storage,
-                "each_link": request.each_link,
-            },
-            database=backup.database,
-            priority=routing.VERIFY_PRIORITY,
-            seen_by=f"`continuum backup info {backup.id}` shows the verdict when it is there",
-        ),
-        here=here,
-        result=Verified,
+        database=backup.database,
+        seen_by=f"`continuum backup info {backup.id}` shows the verdict when it is there",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from continuum_tasks.findings import Finding, critical, rank, warning
+from continuum_tasks.host.job_kinds import CREATE_BACKUP, FETCH_CHUNK, SEAL_CHUNK
 from continuum_tasks.report.plan.report import DatabaseReport, PeriodReport
 from continuum_tasks.report.plan.usage import StorageUsage
 from continuum_tasks.units import show_bytes, show_seconds
@@ -75,9 +76,9 @@ def _captured(subject: str, database: DatabaseReport) -> Iterator[Finding]:
 
 def _failures(report: PeriodReport) -> Iterator[Finding]:
     if report.n_failed:
-        latest = next(run for run in report.failed if run.kind == "create_backup")
+        latest = next(run for run in report.failed if run.kind == CREATE_BACKUP.word)
         yield warning("backups", f"{_n(report.n_failed, 'run')} failed, the last: {latest.message}", latest.hint)
-    others = [run for run in report.failed if run.kind not in ("create_backup", "seal_chunk", "fetch_chunk")]
+    others = [run for run in report.failed if run.kind not in (CREATE_BACKUP.word, SEAL_CHUNK.word, FETCH_CHUNK.word)]
     if others:
         text = f"{_n(len(others), 'other job')} failed, the last: {others[0].kind}: {others[0].message}"
         yield warning("jobs", text, others[0].hint)

@@ -10,6 +10,7 @@ from statistics import median
 
 from continuum_tasks.findings import Finding
 from continuum_tasks.health.plan.protection import recovery_points
+from continuum_tasks.host.job_kinds import CREATE_BACKUP
 from continuum_tasks.model import Attestation, Backup, BackupStatus, DrillRecord, Level
 from continuum_tasks.report.plan import trend
 from continuum_tasks.report.plan.capture_coverage import CaptureCoverage, CaptureRows, capture_coverage, followed
@@ -201,7 +202,7 @@ def build_report(rows: Rows, period: Period, *, host: str) -> PeriodReport:
     everything = sorted((*from_catalog, *rows.expired), key=lambda run: run.finished_at, reverse=True)
     made = [run for run in everything if period.holds(run.finished_at)]
     failed = sorted((f for f in rows.failed if period.holds(f.at)), key=lambda f: f.at, reverse=True)
-    backups_failed = [f for f in failed if f.kind == "create_backup"]
+    backups_failed = [f for f in failed if f.kind == CREATE_BACKUP.word]
     verdicts = [v for v in rows.verdicts if period.holds(v.attestation.at)]
     return PeriodReport(
         host=host,
@@ -256,7 +257,7 @@ def _database(declared: Declared, rows: Rows, period: Period, *, made: Sequence[
         name=declared.name,
         declared=any(database.name == declared.name for database in rows.databases),
         n_made=len(mine),
-        n_failed=sum(f.database == declared.name and f.kind == "create_backup" and period.holds(f.at) for f in rows.failed),
+        n_failed=sum(f.database == declared.name and f.kind == CREATE_BACKUP.word and period.holds(f.at) for f in rows.failed),
         n_suspect=sum(bool(run.suspect_reasons) for run in mine),
         by_strategy=tuple(sorted(Counter(run.strategy for run in mine).items())),
         stored_bytes=sum(run.stored_bytes for run in mine),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from enum import StrEnum
 
 from continuum_tasks.history.chain import usable
+from continuum_tasks.host.job_kinds import CREATE_BACKUP, RUN_DRILL, TEST_RESTORE, VERIFY_BACKUP, JobKind
 from continuum_tasks.model import Backup, BackupSchedule, BackupStatus, DrillRecord, Rehearsal, Strategy
 from continuum_tasks.verify.plan.sampling import newest_of_each_chain
 
@@ -21,15 +21,6 @@ HALF_A_LOOK_SECONDS = 30  # the timetable looks each minute
 WINDOW_OPENS = time(1, tzinfo=UTC)
 WINDOW = timedelta(hours=2)
 _SUNDAY = 6
-
-
-class Duty(StrEnum):
-    """What can be due; the value is the kind of the job that does it."""
-
-    BACKUP = "create_backup"
-    VERIFY = "verify_backup"
-    TEST_RESTORE = "test_restore"
-    DRILL = "run_drill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +42,7 @@ class Due:
     A drill has no backup yet: picking one takes chance. `each_link`: also the stored bytes of every link are read.
     """
 
-    duty: Duty
+    kind: JobKind
     reason: str
     strategy: Strategy | None = None
     backup: Backup | None = None
@@ -59,7 +50,7 @@ class Due:
 
 
 def due(history: History, rhythm: BackupSchedule, *, now: datetime) -> tuple[Due, ...]:
-    """Return what one database owes at `now`: at most one of each duty.
+    """Return what one database owes at `now`: at most one of each kind.
 
     What is stamped more than an interval ahead (the clock jumped back) does not count as done: it would stop the work, or
     repeat it at every look, until the clock gets there.
@@ -90,14 +81,14 @@ def _backup_due(history: History, rhythm: BackupSchedule, *, now: datetime) -> t
     if _is_due(fulls, rhythm.full_every_seconds, now=now):
         last = _last(fulls, rhythm.full_every_seconds, now=now)
         reason = "no full yet" if last is None else f"last full at {last:%Y-%m-%d %H:%M:%S} UTC"
-        return (Due(duty=Duty.BACKUP, strategy=Strategy.FULL, reason=reason),)
+        return (Due(kind=CREATE_BACKUP, strategy=Strategy.FULL, reason=reason),)
     if history.unchanged:
         return ()
     made = [b.created_at for b in backups]
     if _is_due(made, _soon(rhythm.incremental_every_seconds), now=now):
         last = _last(made, rhythm.incremental_every_seconds, now=now)
         reason = "no backup yet" if last is None else f"last backup at {last:%H:%M:%S} UTC"
-        return (Due(duty=Duty.BACKUP, strategy=Strategy.INCREMENTAL, reason=reason),)
+        return (Due(kind=CREATE_BACKUP, strategy=Strategy.INCREMENTAL, reason=reason),)
     return ()
 
 
@@ -120,7 +111,7 @@ def _weekly_verify_due(backups: Sequence[Backup], rhythm: BackupSchedule, *, now
         looked_at = [at for at in (backup.verified_at, backup.failed_at) if at is not None]
         if backup.created_at >= opened - WEEK and max(looked_at, default=opened - WEEK) < opened:
             reason = f"weekly, window of {opened:%Y-%m-%d}"
-            return (Due(duty=Duty.VERIFY, backup=backup, reason=reason, each_link=True),)
+            return (Due(kind=VERIFY_BACKUP, backup=backup, reason=reason, each_link=True),)
     return ()
 
 
@@ -131,7 +122,7 @@ def _verify_due(backups: Sequence[Backup], rhythm: BackupSchedule, *, now: datet
         return ()
     last = _last(looked_at, rhythm.verify_every_seconds, now=now)
     reason = "nothing verified yet" if last is None else f"last verified {last:%Y-%m-%d %H:%M} UTC"
-    return (Due(duty=Duty.VERIFY, backup=good[0], reason=reason),)
+    return (Due(kind=VERIFY_BACKUP, backup=good[0], reason=reason),)
 
 
 def _rehearsals_due(history: History, rhythm: BackupSchedule, *, now: datetime) -> tuple[Due, ...]:
@@ -149,10 +140,10 @@ def _rehearsals_due(history: History, rhythm: BackupSchedule, *, now: datetime) 
     passed = [record for record in history.rehearsals if record.passed]
     drills = [record.at for record in passed if record.kind is Rehearsal.DRILL]
     if _is_due(drills or [begun], _drill_every(history, rhythm), now=now):
-        return (Due(duty=Duty.DRILL, reason=_since("drill", drills)),)
+        return (Due(kind=RUN_DRILL, reason=_since("drill", drills)),)
     restores = [record.at for record in passed]
     if _is_due(restores or [begun], rhythm.test_restore_every_seconds, now=now):
-        return (Due(duty=Duty.TEST_RESTORE, backup=points[0], reason=_since("test restore", restores)),)
+        return (Due(kind=TEST_RESTORE, backup=points[0], reason=_since("test restore", restores)),)
     return ()
 
 

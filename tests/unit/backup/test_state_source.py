@@ -22,9 +22,9 @@ from continuum_tasks.capture.reader.wal_files import CaptureFiles
 from continuum_tasks.capture.state import progress
 from continuum_tasks.capture.state.environment import CAPTURE, write_file
 from continuum_tasks.capture.state.status import CaptureState
-from continuum_tasks.model import Backup, Mark
+from continuum_tasks.model import Backup, Mark, Strategy
 from continuum_tasks.sqlite.inspect import inspect
-from continuum_tasks.tasks.backup import request_of
+from continuum_tasks.tasks.executor import backup_request
 from tests.support.oracle import dump
 from tests.support.recording import Recorder
 from tests.support.replays import base_at, make_database, open_recorder
@@ -102,10 +102,14 @@ def create(sandbox: Sandbox, strategy: str = "incremental") -> tuple[Finished, l
     """Make a backup; returns what was said of its steps too."""
     notes: list[str] = []
     with sandbox.runtime() as runtime:
-        request, storage = request_of(runtime, database="", strategy=strategy)
+        request = backup_request(runtime, database="", strategy=Strategy(strategy))
         site = replace(runtime.site, pause=lambda _: None)
         steps = create_backup(
-            request, repository=runtime.repository(storage), site=site, fan=runtime.fan(), check_lease=lambda: None
+            request,
+            repository=runtime.repository(request.database.storage),
+            site=site,
+            fan=runtime.fan(),
+            check_lease=lambda: None,
         )
         while True:
             try:
@@ -116,8 +120,8 @@ def create(sandbox: Sandbox, strategy: str = "incremental") -> tuple[Finished, l
 
 def found(sandbox: Sandbox, scratch: Path, strategy: str = "incremental") -> CapturedCopy | CapturedCommits | NotCaptured:
     with sandbox.runtime() as runtime:
-        request, storage = request_of(runtime, database="", strategy=strategy)
-        repository = runtime.repository(storage)
+        request = backup_request(runtime, database="", strategy=Strategy(strategy))
+        repository = runtime.repository(request.database.storage)
         site = replace(runtime.site, pause=lambda _: None)
         chosen = choose_parent(request, 4096, scratch, repository=repository, site=site)
         return find_captured_state(request, chosen, repository=repository, site=site)
@@ -224,9 +228,13 @@ def test_pages_of_another_size_since_the_database_was_inspected_make_a_full(tmp_
     script(made, "CREATE TABLE t (x); INSERT INTO t VALUES (randomblob(50000))")
     create(made, "full")
     with made.runtime() as runtime:
-        request, storage = request_of(runtime, database="", strategy="incremental")
+        request = backup_request(runtime, database="", strategy=Strategy.INCREMENTAL)
         steps = create_backup(
-            request, repository=runtime.repository(storage), site=runtime.site, fan=runtime.fan(), check_lease=lambda: None
+            request,
+            repository=runtime.repository(request.database.storage),
+            site=runtime.site,
+            fan=runtime.fan(),
+            check_lease=lambda: None,
         )
         while not next(steps).note.startswith("the database is copied"):
             pass
@@ -245,9 +253,9 @@ def test_each_way_to_a_state_is_a_state_source(sandbox: Sandbox, recorder: Recor
     captured = found(sandbox, tmp_path)
     assert isinstance(captured, CapturedCommits)
     with sandbox.runtime() as runtime, ExitStack() as staging:
-        request, storage = request_of(runtime, database="", strategy="incremental")
+        request = backup_request(runtime, database="", strategy=Strategy.INCREMENTAL)
         source = inspect(sandbox.database)
-        read = LiveDatabase(source=source, database=request.database, storage=storage, reason="a test", site=runtime.site)
+        read = LiveDatabase(source=source, database=request.database, storage="local", reason="a test", site=runtime.site)
         ways: list[StateSource] = [captured, read]
         for way in ways:
             steps = way.stage(tmp_path, staging)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from continuum_tasks.capture.follow_ups import JobEnd
 from continuum_tasks.capture.pins.client import Pins
 from continuum_tasks.capture.reader.follower import CommitFollower
 from continuum_tasks.capture.state.environment import CaptureContext
 from continuum_tasks.clock import Clock
 from continuum_tasks.config import BackupSettings, CaptureSettings
+from continuum_tasks.host.job_kinds import JobArguments
 from continuum_tasks.keyring import generate_key, open_keyring
 from continuum_tasks.process import worker_id
 from continuum_tasks.repository.repository import Repository
@@ -49,6 +51,27 @@ class Setting:
         place = replace(self.place, capture=replace(self.place.capture, **capture))
         self.followers.append(CommitFollower("memory", "here", self.path, pins=self.pins, place=place))
         return self.followers[-1]
+
+
+@dataclass(slots=True)
+class Listed:
+    """A runner that does nothing: it lists what it was to do, and a job ends when a test says how."""
+
+    started: list[tuple[JobArguments, bool]] = field(default_factory=list)
+    busy: bool = False
+    end: JobEnd | None = None
+
+    def start(self, work: JobArguments, *, force: bool) -> None:
+        self.started.append((work, force))
+        self.busy = True
+
+    def ended(self) -> JobEnd | None:
+        end, self.end = self.end, None
+        self.busy = self.busy and end is None
+        return end
+
+    def close(self) -> None:
+        self.busy = False
 
 
 @pytest.fixture

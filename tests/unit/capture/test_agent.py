@@ -20,7 +20,7 @@ from continuum_tasks.capture.supervisor import WantedCapture
 from continuum_tasks.errors import ConfigError
 from tests.support.service import Service, make
 from tests.unit.capture import held
-from tests.unit.capture.conftest import Setting
+from tests.unit.capture.conftest import Listed, Setting
 from workers.capture import _Wanted
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,8 @@ def running(setting: Setting, *wanted: WantedCapture, n_files: int = 1024) -> It
 @contextmanager
 def running_what(setting: Setting, wanted: Callable[[], Sequence[WantedCapture]], *, n_files: int = 1024) -> Iterator[None]:
     stop = threading.Event()
-    agent = Agent(wanted, place=setting.place, environment={}, capacity=Capacity(n_files=n_files))
+    capacity = Capacity(n_files=n_files)
+    agent = Agent(wanted, place=setting.place, runner_for=lambda _: Listed(), capacity=capacity)
     thread = threading.Thread(target=agent.run, args=(stop.is_set,))
     thread.start()
     try:

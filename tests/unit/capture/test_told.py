@@ -14,7 +14,6 @@ from continuum_tasks.capture.shipping.shipper import SegmentShipper
 from continuum_tasks.capture.state import holes
 from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory, microseconds
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_status
-from continuum_tasks.capture.subcommand import Subcommand
 from continuum_tasks.capture.supervisor import CaptureSupervisor, WantedCapture
 from continuum_tasks.history.timeline import Hole
 from continuum_tasks.sqlite.mount_tables import MountTables
@@ -23,7 +22,7 @@ from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.protocol import Buffer
 from tests.support.service import Service
 from tests.support.statuses import WORKER, status, tell
-from tests.unit.capture.conftest import Setting
+from tests.unit.capture.conftest import Listed, Setting
 from tests.unit.capture.following import Away, begun, insert
 
 pytestmark = pytest.mark.slow
@@ -114,9 +113,8 @@ def test_when_the_last_durable_commit_was_seen_is_known_once_something_was_shipp
 def test_what_was_read_and_is_not_durable_yet_is_not_said_to_be_watched(setting: Setting, service: Service) -> None:
     """Were it, commits that only the looks know of would pass for captured: lost with their process, and missed by nobody."""
     place = replace(setting.place, capture=replace(setting.place.capture, interval_seconds=60))
-    errand = Subcommand(place.directory / "memory", {}, monotonic=place.clock.monotonic)
     wanted = WantedCapture(database="memory", storage="here", path=setting.path)
-    watch = CaptureSupervisor(wanted, pins=setting.pins, place=place, errand=errand)
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=place, runner=Listed())
 
     def steps(executor: Executor) -> CaptureStatus:
         for _ in range(4):
@@ -146,15 +144,14 @@ def test_a_capture_that_ends_with_a_full_spool_does_not_say_that_it_watched_to_t
     storage = Away()
     setting.place.repository("here").storage = storage
     place = replace(setting.place, capture=replace(setting.place.capture, spool_limit_bytes=0))
-    errand = Subcommand(place.directory / "memory", {}, monotonic=place.clock.monotonic)
     wanted = WantedCapture(database="memory", storage="here", path=setting.path)
-    watch = CaptureSupervisor(wanted, pins=setting.pins, place=place, errand=errand)
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=place, runner=Listed())
     with ThreadPoolExecutor(1) as executor:
         watch.step(executor)
     storage.away = True
     insert(service, 1)
     watch.close(detail="stopped")  # makes it durable here, and cannot ship it
-    again = CaptureSupervisor(wanted, pins=setting.pins, place=place, errand=errand)
+    again = CaptureSupervisor(wanted, pins=setting.pins, place=place, runner=Listed())
     with ThreadPoolExecutor(1) as executor:
         again.step(executor)
         before = read_status(place.directory.parent, "memory")
@@ -178,9 +175,8 @@ class Slow(MemoryStorage):
 
 def test_that_the_last_commit_is_in_the_storage_is_said_as_soon_as_it_is(setting: Setting, service: Service) -> None:
     setting.place.repository("here").storage = Slow()
-    errand = Subcommand(setting.place.directory / "memory", {}, monotonic=setting.place.clock.monotonic)
     wanted = WantedCapture(database="memory", storage="here", path=setting.path)
-    watch = CaptureSupervisor(wanted, pins=setting.pins, place=setting.place, errand=errand)
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=setting.place, runner=Listed())
     with ThreadPoolExecutor(1) as executor:
         for _ in range(20):
             watch.step(executor)
@@ -198,9 +194,8 @@ def test_that_the_last_commit_is_in_the_storage_is_said_as_soon_as_it_is(setting
 
 def test_a_commit_that_comes_behind_the_event_of_its_frames_is_captured_soon(setting: Setting, service: Service) -> None:
     """The kernel tells of frames that are written; a slow fsync puts the commit, which it does not tell of, after the look."""
-    errand = Subcommand(setting.place.directory / "memory", {}, monotonic=setting.place.clock.monotonic)
     wanted = WantedCapture(database="memory", storage="here", path=setting.path)
-    watch = CaptureSupervisor(wanted, pins=setting.pins, place=setting.place, errand=errand)
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=setting.place, runner=Listed())
 
     def steps(executor: Executor) -> None:
         for _ in range(25):
@@ -228,9 +223,8 @@ def test_a_database_that_is_mounted_by_itself_later_is_let_go_until_it_is_not(se
         mount_tables=lambda: MountTables(own=parse_mounts(tables[0])),
         clock=replace(setting.place.clock, monotonic=lambda: time.monotonic() + ahead[0]),
     )
-    errand = Subcommand(place.directory / "memory", {}, monotonic=place.clock.monotonic)
     wanted = WantedCapture(database="memory", storage="here", path=setting.path)
-    watch = CaptureSupervisor(wanted, pins=setting.pins, place=place, errand=errand)
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=place, runner=Listed())
 
     def stepped(executor: Executor, table: str) -> CaptureStatus:
         tables[0] = table

@@ -12,18 +12,20 @@ import click
 import pytest
 
 from continuum_tasks.cli.frame import enqueue
-from continuum_tasks.cli.frame.enqueue import JobRow, follow_job
+from continuum_tasks.cli.frame.enqueue import Subject, follow_job
 from continuum_tasks.clock import Clock
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import BrokerUnreachable, JobFailed, NoWorker, SourceBusy
-from continuum_tasks.host import routing
+from continuum_tasks.host.job_kinds import CreateBackup
 from continuum_tasks.host.jobs import Job, JobState
-from continuum_tasks.model import Progress
+from continuum_tasks.model import Progress, Strategy
 from continuum_tasks.runtime import Runtime, open_runtime
 
 pytestmark = pytest.mark.slow
 
-ROW = JobRow(kind="create_backup", task=routing.CREATE_BACKUP, args={}, database="memory", priority=3, seen_by="look there")
+WORK = Subject(
+    arguments=CreateBackup(database="memory", strategy=Strategy.FULL), title="backup", database="memory", seen_by="look there"
+)
 DEAD = "h1/00000000/0/1/1"  # a process of another boot
 
 
@@ -124,7 +126,7 @@ def test_a_row_whose_attempts_are_used_up_ends_in_a_failure(runtime: Runtime, jo
         runtime.jobs.claim(job.id, DEAD, lease_seconds=1, now=time.now)
         time.pass_(2)
     with pytest.raises(JobFailed, match="2 of 2 attempts"):
-        follow_job(job, runtime, row=ROW, bell=Bell(), shown=Shown())  # type: ignore[arg-type]
+        follow_job(job, runtime, work=WORK, bell=Bell(), shown=Shown())  # type: ignore[arg-type]
 
 
 def test_a_failed_attempt_is_remarked_on_and_the_stored_error_is_raised_at_the_end(
@@ -142,7 +144,7 @@ def test_a_failed_attempt_is_remarked_on_and_the_stored_error_is_raised_at_the_e
     assert claimed is not None
     runtime.jobs.fail(job.id, claimed.token, busy, retry=True, now=time.now)
     with pytest.raises(SourceBusy) as caught:
-        follow_job(job, runtime, row=ROW, bell=Bell(), shown=Shown())  # type: ignore[arg-type]
+        follow_job(job, runtime, work=WORK, bell=Bell(), shown=Shown())  # type: ignore[arg-type]
     assert (caught.value.exit_code, caught.value.hint) == (4, "wait")
 
 
@@ -161,32 +163,32 @@ def test_a_row_that_vanished_is_a_failure(runtime: Runtime, job: Job) -> None:
     runtime.jobs.cancel(job.id, reason="test", now=runtime.site.clock.now())
     runtime.jobs.forget(runtime.site.clock.now() + timedelta(days=1))
     with pytest.raises(JobFailed, match="its row is gone"):
-        follow_job(job, runtime, row=ROW, bell=Bell(), shown=Shown())  # type: ignore[arg-type]
+        follow_job(job, runtime, work=WORK, bell=Bell(), shown=Shown())  # type: ignore[arg-type]
 
 
 def test_a_row_the_broker_cannot_be_told_of_is_taken_back(runtime: Runtime) -> None:
     with pytest.raises(BrokerUnreachable):
-        enqueue.enqueue_job(ROW, runtime, Bell(broken=True))  # type: ignore[arg-type]
+        enqueue.enqueue_job(WORK, runtime, Bell(broken=True))  # type: ignore[arg-type]
     assert runtime.jobs.unfinished() == ()
 
 
 def test_a_pool_of_another_host_or_that_fell_silent_serves_nobody_here(runtime: Runtime, time: Time) -> None:
     runtime.jobs.beat("agent", "agent.h1", host="h2", now=time.now)
     with pytest.raises(NoWorker):
-        enqueue.find_queue(ROW, runtime)
+        enqueue.find_queue(WORK, runtime)
     runtime.jobs.beat("agent", "agent.h1", host="h1", now=time.now)
     with pytest.raises(BrokerUnreachable):  # served, and no broker was ever started
-        enqueue.find_queue(ROW, runtime)
+        enqueue.find_queue(WORK, runtime)
     time.pass_(11)
     with pytest.raises(NoWorker):
-        enqueue.find_queue(ROW, runtime)
+        enqueue.find_queue(WORK, runtime)
 
 
 def test_a_broker_that_stays_away_is_given_up_on_soon(runtime: Runtime, time: Time) -> None:
     runtime.jobs.beat("agent", "agent.h1", host="h1", now=time.now)
     began = monotonic()
     with pytest.raises(BrokerUnreachable):
-        enqueue.find_queue(ROW, runtime)
+        enqueue.find_queue(WORK, runtime)
     assert 1 < monotonic() - began < 60
 
 
@@ -198,7 +200,7 @@ def test_ctrl_c_while_following_says_that_the_job_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(click.exceptions.Exit) as caught:
-        follow_job(job, runtime, row=ROW, bell=Bell(), shown=Interrupting())  # type: ignore[arg-type]
+        follow_job(job, runtime, work=WORK, bell=Bell(), shown=Interrupting())  # type: ignore[arg-type]
     assert caught.value.exit_code == 130
     assert capsys.readouterr().err == f"job {job.id} goes on; look there\n"
     assert current(runtime, job).state is JobState.QUEUED

@@ -109,12 +109,14 @@ def test_pitr_is_exact_to_the_commit(call: Call, site: Path, deleted: Recorder) 
         assert dump(site / "r.db") == dump(deleted.state(number))
 
 
-def test_the_row_of_a_restore_by_a_worker_names_the_commit(call: Call, site: Path, deleted: Recorder) -> None:
+def test_the_row_of_a_restore_by_a_worker_names_the_commit(call: Call, site: Path, deleted: Recorder, full: str) -> None:
+    from continuum_tasks.host.job_kinds import RestoreBackup, decode_arguments
     from continuum_tasks.model import CommitRef
-    from continuum_tasks.tasks.restore import _commit
 
-    assert _commit({"commit": 7, "timeline": deleted.timeline.id}) == CommitRef(timeline=deleted.timeline.id, number=7)
-    assert _commit({}) is None
+    row = {"backup_id": full, "storage": "local", "target": "/x", "overwrite": False, "verify": False}
+    at = decode_arguments(RestoreBackup, {**row, "commit": 7, "timeline": str(deleted.timeline.id)}, row="job 1")
+    assert at.point == CommitRef(timeline=deleted.timeline.id, number=7)
+    assert decode_arguments(RestoreBackup, row, row="job 1").point is None
 
 
 def test_a_dry_run_says_which_commit_and_what_is_read(call: Call, site: Path, deleted: Recorder, full: str) -> None:

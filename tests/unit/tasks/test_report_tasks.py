@@ -12,7 +12,7 @@ from celery import Celery
 from continuum_tasks.host import routing
 from continuum_tasks.host.metrics import open_metrics
 from continuum_tasks.report.html.document import BEGIN
-from continuum_tasks.tasks import report
+from continuum_tasks.tasks import periodic
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def app(tmp_path: Path) -> Celery:
 
 
 def test_the_week_s_page_is_written_under_its_iso_week_and_written_again_in_place(app: Celery, tmp_path: Path) -> None:
-    task = app.tasks[report.write_report.name]
+    task = app.tasks[periodic.write_report.name]
     paths = {task(), task()}
     now = datetime.now(UTC)
     assert paths <= {str(tmp_path / f"state/reports/{at:%G-W%V}.html") for at in (now, now - timedelta(minutes=1))}
@@ -40,7 +40,7 @@ def test_storages_are_measured_and_measurements_of_last_year_forgotten(app: Cele
     metrics = open_metrics(tmp_path / "state/metadata.db")
     for days in (365, 99):
         metrics.record("storage_used_bytes", days, at=datetime.now(UTC) - timedelta(days=days), labels={"storage": "local"})
-    app.tasks[report.measure_storages.name]()
+    app.tasks[periodic.measure_storages.name]()
     assert [sample.value for sample in metrics.series("storage_used_bytes")] == [99, 0]
     assert len(metrics.series("storage_free_bytes")) == 1
     metrics.close()
@@ -55,7 +55,7 @@ def test_of_what_is_measured_each_minute_the_greatest_of_an_hour_stays_after_two
             for name, labels in (("a", {"database": "a"}), ("b", {"database": "b"})):
                 metrics.record("capture_wal_bytes", value + (name == "b"), at=at, labels=labels)
             metrics.record("backup_stored_bytes", value, at=at, labels={})
-    app.tasks[report.measure_storages.name]()
+    app.tasks[periodic.measure_storages.name]()
 
     assert [one.value for one in metrics.series("backup_stored_bytes")] == [5, 9, 7, 5, 9, 7]
     kept = [(one.labels["database"], one.value) for one in metrics.series("capture_wal_bytes")]

@@ -18,8 +18,8 @@ from continuum_tasks.host.jobs import Job
 from continuum_tasks.host.metrics import EACH_MINUTE
 from continuum_tasks.model import Backup, DrillRecord, Manifest, Position, Rehearsal, SourceFacts, TimelineId
 from continuum_tasks.runtime import Runtime, open_runtime
-from continuum_tasks.tasks import schedule
-from continuum_tasks.tasks.watch import watch_recovery_points_task
+from continuum_tasks.schedule import queue_due as schedule
+from continuum_tasks.tasks.periodic import watch_recovery_points_task
 from tests.support.statuses import TIMELINE, status, tell
 from tests.unit.retention.plan.rows import backup
 

@@ -13,17 +13,11 @@ from beat_schedule import TIMETABLE, beat_schedule
 from continuum_tasks.config import BrokerSettings, Config, load_config
 from continuum_tasks.errors import ConfigError
 from continuum_tasks.host import routing
+from continuum_tasks.host.job_kinds import CREATE_BACKUP, FETCH_CHUNK, RESTORE_BACKUP, SEAL_CHUNK, VERIFY_BACKUP
 from continuum_tasks.tasks.client import address, broker_url_of, client_settings, embedded, result_url
 from workers import pools, settings
 
-TASKS = (
-    *(routing.CREATE_BACKUP, routing.RESTORE_BACKUP, routing.VERIFY_BACKUP, routing.SEAL_CHUNK, routing.FETCH_CHUNK),
-    *(routing.RECONCILE, routing.SCHEDULE_DUE, routing.HEALTH_CHECK),
-    *(routing.WRITE_REPORT, routing.MEASURE_STORAGES, routing.COMPACT_SEGMENTS),
-    *(routing.APPLY_RETENTION, routing.RETENTION_DUE),
-    *(routing.RUN_DRILL, routing.TEST_RESTORE, routing.RPO_WATCHDOG),
-)
-
+TASKS = tuple(settings.task_queues("h"))
 CRONTAB_SECONDS = {"health-check": 300.0, "write-report": 7 * 86_400.0}
 
 
@@ -36,33 +30,25 @@ def config(tmp_path: Path) -> Config:
 
 
 def test_restores_outrank_backups_and_backups_outrank_verification() -> None:
-    order = [
-        routing.route(t, host="h").priority for t in (routing.RESTORE_BACKUP, routing.CREATE_BACKUP, routing.VERIFY_BACKUP)
-    ]
+    order = [kind.priority for kind in (RESTORE_BACKUP, CREATE_BACKUP, VERIFY_BACKUP)]
     assert order == sorted(order) and len(set(order)) == 3
-    assert routing.route(routing.FETCH_CHUNK, host="h").priority < routing.route(routing.SEAL_CHUNK, host="h").priority
+    assert FETCH_CHUNK.priority < SEAL_CHUNK.priority
 
 
 def test_work_goes_to_the_host_that_has_the_database_and_sees_the_storage() -> None:
-    for task in TASKS:
-        assert routing.route(task, host="db7").queue.endswith(".db7")
-
-
-def test_an_unknown_task_has_no_route() -> None:
-    with pytest.raises(RuntimeError, match="no route"):
-        routing.route("continuum.other", host="h")
+    assert all(queue.endswith(".db7") for queue in settings.task_queues("db7").values())
 
 
 def test_every_task_goes_to_a_queue_that_some_pool_of_the_host_serves(config: Config) -> None:
     served = {queue for pool in pools.pools(config) for queue in pool.queue.split(",")}
-    assert {routing.route(task, host="h1").queue for task in TASKS} == served
+    assert set(settings.task_queues("h1").values()) == served
     assert {queue.name for queue in settings.queues("h1")} == served
     assert len({queue.routing_key for queue in settings.queues("h1")}) == len(served)
 
 
 def test_the_timetable_and_the_routes_agree() -> None:
     for entry in TIMETABLE:
-        assert entry.queue.format(host="h1") == routing.route(entry.task, host="h1").queue
+        assert entry.queue.format(host="h1") == settings.task_queues("h1")[entry.task]
         assert entry.why
 
 

@@ -142,8 +142,8 @@ def test_a_capture_whose_first_segment_is_on_its_way_is_well() -> None:
 
 
 def test_what_fails_although_it_runs_is_a_warning() -> None:
-    found = bad(trouble="`continuum backup` failed: no key")
-    assert (found.severity, found.text) == (WARNING, "it runs, but `continuum backup` failed: no key")
+    found = bad(trouble="the backup it needs failed: no key")
+    assert (found.severity, found.text) == (WARNING, "it runs, but the backup it needs failed: no key")
 
 
 def test_a_long_log_and_a_full_spool_are_warnings() -> None:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from continuum_tasks.host import job_kinds
+from continuum_tasks.host.job_kinds import CREATE_BACKUP, RUN_DRILL, VERIFY_BACKUP
 from continuum_tasks.model import Backup, BackupSchedule, BackupStatus, DrillRecord, Rehearsal, Strategy
-from continuum_tasks.schedule.plan.schedule import AGAIN_AFTER, Due, Duty, History, due, in_window, window_before
+from continuum_tasks.schedule.plan.schedule import AGAIN_AFTER, Due, History, due, in_window, window_before
 from tests.unit.retention.plan.rows import NOW, ago, backup
 
 RHYTHM = BackupSchedule(full_every_seconds=7 * 86400, incremental_every_seconds=240, verify_every_seconds=86400)
@@ -23,11 +25,11 @@ def made(strategy: Strategy, at: datetime, **changes: object) -> Backup:
     return backup(0, strategy=strategy, created_at=at, **changes)
 
 
-NAMES = {Duty.VERIFY: "verify", Duty.TEST_RESTORE: "test-restore", Duty.DRILL: "drill"}
+NAMES = {VERIFY_BACKUP: "verify", job_kinds.TEST_RESTORE: "test-restore", RUN_DRILL: "drill"}
 
 
 def kinds(found: tuple[Due, ...]) -> list[str]:
-    return [NAMES[one.duty] if one.strategy is None else one.strategy.value for one in found]
+    return [NAMES[one.kind] if one.strategy is None else one.strategy.value for one in found]
 
 
 def history(*backups: Backup, rehearsals: tuple[DrillRecord, ...] = ()) -> History:
@@ -45,7 +47,7 @@ VERIFIED = {"verified_at": ago(hours=1)}
 def test_without_any_backup_a_full_is_due() -> None:
     found = due(history(), RHYTHM, now=NOW)
 
-    assert found == (Due(duty=Duty.BACKUP, strategy=FULL, reason="no full yet"),)
+    assert found == (Due(kind=CREATE_BACKUP, strategy=FULL, reason="no full yet"),)
 
 
 def test_nothing_is_due_when_all_was_done_in_time() -> None:
@@ -245,7 +247,7 @@ def test_each_chain_that_grew_in_the_week_before_the_window_is_looked_at_once_wi
 
     found = due(history(full, last, after), quiet, now=NOW)
 
-    assert [(one.duty, one.backup, one.each_link) for one in found] == [(Duty.VERIFY, last, True)]
+    assert [(one.kind, one.backup, one.each_link) for one in found] == [(VERIFY_BACKUP, last, True)]
     assert found[0].reason == "weekly, window of 2026-11-22"
     for verdict in ("verified_at", "failed_at"):
         assert due(history(full, replace(last, **{verdict: SUNDAY}), after), quiet, now=NOW) == ()
@@ -300,7 +302,7 @@ def test_a_test_restore_is_owed_of_the_newest_usable_backup_and_waits_for_the_fu
 
     found = due(history(full, suspect), rhythm, now=NOW)
 
-    assert [(one.duty, one.backup) for one in found] == [(Duty.TEST_RESTORE, full)]
+    assert [(one.kind, one.backup) for one in found] == [(job_kinds.TEST_RESTORE, full)]
     assert found[0].reason == "no test restore yet"
     assert due(history(suspect), rhythm, now=NOW) == ()
     assert kinds(due(history(full), replace(rhythm, full_every_seconds=7 * 86400), now=SUNDAY)) == ["full"]
