@@ -27,6 +27,14 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """Something to be said on the way to a result; `warns`: the result may not be what was hoped for."""
+
+    text: str
+    warns: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """What kept us from looking, as an error said it. `transient`: looking again may help."""
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Instants, durations and sizes as people read them, and microseconds since 1970."""
 
 from __future__ import annotations
 
@@ -13,6 +13,21 @@ def show_seconds(seconds: float) -> str:
         if n or parts or unit == "s":
             parts.append(f"{n} {unit}")
     return " ".join(part for part in parts[:2] if not (part.startswith("0 ") and len(parts) > 1))
+
+
+def moment(at: datetime) -> str:
+    """Return an instant for people, in UTC to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: `0.42 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`."""
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    if seconds >= 86_400:
+        return f"{int(seconds) // 86_400} d {int(seconds) % 86_400 // 3_600} h"
+    minutes = int(seconds) // 60
+    return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def show_bytes(n_bytes: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from continuum_tasks.assembly.assemble import Whole, assemble, whole
 from continuum_tasks.assembly.commit_log import CommitView
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.assembly.replay import Replay, prepare_replay, replay
-from continuum_tasks.host.catalog_links import likely_links
+from continuum_tasks.errors import BackupNotFound
+from continuum_tasks.history.chain import links
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Backup, BackupId, CommitRef, Manifest, Progress
 from continuum_tasks.repository.repository import Repository
@@ -78,3 +80,13 @@ def fill(
         return Filled(state=whole(wanted.chain[-1]), fetched_bytes=assembled.fetched_bytes)
     done = yield from replay(wanted.replay, target, work, repository=repository)
     return Filled(state=done.state, fetched_bytes=assembled.fetched_bytes + done.fetched_bytes)
+
+
+def likely_links(backup_id: BackupId, *, repository: Repository, site: HostContext) -> tuple[BackupId, ...]:
+    """Return the links the catalog knows, so thousands of manifests come at once; the storage still has the last word."""
+    known = site.catalog.backups(storage=repository.name)
+    wanted = next((backup for backup in known if backup.id == backup_id), None)
+    if wanted is not None:
+        with contextlib.suppress(BackupNotFound):
+            return tuple(link.id for link in links(wanted, known))
+    return ()

@@ -1,4 +1,4 @@
-"""Store the layer of a drafted backup: all pages of a full, else the pages whose digest is not the parent's."""
+"""Store the layer of a pending backup: all pages of a full, else the pages whose digest is not the parent's."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from continuum_tasks.assembly import page_digests
 from continuum_tasks.assembly.fan_out import Fan
 from continuum_tasks.assembly.seal import SealUnit, StoredChunk
 from continuum_tasks.backup.choose_parent import PendingBackup
-from continuum_tasks.backup.phase_costs import added, timed
 from continuum_tasks.errors import LockError, StorageError
 from continuum_tasks.host.job_kinds import SEAL_CHUNK
+from continuum_tasks.host.measure import added, timed
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.layer.format import DIGEST_BYTES, lock_page
 from continuum_tasks.layer.writer import split
@@ -54,13 +54,13 @@ class _Pages:
     costs: tuple[PhaseCost, ...] = ()
 
 
-def store(
-    draft: PendingBackup, staged: Staged, scratch: Path, *, site: HostContext, fan: Fan
+def store_layer(
+    pending: PendingBackup, staged: Staged, scratch: Path, *, site: HostContext, fan: Fan
 ) -> Generator[Progress, None, StoredLayer]:
     """Store the layer chunk by chunk; yields progress in raw page bytes. Raises what sealing and the storage raise."""
-    pages = yield from _choose_pages(draft, staged, scratch, site=site)
+    pages = yield from _choose_pages(pending, staged, scratch, site=site)
     failpoints.reach("create.digested")
-    units = _units(draft, staged, pages, site=site)
+    units = _units(pending, staged, pages, site=site)
     total = pages.n_pages * staged.page_size
     n_bytes, sealed = 0, dict[int, StoredChunk]()
     share = f"{100 * pages.n_pages / staged.n_pages:.1f} %" if staged.n_pages else "none"
@@ -84,10 +84,10 @@ def _said(sealed: StoredChunk, unit: SealUnit) -> str:
 
 
 def _choose_pages(
-    draft: PendingBackup, staged: Staged, scratch: Path, *, site: HostContext
+    pending: PendingBackup, staged: Staged, scratch: Path, *, site: HostContext
 ) -> Generator[Progress, None, _Pages]:
     found = scratch / "state.digests"
-    if draft.parent_digests is None:
+    if pending.parent_digests is None:
         with found.open("wb") as file:
             file.truncate(staged.n_pages * DIGEST_BYTES)  # the chunks fill it in as they are sealed
         return _Pages(pgnos_path="", n_pages=staged.n_pages, digests=found)
@@ -98,14 +98,14 @@ def _choose_pages(
             digest_file(staged.path, found, page_size=staged.page_size, n_pages=staged.n_pages, n_threads=site.n_threads)
         else:
             found = staged.digests
-        changed = changed_pages(draft.parent_digests, found)
+        changed = changed_pages(pending.parent_digests, found)
     pgnos = scratch / "changed.pgnos"
     with pgnos.open("wb") as file:
         changed.tofile(file)
     return _Pages(pgnos_path=str(pgnos), n_pages=len(changed), digests=found, costs=tuple(costs))
 
 
-def _units(draft: PendingBackup, staged: Staged, pages: _Pages, *, site: HostContext) -> list[SealUnit]:
+def _units(pending: PendingBackup, staged: Staged, pages: _Pages, *, site: HostContext) -> list[SealUnit]:
     cuts = split(pages.n_pages, page_size=staged.page_size, chunk_bytes=site.settings.chunk_bytes)
     if not pages.pgnos_path:  # of all pages, one is never stored: a chunk of nothing else would be empty
         locked = lock_page(staged.page_size)
@@ -118,38 +118,38 @@ def _units(draft: PendingBackup, staged: Staged, pages: _Pages, *, site: HostCon
             digests_path="" if pages.pgnos_path else str(pages.digests),
             start=cut.start,
             stop=cut.stop,
-            storage=draft.storage,
-            database=draft.database,
-            base_id=draft.base_id,
-            backup_id=draft.id,
-            repository_id=draft.identity.repository_id,
+            storage=pending.storage,
+            database=pending.database,
+            base_id=pending.base_id,
+            backup_id=pending.id,
+            repository_id=pending.identity.repository_id,
             index=index,
             codec=site.settings.compression_algorithm,
             level=site.settings.compression_level,
-            cipher=draft.cipher,
-            wrapped_key=draft.wrapped_key,
+            cipher=pending.cipher,
+            wrapped_key=pending.wrapped_key,
         )
         for index, cut in enumerate(cuts)
     ]
 
 
 @contextlib.contextmanager
-def taken_back(drafted: PendingBackup, lock: Held, *, repository: Repository) -> Iterator[None]:
-    """Delete the chunks of a drafted backup when the context ends in an error: no manifest may have been put by then.
+def rollback(pending: PendingBackup, lock: Held, *, repository: Repository) -> Iterator[None]:
+    """Delete the chunks of a pending backup when the context ends in an error: no manifest may have been put by then.
 
     Only while the run holds its lock, and with it the id: another run's chunks are never among those listed. What cannot
     be deleted now, or is put later by a worker still at it, is an orphan that `expire` removes after a day.
     """
     with ExitStack() as undo:
-        undo.callback(_delete_chunks, drafted, lock, repository)
+        undo.callback(_delete_chunks, pending, lock, repository)
         yield
         undo.pop_all()
 
 
-def _delete_chunks(drafted: PendingBackup, lock: Held, repository: Repository) -> None:
+def _delete_chunks(pending: PendingBackup, lock: Held, repository: Repository) -> None:
     storage = repository.storage
     with contextlib.suppress(StorageError, LockError):  # why the run failed is the error to report
-        stored = list(storage.list(f"layers/{drafted.database}/{drafted.base_id}/{drafted.id}/"))
+        stored = list(storage.list(f"layers/{pending.database}/{pending.base_id}/{pending.id}/"))
         lock.check()  # after the listing: what was listed is ours, whoever gets the id from now on
         for info in stored:
             storage.delete(info.key)

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.host.site import HostContext
-from continuum_tasks.model import Backup, BackupStatus, DrillRecord
+from continuum_tasks.model import Backup, BackupStatus, DrillRecord, PhaseCost
+
+LATENCY = "storage_latency_seconds"  # kept each time one answered
+# The phases of a backup in the order they begin. `hash`, `compress`, `seal` and `upload` run in several threads or workers at
+# once, `check` and `count` beside them, so the sum may exceed the run.
+PHASES = ("stage", "plan", "hash", "compress", "seal", "upload", "check", "count", "commit")
+
+
+@contextmanager
+def timed(phase: str, costs: list[PhaseCost], *, n_bytes: int, monotonic: Callable[[], float]) -> Iterator[None]:
+    """Add what its context took to `costs`, unless the context raises."""
+    begun = monotonic()
+    yield
+    costs.append(PhaseCost(phase=phase, seconds=monotonic() - begun, n_bytes=n_bytes))
+
+
+def added(costs: Iterable[PhaseCost]) -> tuple[PhaseCost, ...]:
+    """Return one cost per phase, in the order of `PHASES`, to the microsecond."""
+    seconds: dict[str, float] = {}
+    sizes: dict[str, int] = {}
+    for cost in costs:
+        seconds[cost.phase] = seconds.get(cost.phase, 0.0) + cost.seconds
+        sizes[cost.phase] = sizes.get(cost.phase, 0) + cost.n_bytes
+    return tuple(PhaseCost(phase=p, seconds=round(seconds[p], 6), n_bytes=sizes[p]) for p in PHASES if p in seconds)
 
 
 def measure_backup(made: Backup, seconds: float, *, site: HostContext) -> None:
@@ -22,6 +46,15 @@ def measure_backup(made: Backup, seconds: float, *, site: HostContext) -> None:
     }
     labels = {"status": "suspect"} if made.status is BackupStatus.SUSPECT else {}
     _keep(values, {**_of(made), **labels}, site=site, at=made.finished_at)
+
+
+def record_phase_costs(profile: Iterable[PhaseCost], backup: Backup, *, site: HostContext) -> None:
+    """Keep what the phases of a backup took as `backup_phase_seconds`; not being able to does not fail the backup."""
+    labels = {"database": backup.database, "strategy": backup.strategy.value, "storage": backup.storage}
+    with contextlib.suppress(ContinuumError):
+        for cost in profile:
+            named = {**labels, "phase": cost.phase}
+            site.metrics.record("backup_phase_seconds", cost.seconds, at=backup.finished_at, labels=named)
 
 
 def measure_verification(verified: Backup, seconds: float, *, site: HostContext) -> None:
@@ -62,6 +95,3 @@ def _keep(values: Mapping[str, float], labels: Mapping[str, str], *, site: HostC
     with contextlib.suppress(ContinuumError):
         for name, value in values.items():
             site.metrics.record(name, value, at=at, labels=labels)
-
-
-LATENCY = "storage_latency_seconds"  # kept each time one answered

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from continuum_tasks.assembly.assemble import assemble, prove_assembled, whole
 from continuum_tasks.assembly.fan_out import Fan
+from continuum_tasks.assembly.restore_point import likely_links
 from continuum_tasks.errors import (
     ContinuumError,
     DatabaseLocked,
@@ -32,7 +33,6 @@ from continuum_tasks.errors import (
     StorageError,
 )
 from continuum_tasks.host import measure
-from continuum_tasks.host.catalog_links import likely_links
 from continuum_tasks.host.site import HostContext
 from continuum_tasks.model import Attestation, Backup, BackupId, Level, Manifest, Progress, StoredObject
 from continuum_tasks.repository.repository import IDENTITY_KEY, Repository

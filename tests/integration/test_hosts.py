@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from continuum_tasks import runtime as runtime_module
-from continuum_tasks.backup.reserve_id import PREFIX, reserve
-from continuum_tasks.cli.select import backups
+from continuum_tasks.backup.choose_parent import RESERVED_IDS, reserve
 from continuum_tasks.config import RetentionSettings
 from continuum_tasks.errors import ConfigError, NoSpace, StorageUnreachable, UsageError
 from continuum_tasks.health.recovery_points import protections
 from continuum_tasks.host.catalog import Catalog, open_catalog
 from continuum_tasks.layer import format as layer_format
 from continuum_tasks.model import BackupId, Strategy
+from continuum_tasks.restore.find_backup import latest, look_up
 from continuum_tasks.retention import expire
 from continuum_tasks.runtime import finish
 from continuum_tasks.schedule.queue_due import retention_pairs
@@ -65,13 +65,13 @@ def test_latest_is_this_hosts_own_and_a_blank_host_is_asked_which_of_several(
     mine = sandbox.back_up(one, "full")
     blank = sandbox.another_host(one, tmp_path / "blank", Options(host="h3"))
     with blank.runtime() as runtime:
-        assert backups.latest(runtime).id == mine.id
+        assert finish(latest(runtime)).id == mine.id
     sandbox.back_up(two, "full")
     sandbox.listed(one)
     with one.runtime() as runtime:
-        assert backups.latest(runtime).id == mine.id
+        assert finish(latest(runtime)).id == mine.id
     with blank.runtime() as runtime, pytest.raises(UsageError, match="h1, h2"):
-        backups.latest(runtime, storage="local")
+        finish(latest(runtime, storage="local"))
 
 
 def test_an_id_that_a_run_has_or_had_is_not_given_again(one: Sandbox) -> None:
@@ -82,7 +82,7 @@ def test_an_id_that_a_run_has_or_had_is_not_given_again(one: Sandbox) -> None:
         repository = runtime.repository()
         assert reserve(taken, "h1/main", "a", repository=repository)
         assert not reserve(taken, "h2/main", "b", repository=repository)
-        assert [info.key for info in repository.storage.list(PREFIX)] == [f"{PREFIX}{taken}"]
+        assert [info.key for info in repository.storage.list(RESERVED_IDS)] == [f"{RESERVED_IDS}{taken}"]
 
 
 def test_a_backup_whose_run_died_before_its_catalog_row_is_built_on(one: Sandbox) -> None:
@@ -102,7 +102,7 @@ def test_nothing_is_written_to_a_storage_that_lost_everything(one: Sandbox) -> N
         sandbox.back_up(one, "full")
     assert not one.store.exists() or not any(one.store.rglob("*"))
     with one.runtime() as runtime, pytest.raises(StorageUnreachable, match="is empty, but 1"):
-        backups.look_up(runtime, storage="local")
+        finish(look_up(runtime, storage="local"))
 
 
 def test_an_emergency_restore_needs_no_state_directory(one: Sandbox, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_an_emergency_restore_needs_no_state_directory(one: Sandbox, tmp_path: P
     blank.config.state_dir.write_text("a file where the directory belongs")
     with blank.runtime() as runtime:
         assert "cannot be" in runtime.state_trouble
-        assert backups.latest(runtime).id == made.id
+        assert finish(latest(runtime)).id == made.id
     sandbox.restore_to(blank, made.id, tmp_path / "back.db")
     assert rows(tmp_path / "back.db") == [(1,)]
 

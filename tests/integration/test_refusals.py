@@ -11,7 +11,6 @@ from random import Random
 
 import pytest
 
-from continuum_tasks.cli.select.backups import latest
 from continuum_tasks.errors import (
     BackupNotFound,
     ContinuumError,
@@ -25,6 +24,8 @@ from continuum_tasks.errors import (
     TargetExists,
 )
 from continuum_tasks.model import BackupId, BackupStatus, Level, Strategy
+from continuum_tasks.restore.find_backup import latest
+from continuum_tasks.runtime import finish
 from tests.integration import beside as b
 from tests.integration.beside import beside, witness
 from tests.support import other
@@ -170,7 +171,7 @@ def test_a_suspect_backup_is_never_verified_never_built_on_and_never_the_latest(
     assert (following.status, following.parent_id) == (BackupStatus.SUSPECT, good)
     assert back_up(sandbox, "differential").parent_id == good
     with sandbox.runtime() as runtime:
-        assert latest(runtime).id == good
+        assert finish(latest(runtime)).id == good
 
 
 def test_after_a_suspect_full_an_incremental_starts_anew_and_says_why(sandbox: Sandbox) -> None:

@@ -8,10 +8,10 @@ from continuum_tasks.backup.accept import accept_backup
 from continuum_tasks.cli.frame import output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.table import backup_fields, print_facts
-from continuum_tasks.cli.select import backups
 from continuum_tasks.host.audit_trail import user
 from continuum_tasks.model import BackupId
 from continuum_tasks.repository.documents import to_json
+from continuum_tasks.restore.find_backup import index_unseen
 
 MAX_REASON = 500
 
@@ -37,7 +37,7 @@ def accept(backup_id: BackupId, reason: str, storage: str) -> None:
     """
     with open_runtime_of_command() as runtime:
         for name in [storage] if storage else [settings.name for settings in runtime.config.storages]:
-            backups.index_unseen(runtime, runtime.config.storage(name).name)
+            output.print_remarks(index_unseen(runtime, runtime.config.storage(name).name))
         found = runtime.catalog.find(backup_id, storage=storage or None)
         repository = runtime.repository(found.storage)
         done = accept_backup(backup_id, reason, by=user(), repository=repository, site=runtime.site)

@@ -19,13 +19,13 @@ from continuum_tasks.cli.frame.table import (
     verdict_fields,
     verified_word,
 )
-from continuum_tasks.cli.select import backups as shelf
 from continuum_tasks.cli.select import jobs
-from continuum_tasks.cli.select.backups import picked
+from continuum_tasks.cli.select.backups import picked, verdicts
 from continuum_tasks.cli.select.jobs import Filter
 from continuum_tasks.errors import BackupNotFound, UsageError
 from continuum_tasks.history import chain
 from continuum_tasks.model import Attestation, Backup, BackupId, BackupStatus, Strategy
+from continuum_tasks.restore.find_backup import find_backup, look_up
 
 STATUSES = [BackupStatus.COMPLETED.value, *jobs.STATUSES, BackupStatus.SUSPECT.value]
 
@@ -69,7 +69,7 @@ def list_backups(**words: Any) -> None:
             jobs.show_attempts(jobs.find_attempts(runtime, wanted))
         return
     with open_runtime_of_command() as runtime:
-        found = shelf.look_up(runtime, storage=wanted.storage)
+        found = output.print_remarks(look_up(runtime, storage=wanted.storage))
         declared = {settings.name for settings in runtime.config.databases}
         _check_database(wanted.database, declared | {backup.database for backup in found.backups})
         chosen = [backup for backup in found.backups if _fits(backup, wanted)][: wanted.limit]
@@ -110,21 +110,21 @@ def _fits(backup: Backup, wanted: Filter) -> bool:
 def info(backup_id: BackupId, storage: str) -> None:
     """Show one backup, the chain it needs and every verdict about it."""
     with open_runtime_of_command() as runtime:
-        found = shelf.look_up(runtime, storage=storage)
-        backup = shelf.find_backup(runtime, found, backup_id, storage=storage)
-        verdicts = shelf.verdicts(runtime, backup, stored=bool(storage))
+        found = output.print_remarks(look_up(runtime, storage=storage))
+        backup = find_backup(runtime, found, backup_id, storage=storage)
+        given = verdicts(runtime, backup, stored=bool(storage))
     beside = found.backups
     same = [b for b in beside if (b.storage, b.database) == (backup.storage, backup.database)]
     links, problem = _links(backup, same)
     usable = backup.id in {b.id for b in chain.usable(same)}
     if cli_context().as_json:
-        fields = {"usable": usable, "chain": [b.id for b in links], "attestations": [verdict_fields(v) for v in verdicts]}
+        fields = {"usable": usable, "chain": [b.id for b in links], "attestations": [verdict_fields(v) for v in given]}
         output.print_document({**backup_fields(backup), **fields})
         return
     print_facts(
         [*backup_facts(backup), ("usable", "yes" if usable else "no"), ("chain", problem or " > ".join(b.id for b in links))]
     )
-    _show_verdicts(verdicts)
+    _show_verdicts(given)
 
 
 def _links(backup: Backup, beside: Sequence[Backup]) -> tuple[tuple[Backup, ...], str]:

@@ -8,9 +8,9 @@ from continuum_tasks.capture.compact import Compacted, CompactRequest, Merged, p
 from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.table import TableColumn, print_table
-from continuum_tasks.cli.select import commits
 from continuum_tasks.host.job_kinds import CompactSegments
 from continuum_tasks.repository.documents import to_json
+from continuum_tasks.restore.find_commits import repository_of
 
 
 @click.command("compact")
@@ -27,7 +27,7 @@ def compact(dry_run: bool, database: str, storage: str, local: bool | None) -> N
     how = dispatch.execution_mode(local)
     with open_runtime_of_command() as runtime:
         name = database or runtime.config.default_database
-        repository = commits.repository_of(runtime, name, storage)
+        repository = repository_of(runtime, name, storage)
         if dry_run:
             steps = preview_compaction(CompactRequest(database=name), repository=repository, site=runtime.site)
             done: Compacted = dispatch.run_locally(steps, title=f"compaction of {name}")

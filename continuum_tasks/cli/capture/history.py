@@ -14,10 +14,10 @@ from continuum_tasks.capture.list_commits import CommitEntry, CommitQuery, list_
 from continuum_tasks.cli.frame import output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.parameters import time_option
-from continuum_tasks.cli.frame.table import TableColumn, print_table
-from continuum_tasks.cli.select import commits
+from continuum_tasks.cli.frame.table import TableColumn, commit_fields, print_table
 from continuum_tasks.errors import UsageError
 from continuum_tasks.model import TimelineId
+from continuum_tasks.restore.find_commits import CommitSelection, commit_moment
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.units import microseconds
 
@@ -71,12 +71,12 @@ def history(**words: Any) -> None:
     _show(entries, tables)
 
 
-def _asked(runtime: Runtime, options: HistoryOptions) -> commits.CommitSelection:
+def _asked(runtime: Runtime, options: HistoryOptions) -> CommitSelection:
     database = options.database or runtime.config.default_database
-    return commits.CommitSelection(runtime=runtime, database=database, storage=options.storage, timeline=options.timeline)
+    return CommitSelection(runtime=runtime, database=database, storage=options.storage, timeline=options.timeline)
 
 
-def _entries(of: commits.CommitSelection, options: HistoryOptions) -> list[CommitEntry]:
+def _entries(of: CommitSelection, options: HistoryOptions) -> list[CommitEntry]:
     wanted = CommitQuery(
         limit=options.limit,
         around_us=None if options.around is None else microseconds(options.around),
@@ -98,7 +98,7 @@ def _touched(entry: CommitEntry, tables: dict[int, str]) -> Counter[str]:
 
 
 def _fields(entry: CommitEntry, tables: dict[int, str] | None) -> dict[str, Any]:
-    found = commits.commit_fields(entry.seen)
+    found = commit_fields(entry.seen)
     return found if tables is None else {**found, "tables_now": dict(_touched(entry, tables).most_common())}
 
 
@@ -124,9 +124,9 @@ def _rows(entry: CommitEntry, tables: dict[int, str] | None) -> list[list[str]]:
     touched = [] if tables is None else [", ".join(f"{name} {n}" for name, n in _touched(entry, tables).most_common())]
     if not seen.resumed:
         within, pages = output.duration(seen.uncertainty_seconds), str(seen.pages)
-        return [[str(seen.number), commits.commit_moment(seen), within, pages, output.size(seen.size_bytes), *touched]]
+        return [[str(seen.number), commit_moment(seen), within, pages, output.size(seen.size_bytes), *touched]]
     extra = [""] * len(touched)
-    row = [str(seen.number), commits.commit_moment(seen), "state found", "", output.size(seen.size_bytes), *extra]
+    row = [str(seen.number), commit_moment(seen), "state found", "", output.size(seen.size_bytes), *extra]
     if seen.number == 1:
         return [row]
     return [row, ["", f"hole of {output.duration(seen.uncertainty_seconds)}: {seen.reason}", "", "", "", *extra]]

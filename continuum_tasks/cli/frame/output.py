@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Generator, Mapping
+from typing import Any, TypeVar
 
 import click
 
 from continuum_tasks.errors import ContinuumError
+from continuum_tasks.findings import Remark
+from continuum_tasks.units import duration as duration
+from continuum_tasks.units import moment as moment
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1  # of the JSON documents: schemas/ describes them; a field that goes or changes its meaning makes it 2
 PIPE_CLOSED = 141  # as the shell counts a process that SIGPIPE ended
@@ -60,6 +64,17 @@ def warn(text: str) -> None:
     remark(f"warning: {text}")
 
 
+def print_remarks(steps: Generator[Remark, None, T]) -> T:
+    """Print what is remarked on the way to a result as it comes, and return the result."""
+    while True:
+        try:
+            made = next(steps)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        (warn if made.warns else remark)(made.text)
+
+
 def error(err: ContinuumError) -> None:
     """Print an error and its hint on standard error; what somebody typed may be long, a message is not."""
     text = err.message
@@ -92,18 +107,3 @@ def size(n_bytes: float) -> str:
         value /= 1024
         unit += 1
     return f"{value:.1f} {_UNITS[unit]}" if unit else f"{value:.0f} B"
-
-
-def moment(at: datetime) -> str:
-    """Return an instant for people, in UTC to the second."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people: `0.42 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`."""
-    if seconds < 60:
-        return f"{seconds:.2f} s"
-    if seconds >= 86_400:
-        return f"{int(seconds) // 86_400} d {int(seconds) % 86_400 // 3_600} h"
-    minutes = int(seconds) // 60
-    return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

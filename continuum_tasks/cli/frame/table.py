@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from continuum_tasks.cli.frame.output import moment, out, printable, size
+from continuum_tasks.assembly.commit_log import CommitView
+from continuum_tasks.cli.frame.output import duration, moment, out, printable, size
 from continuum_tasks.model import Attestation, Backup
 from continuum_tasks.repository.documents import to_json
+from continuum_tasks.restore.find_commits import commit_moment
 
 MAX_WIDTH = 100
 _FOLDED = 20  # the least a column that folds is left with
@@ -115,3 +117,19 @@ def backup_facts(backup: Backup) -> list[tuple[str, str]]:
         ("stored size", f"{size(backup.stored_size_bytes)} for {size(backup.layer_size_bytes)} of pages, {backup.codec}"),
         ("encryption", cipher),
     ]
+
+
+def commit_facts(seen: CommitView, base: Backup, *, what: str = "restored") -> list[tuple[str, str]]:
+    """Return what people want to know of a restored commit."""
+    how = "found then, after a hole" if seen.resumed else f"made at most {duration(seen.uncertainty_seconds)} before"
+    return [
+        (what, f"commit {seen.number} of {seen.timeline}"),
+        ("observed", f"{commit_moment(seen)} UTC, {how}"),
+        ("from", f"{base.id} and the commits after it"),
+    ]
+
+
+def commit_fields(seen: CommitView) -> dict[str, Any]:
+    """Return a commit as it stands in JSON output."""
+    found: dict[str, Any] = to_json(seen)
+    return found

@@ -9,11 +9,11 @@ import click
 from continuum_tasks.cli.frame import output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.table import TableColumn, print_table
-from continuum_tasks.cli.select import backups
 from continuum_tasks.errors import StorageError
 from continuum_tasks.report.plan.usage import Share, StorageUsage
 from continuum_tasks.report.usage import measure_usage
 from continuum_tasks.repository.documents import to_json
+from continuum_tasks.restore.find_backup import index_unseen
 from continuum_tasks.runtime import Runtime
 
 
@@ -51,7 +51,7 @@ def index_storages(runtime: Runtime, storages: Sequence[str]) -> list[StorageErr
     unread: list[StorageError] = []
     for name in storages:
         try:
-            backups.index_unseen(runtime, name)
+            output.print_remarks(index_unseen(runtime, name))
         except StorageError as err:
             unread.append(err)
     return unread

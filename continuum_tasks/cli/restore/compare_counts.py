@@ -9,9 +9,9 @@ import click
 from continuum_tasks.cli.frame import dispatch, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.table import TableColumn, print_table
-from continuum_tasks.cli.select import backups
 from continuum_tasks.model import BackupId
 from continuum_tasks.restore.compare_counts import TableCount, compare_counts_of
+from continuum_tasks.restore.find_backup import locate
 
 DIFFERENT = 1
 
@@ -27,7 +27,7 @@ def compare_counts(backup_id: BackupId, database: Path, storage: str) -> None:
     A backup that was never test-restored is verified first.
     """
     with open_runtime_of_command() as runtime:
-        backup = backups.locate(runtime, backup_id, storage=storage)
+        backup = output.print_remarks(locate(runtime, backup_id, storage=storage))
         repository = runtime.repository(backup.storage)
         action = compare_counts_of(backup.id, database, repository=repository, site=runtime.site, fan=runtime.fan())
         found: tuple[TableCount, ...] = dispatch.run_locally(action, title=f"rows of {backup.id}")

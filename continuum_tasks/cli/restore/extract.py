@@ -22,19 +22,20 @@ from continuum_tasks.cli.frame.output import (
     hush,
     moment,
     print_document,
+    print_remarks,
     print_text,
     remark,
     warn,
 )
 from continuum_tasks.cli.frame.parameters import time_option
-from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
-from continuum_tasks.cli.select import commits
-from continuum_tasks.cli.select.state import StateQuery, check_state_query, choose_state
+from continuum_tasks.cli.frame.table import TableColumn, commit_fields, print_facts, print_table
 from continuum_tasks.errors import TargetError, TargetExists, UsageError
 from continuum_tasks.host.audit_trail import AuditEntry, user
 from continuum_tasks.model import BackupId, TimelineId
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.restore.extract import Extracted, ExtractRequest, Out, extract_rows
+from continuum_tasks.restore.find_commits import commit_text
+from continuum_tasks.restore.resolve_point import PointQuery, check_point_query, resolve_point
 from continuum_tasks.restore.rows.match import Match, OnConflict
 from continuum_tasks.restore.rows.render import Form
 
@@ -60,8 +61,8 @@ class ExtractOptions:
     region: str
 
     @property
-    def wanted(self) -> StateQuery:
-        return StateQuery(
+    def wanted(self) -> PointQuery:
+        return PointQuery(
             backup_id=self.backup_id,
             pitr=self.pitr,
             commit=self.commit,
@@ -102,7 +103,7 @@ def extract(**words: Any) -> None:
     _check(options)
     with open_runtime_of_command() as runtime:
         runtime = runtime.in_region(options.region, storage=options.storage)
-        state = choose_state(runtime, options.wanted)
+        state = print_remarks(resolve_point(options.wanted, runtime=runtime))
         request = ExtractRequest(
             backup_id=state.backup.id,
             commit=state.commit,
@@ -131,7 +132,7 @@ def _deed(request: ExtractRequest, options: ExtractOptions) -> AuditEntry | None
 
 
 def _check(options: ExtractOptions) -> None:
-    check_state_query(options.wanted)
+    check_point_query(options.wanted)
     if options.into is None and (options.on_conflict or options.dry_run):
         raise UsageError("--on-conflict and --dry-run only mean something with --into", hint="name the live database")
     if options.into is not None and options.output is not None:
@@ -200,7 +201,7 @@ def _show_brought(done: Extracted, found: Match) -> None:
     counts = [
         ("backup", f"{done.backup.id}, state of {moment(done.backup.created_at)} UTC")
         if done.commit is None
-        else ("state", commits.commit_text(done.commit)),
+        else ("state", commit_text(done.commit)),
         ("table", f"{done.table}{' (not there: made as in the backup)' if found.creates else ''}"),
         ("picked", f"{done.n_rows} rows"),
         ("there already", str(found.n_same)),
@@ -242,7 +243,7 @@ def _fields(done: Extracted, options: ExtractOptions) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "backup_id": done.backup.id,
         "created_at": done.backup.created_at.isoformat(),
-        "commit": commits.commit_fields(done.commit) if done.commit else None,
+        "commit": commit_fields(done.commit) if done.commit else None,
         "table": done.table,
         "n_rows": done.n_rows,
         "warnings": list(done.warnings),

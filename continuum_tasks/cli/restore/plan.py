@@ -6,8 +6,7 @@ from pathlib import Path
 
 from continuum_tasks.cli.frame import output
 from continuum_tasks.cli.frame.context import cli_context
-from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
-from continuum_tasks.cli.select import commits
+from continuum_tasks.cli.frame.table import TableColumn, commit_facts, print_facts, print_table
 from continuum_tasks.repository.documents import to_json
 from continuum_tasks.restore.install.quarantine import quarantines
 from continuum_tasks.restore.preview import Losses, Preview
@@ -81,7 +80,7 @@ def _fields(preview: Preview) -> dict[str, object]:
 def _what(preview: Preview) -> list[tuple[str, str]]:
     backup = preview.backup
     if preview.commit is not None:
-        return commits.commit_facts(preview.commit, backup, what="would restore")
+        return commit_facts(preview.commit, backup, what="would restore")
     when = f"{output.moment(backup.created_at)} UTC"
     return [("would restore", f"{backup.id}, from storage {backup.storage}"), ("state of", when)]
 

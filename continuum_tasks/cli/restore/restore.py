@@ -12,9 +12,7 @@ import click
 from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.parameters import time_option
-from continuum_tasks.cli.frame.table import print_facts
-from continuum_tasks.cli.select import commits
-from continuum_tasks.cli.select.state import ChosenState, StateQuery, check_state_query, choose_state
+from continuum_tasks.cli.frame.table import commit_facts, commit_fields, print_facts
 from continuum_tasks.config import StorageType
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host.audit_trail import AuditEntry, user
@@ -22,6 +20,7 @@ from continuum_tasks.host.job_kinds import RestoreBackup
 from continuum_tasks.model import BackupId, TimelineId
 from continuum_tasks.restore import undo
 from continuum_tasks.restore.online import Online, busy_window
+from continuum_tasks.restore.resolve_point import PointQuery, ResolvedPoint, check_point_query, resolve_point
 from continuum_tasks.restore.restore import Restored, RestoreRequest
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.sqlite.holders import Holder
@@ -50,8 +49,8 @@ class RestoreOptions:
     local: bool | None
 
     @property
-    def wanted(self) -> StateQuery:
-        return StateQuery(
+    def wanted(self) -> PointQuery:
+        return PointQuery(
             backup_id=self.backup_id,
             latest=self.latest,
             pitr=self.pitr,
@@ -95,7 +94,7 @@ def restore(**words: Any) -> None:
             _undo(runtime, options)
             return
         runtime = runtime.in_region(options.region, storage=options.storage)
-        state = choose_state(runtime, options.wanted)
+        state = output.print_remarks(resolve_point(options.wanted, runtime=runtime))
         if options.dry_run:
             _preview(runtime, state, options)
             return
@@ -109,7 +108,7 @@ def _check(options: RestoreOptions) -> None:
     if options.exact and not options.dry_run:
         raise UsageError("--exact only means something with --dry-run", hint="add --dry-run, or leave it out")
     if not options.undo:
-        check_state_query(options.wanted)
+        check_point_query(options.wanted)
         return
     beside = options.backup_id or options.latest or options.pitr or options.commit or options.timeline
     where = options.database or options.storage or options.region
@@ -120,7 +119,7 @@ def _check(options: RestoreOptions) -> None:
         )
 
 
-def _request(state: ChosenState, options: RestoreOptions, runtime: Runtime) -> RestoreRequest:
+def _request(state: ResolvedPoint, options: RestoreOptions, runtime: Runtime) -> RestoreRequest:
     window = busy_window(runtime.config, options.target, state.backup.database) if options.online else 0.0
     return RestoreRequest(
         backup_id=state.backup.id,
@@ -133,7 +132,7 @@ def _request(state: ChosenState, options: RestoreOptions, runtime: Runtime) -> R
     )
 
 
-def _work(runtime: Runtime, state: ChosenState, options: RestoreOptions) -> enqueue.Subject:
+def _work(runtime: Runtime, state: ResolvedPoint, options: RestoreOptions) -> enqueue.Subject:
     is_s3 = runtime.config.storage(state.backup.storage).type is StorageType.S3  # the region says nothing of other storages
     work = RestoreBackup(
         backup_id=state.backup.id,
@@ -156,7 +155,7 @@ def _work(runtime: Runtime, state: ChosenState, options: RestoreOptions) -> enqu
     )
 
 
-def _preview(runtime: Runtime, state: ChosenState, options: RestoreOptions) -> None:
+def _preview(runtime: Runtime, state: ResolvedPoint, options: RestoreOptions) -> None:
     from continuum_tasks.cli.restore import plan
     from continuum_tasks.restore import preview
 
@@ -220,7 +219,7 @@ def _show(done: Restored) -> None:
                 "created_at": done.backup.created_at.isoformat(),
                 "target": done.target,
                 "size_bytes": done.size_bytes,
-                "commit": commits.commit_fields(done.commit) if done.commit else None,
+                "commit": commit_fields(done.commit) if done.commit else None,
                 "quarantine": done.quarantine or None,
                 "online": _written(done),
                 "fetched_bytes": done.fetched_bytes,
@@ -265,4 +264,4 @@ def _online_facts(done: Restored) -> list[tuple[str, str]]:
 def _what(done: Restored) -> list[tuple[str, str]]:
     if done.commit is None:
         return [("restored", done.backup.id), ("state of", f"{output.moment(done.backup.created_at)} UTC")]
-    return commits.commit_facts(done.commit, done.backup)
+    return commit_facts(done.commit, done.backup)

@@ -10,13 +10,13 @@ import click
 from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.table import TableColumn, print_table
-from continuum_tasks.cli.select import backups
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.host import routing
 from continuum_tasks.host.audit_trail import user
 from continuum_tasks.host.job_kinds import ApplyRetention
 from continuum_tasks.model import Progress
 from continuum_tasks.repository.documents import to_json
+from continuum_tasks.restore.find_backup import index_unseen
 from continuum_tasks.retention.expire import Applied, KeepDecision, RetentionRequest, policy_of, preview_retention
 from continuum_tasks.retention.plan.keep_reasons import LEAST
 from continuum_tasks.runtime import Runtime
@@ -70,7 +70,7 @@ def _wanted(runtime: Runtime, database: str, storage: str) -> list[Pair]:
         runtime.config.database(database)
     storages = [runtime.config.storage(storage)] if storage else list(runtime.config.storages)
     for settings in storages:
-        backups.index_unseen(runtime, settings.name)
+        output.print_remarks(index_unseen(runtime, settings.name))
     return retention_pairs(runtime, database=database, storage=storage)
 
 

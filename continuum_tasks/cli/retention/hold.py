@@ -6,11 +6,11 @@ import click
 
 from continuum_tasks.cli.frame import output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
-from continuum_tasks.cli.select import backups
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host.audit_trail import user
 from continuum_tasks.model import BackupId
 from continuum_tasks.repository.documents import to_json
+from continuum_tasks.restore.find_backup import locate
 from continuum_tasks.retention.hold import hold_backup, release_backup
 
 MAX_REASON = 500
@@ -31,7 +31,7 @@ def hold(backup_id: BackupId, reason: str, storage: str) -> None:
     if not text or len(text) > MAX_REASON or not text.isprintable():
         raise UsageError("--reason is empty, too long or not printable", hint=f"1 to {MAX_REASON} characters that print")
     with open_runtime_of_command() as runtime:
-        backup = backups.locate(runtime, backup_id, storage=storage)
+        backup = output.print_remarks(locate(runtime, backup_id, storage=storage))
         repository = runtime.repository(backup.storage)
         made = hold_backup(backup, text, by=user(), repository=repository, site=runtime.site)
     if cli_context().as_json:
@@ -51,7 +51,7 @@ def release(backup_id: BackupId, storage: str) -> None:
     Example: continuum backup release backup-full-20251206-010000
     """
     with open_runtime_of_command() as runtime:
-        backup = backups.locate(runtime, backup_id, storage=storage)
+        backup = output.print_remarks(locate(runtime, backup_id, storage=storage))
         was = release_backup(backup, by=user(), repository=runtime.repository(backup.storage), site=runtime.site)
     if cli_context().as_json:
         known = {"backup_id": backup.id, "database": backup.database, "storage": backup.storage}

@@ -7,13 +7,13 @@ import click
 from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
-from continuum_tasks.cli.select import backups
 from continuum_tasks.cli.select.backups import one_usable
-from continuum_tasks.cli.select.state import StateQuery, check_state_query, choose_state
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host.job_kinds import RunDrill, RunTestRestore
 from continuum_tasks.model import Backup, BackupId, Rehearsal
 from continuum_tasks.repository.documents import to_json
+from continuum_tasks.restore.find_backup import locate, look_up
+from continuum_tasks.restore.resolve_point import PointQuery, check_point_query, resolve_point
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.verify.drill import Drilled
 
@@ -34,11 +34,12 @@ def test_restore(backup_id: BackupId | None, latest: bool, database: str, storag
     Example:
       continuum backup test-restore --latest
     """
-    wanted = StateQuery(backup_id=backup_id, latest=latest, database=database, storage=storage)
-    check_state_query(wanted)
+    wanted = PointQuery(backup_id=backup_id, latest=latest, database=database, storage=storage)
+    check_point_query(wanted)
     how = dispatch.execution_mode(local)
     with open_runtime_of_command() as runtime:
-        done = dispatch.execute(_work(choose_state(runtime, wanted).backup, RunTestRestore), runtime, how)
+        point = output.print_remarks(resolve_point(wanted, runtime=runtime))
+        done = dispatch.execute(_work(point.backup, RunTestRestore), runtime, how)
     _show(done)
 
 
@@ -63,7 +64,7 @@ def drill(backup_id: BackupId | None, by_chance: bool, database: str, storage: s
     how = dispatch.execution_mode(local)
     with open_runtime_of_command() as runtime:
         if backup_id is not None:
-            backup = backups.locate(runtime, backup_id, storage=storage)
+            backup = output.print_remarks(locate(runtime, backup_id, storage=storage))
         else:
             backup = _by_chance(runtime, database or runtime.config.default_database, storage=storage)
         done = dispatch.execute(_work(backup, RunDrill), runtime, how)
@@ -72,7 +73,7 @@ def drill(backup_id: BackupId | None, by_chance: bool, database: str, storage: s
 
 
 def _by_chance(runtime: Runtime, database: str, *, storage: str) -> Backup:
-    found = backups.look_up(runtime, storage=storage)
+    found = output.print_remarks(look_up(runtime, storage=storage))
     mine = [backup for backup in found.backups if backup.database == database]
     if found.unread and not mine:
         raise found.unread[0]

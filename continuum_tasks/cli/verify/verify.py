@@ -12,10 +12,10 @@ from continuum_tasks.cli.frame import dispatch, enqueue, output, parameters
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.parameters import time_option
 from continuum_tasks.cli.frame.table import TableColumn, print_table, verdict_fields
-from continuum_tasks.cli.select import backups
 from continuum_tasks.errors import BackupNotFound, ContinuumError, UsageError
 from continuum_tasks.host.job_kinds import VerifyBackup
 from continuum_tasks.model import BackupId, BackupStatus, Level
+from continuum_tasks.restore.find_backup import locate, look_up
 from continuum_tasks.runtime import Runtime
 from continuum_tasks.verify.plan.sampling import PER_CHAIN, VerifyStep, steps
 from continuum_tasks.verify.verify import Verified
@@ -105,7 +105,7 @@ def verify_all(  # noqa: PLR0913 - one for each word of the command
 
 def _named(runtime: Runtime, backup_id: BackupId, level: Level, *, storage: str, how: dispatch.ExecutionMode) -> VerifyOutcome:
     try:
-        step = VerifyStep(backup=backups.locate(runtime, backup_id, storage=storage))
+        step = VerifyStep(backup=output.print_remarks(locate(runtime, backup_id, storage=storage)))
     except ContinuumError as err:
         output.error(err)
         return VerifyOutcome(backup_id=backup_id, covers=(), end=err)
@@ -114,7 +114,7 @@ def _named(runtime: Runtime, backup_id: BackupId, level: Level, *, storage: str,
 
 def _all(runtime: Runtime, wanted: Range, level: Level, *, how: dispatch.ExecutionMode) -> list[VerifyOutcome]:
     """Verify the backups of a period. Raises BackupNotFound when there are none, StorageError when one was not asked."""
-    found = backups.look_up(runtime, storage=wanted.storage)
+    found = output.print_remarks(look_up(runtime, storage=wanted.storage))
     there = [b for b in found.backups if b.created_at >= wanted.since and wanted.database in ("", b.database)]
     sound = [b for b in there if b.status is BackupStatus.COMPLETED]
     if len(sound) < len(there):

@@ -39,8 +39,10 @@ def test_debug_says_on_standard_error_and_in_the_log_what_was_decided_and_why(ca
     assert done.json["parent_id"] == full
     steps = [line.partition(" s: ")[2] for line in done.err.splitlines() if line.startswith("debug ")]
     assert steps[0].startswith(f"source {site / 'memory.db'}: ")
-    assert f"incremental, parent {full} (builds on {full}), key backup-key-v1" in steps[1]
-    assert steps[2].startswith("0 of ") and "pages are stored" in steps[2]
+    assert steps[1] == "the database is copied: its commits are not captured"
+    assert steps[2] == "the copy stands on no timeline: its commits are not captured"
+    assert f"incremental, parent {full} (builds on {full}), key backup-key-v1" in steps[3]
+    assert steps[4].startswith("0 of ") and "pages are stored" in steps[4]
     assert "check: nothing wrong; pages take" in steps[-1] and steps[-1].endswith("no anomaly")
     lines = [json.loads(line) for line in (site / "etc/log/backup.log").read_text().splitlines()]
     assert [line["event"].partition(": ")[2] for line in lines] == steps

@@ -5,9 +5,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from continuum_tasks.errors import BackupNotFound
+from continuum_tasks.errors import BackupNotFound, UsageError
+from continuum_tasks.history.timeline import NoCommit, Where, show_instant
 from continuum_tasks.model import Backup, BackupStatus
 from continuum_tasks.restore.plan import point_in_time
+from continuum_tasks.units import microseconds
 from tests.unit.retention.plan.rows import NOW, backup
 
 FIRST = backup(0)
@@ -58,3 +60,42 @@ def test_a_link_in_another_storage_does_not_make_a_chain_whole() -> None:
 def test_without_a_usable_backup_it_says_so() -> None:
     with pytest.raises(BackupNotFound, match="no usable backup"):
         chosen(NOW, ())
+
+
+def missed(where: Where, *, from_us: int | None = None, to_us: int | None = None) -> NoCommit:
+    return NoCommit(where=where, from_us=from_us, to_us=to_us, message="nothing", hint="look")
+
+
+def test_the_newest_usable_is_chosen_and_of_its_copies_that_in_the_named_storage() -> None:
+    copy = replace(THIRD, storage="s3", parent_id=None, base_id=THIRD.id, strategy=FIRST.strategy)
+    assert point_in_time.newest_usable([*ALL, copy], storage="s3") == copy
+    assert point_in_time.newest_usable([*ALL, copy], storage="local") == THIRD
+    assert point_in_time.newest_usable([], storage="local") is None
+
+
+def test_a_host_gets_its_own_backups_or_those_of_the_only_other_one() -> None:
+    theirs = [replace(one, host="h2") for one in ALL]
+    assert point_in_time.of_one_host([*ALL, *theirs], host=FIRST.host, database="memory") == list(ALL)
+    assert point_in_time.of_one_host(theirs, host="h3", database="memory") == theirs
+    with pytest.raises(UsageError, match="h2, h9 keep one of that name"):
+        point_in_time.of_one_host([*theirs, replace(FIRST, host="h9")], host="h3", database="memory")
+
+
+def test_a_backup_stands_before_all_commits_and_after_the_last_one_when_it_is_nearer_but_never_in_a_hole() -> None:
+    when, last_us = THIRD.created_at, microseconds(SECOND.created_at)
+    assert point_in_time.backup_stands(missed(Where.BEFORE, to_us=last_us), when, ALL)
+    assert point_in_time.backup_stands(missed(Where.AFTER, from_us=last_us), when, ALL)
+    assert not point_in_time.backup_stands(missed(Where.AFTER, from_us=microseconds(when)), when, ALL)
+    assert not point_in_time.backup_stands(missed(Where.HOLE, from_us=last_us, to_us=last_us + 1), when, ALL)
+
+
+def test_what_is_known_of_commits_is_said_as_one_edge() -> None:
+    at_us = microseconds(NOW)
+    assert point_in_time.known_commits(missed(Where.AFTER, from_us=at_us)) == f"up to {show_instant(at_us)}"
+    assert point_in_time.known_commits(missed(Where.BEFORE, to_us=at_us)) == f"from {show_instant(at_us)} on"
+
+
+def test_a_time_in_a_hole_names_the_backup_that_was_made_in_it() -> None:
+    hole = missed(Where.HOLE, from_us=microseconds(SECOND.created_at), to_us=microseconds(NOW) + 1)
+    assert f"{THIRD.id} was made in the hole" in point_in_time.no_commit(hole, NOW, ALL, database="memory").hint
+    assert point_in_time.no_commit(hole, SECOND.created_at, ALL, database="memory").hint == "look"
