@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import psutil
@@ -13,6 +12,7 @@ import pytest
 
 from continuum_tasks.config import Config
 from continuum_tasks.host.stack_record import running_stack
+from tests.support.cli import PROGRAM
 from tests.support.processes import ROOT, environment, such, until
 from tests.support.stack import live_pools, stack, write_config_files
 
@@ -24,7 +24,7 @@ def config(tmp_path: Path) -> Config:
 
 def command(config: Config, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "continuum_tasks.cli", *words],
+        [*PROGRAM, *words],
         cwd=ROOT,
         env=environment(config),
         capture_output=True,
