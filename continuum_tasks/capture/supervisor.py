@@ -1,4 +1,4 @@
-"""capture/watch.py: keep the capture of one database going: when to look, when to rotate, when to let go and try again."""
+"""Keep the capture of one database going: when to look, when to rotate, when to let go and try again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from continuum_tasks.capture.follow_ups import FollowUps
 from continuum_tasks.capture.pins.client import Pins, PinsLost
+from continuum_tasks.capture.plan.look_times import LookTimes
 from continuum_tasks.capture.proof import Proof
 from continuum_tasks.capture.reader.follower import Bypassed, CommitFollower, Lost
 from continuum_tasks.capture.reader.wal_files import TransactionTooLarge
@@ -65,7 +66,7 @@ class CaptureSupervisor:
         self._said: CaptureStatus | None = None
         self._trouble = self._unsaid = ""
         known = read_status(place.directory.parent, wanted.database)
-        self._watched_until_us = 0 if known is None else known.watched_until_us
+        self._follower.times = LookTimes(watched_until_us=0 if known is None else known.watched_until_us)
         self._state, self._detail = CaptureState.WAITING, "begins"
         if fence.is_up(self._follower.directory):
             self._state, self._detail = CaptureState.FENCED, fence.fence_reason(self._follower.directory)
@@ -131,8 +132,7 @@ class CaptureSupervisor:
         self._courier.cancel()
         if self._follower.holds:
             try:
-                self._follower.rotate()
-                self._watched_until_us = max(self._watched_until_us, self._follower.looked_us)
+                self._follower.rotate_last()
                 if not self._courier.busy:
                     self._courier.ship()
             except (ContinuumError, OSError, Lost, PinsLost, TransactionTooLarge) as err:
@@ -171,7 +171,7 @@ class CaptureSupervisor:
         self._dirty = True
         try:
             inspect(self.wanted.path, accepted=self.wanted.accepted, tables=self._place.mount_tables())
-            judgement = self._follower.begin(watched_until_us=self._watched_until_us)
+            judgement = self._follower.begin(watched_until_us=self._follower.times.watched_until_us)
         except TransactionTooLarge as err:
             self._give_up_log(str(err))
             return
@@ -209,8 +209,8 @@ class CaptureSupervisor:
                 settled_ns, self._rotated_at = time.monotonic_ns(), now  # one that fails is tried again an interval later
                 self._follower.rotate()
                 self._uncaptured = False
-            if not self._follower.pending_bytes:  # what waits to be made durable is in no commit that others know of yet
-                self._settled_ns, self._watched_until_us = settled_ns, self._follower.looked_us
+            if self._follower.note_watched():  # what waits to be made durable is in no commit that others know of yet
+                self._settled_ns = settled_ns
             self._trouble = ""
         except Bypassed as err:
             self._lapse(str(err), SETTLE_SECONDS)
@@ -255,8 +255,7 @@ class CaptureSupervisor:
     def _release(self) -> None:
         if self._follower.holds:
             try:
-                self._follower.rotate()
-                self._watched_until_us = max(self._watched_until_us, self._follower.looked_us)
+                self._follower.rotate_last()
             except (ContinuumError, OSError, Lost, TransactionTooLarge) as err:
                 self._detail = str(err)
         self._follower.base.close()
@@ -367,7 +366,7 @@ class CaptureSupervisor:
             commit=0 if found is None else found.commit,
             observed_us=0 if found is None else found.observed_us,
             durable_commit=self._courier.durable_commit,
-            watched_until_us=self._watched_until_us,
+            watched_until_us=self._follower.times.watched_until_us,
             settled_monotonic_ns=self._settled_ns,
             lag_seconds=shipped.lag(1.0),
             lag_p50_seconds=shipped.lag(0.5),

@@ -67,7 +67,7 @@ def test_a_hole_is_noted_with_its_edges_where_the_host_can_read_it(setting: Sett
     follower = begun(setting)
     insert(service, 3)
     follower.rotate()
-    watched_us = follower.looked_us
+    watched_us = follower.times.observed_us
     follower.let_go()
     assert holes.read_holes(setting.place.directory.parent, "memory") == ()
     service.run("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -91,7 +91,7 @@ def test_a_hole_that_cannot_be_noted_does_not_keep_capture_from_going_on(setting
     insert(service, 1)
     (follower.directory / holes.HOLES).mkdir()
     again = setting.follower()
-    again.begin(watched_until_us=follower.looked_us)
+    again.begin(watched_until_us=follower.times.observed_us)
     assert again.holds
 
 
