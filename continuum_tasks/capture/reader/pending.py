@@ -1,13 +1,16 @@
-"""capture/pending.py: commits that were read and are not sealed yet."""
+"""Commits that were read and are not sealed yet."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from continuum_tasks.capture.reader.first_page import FirstPage
+from continuum_tasks.errors import SourceRefused
 from continuum_tasks.model import Commit
+from continuum_tasks.sqlite import reserved
 from continuum_tasks.wal.frames import Frames, transactions
 
 
@@ -55,6 +58,14 @@ class Pending:
         self.first_page = FirstPage(commit=commit.number, page=page)
         self.reasons.append((commit.number, reason))
         self.n_bytes += len(page)
+
+    def check_unreserved(self, path: Path) -> None:
+        """Raise SourceRefused when a commit began to reserve bytes: its frames are not what the database file will have."""
+        n_bytes = 0 if self.first_page is None else reserved.in_page(self.first_page.page)
+        if n_bytes:
+            raise SourceRefused(
+                reserved.explained(path, n_bytes), hint="switch its capture off and have it backed up often instead"
+            )
 
     def __bool__(self) -> bool:
         return bool(self.commits)

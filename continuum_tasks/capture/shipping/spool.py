@@ -1,4 +1,4 @@
-"""capture/spool.py: sealed segments that wait on this host's disk to be shipped, oldest first."""
+"""Sealed segments that wait on this host's disk to be shipped, oldest first."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_tasks.capture.state.environment import make_private_directory, write_file
+from continuum_tasks.errors import NoSpace
 from continuum_tasks.model import TimelineId
 
 SPOOL = "spool"
@@ -29,6 +30,15 @@ class Spool:
 
     def __init__(self, directory: Path, timeline: TimelineId) -> None:
         self.directory = make_private_directory(directory / SPOOL / timeline)
+
+    def check_room(self, database: str, *, limit_bytes: int) -> None:
+        """Raise NoSpace while more than `limit_bytes` wait to be shipped."""
+        waiting = sum(one.size_bytes for one in self.waiting())
+        if waiting > limit_bytes:
+            raise NoSpace(
+                f"database {database}: {waiting} bytes wait to be shipped, more than spool_limit_bytes",
+                hint="is the storage reachable? `continuum backup test-storage`",
+            )
 
     def put(self, seq: int, data: bytes | bytearray) -> None:
         """Keep a segment, durable on return. Raises NoSpace, ConfigError."""

@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from continuum_tasks.capture import supervisor
 from continuum_tasks.capture.agent import Agent
 from continuum_tasks.capture.descriptors import EACH, SPARE, Capacity
+from continuum_tasks.capture.plan.transitions import TABLE, CaptureEvent
 from continuum_tasks.capture.state.progress import STANDING
 from continuum_tasks.capture.state.requests import ask_to_look, capture_released
 from continuum_tasks.capture.state.status import HEARTBEAT, STATUS, CaptureState, read_heartbeat, read_status
@@ -87,7 +88,10 @@ def test_one_whose_directory_is_not_there_waits_and_the_others_are_captured(
 def test_one_that_is_switched_to_wal_mode_is_captured_at_once_when_it_is_said(
     setting: Setting, service: Service, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "JOURNAL_PAUSE_SECONDS", 3600.0)
+    for row in TABLE.values():
+        if CaptureEvent.JOURNAL_FOUND in row:
+            patient = replace(row[CaptureEvent.JOURNAL_FOUND], pause_seconds=3600.0)
+            monkeypatch.setitem(row, CaptureEvent.JOURNAL_FOUND, patient)
     service.run("PRAGMA journal_mode = delete")
     with running(setting, a_database("memory", setting.path)):
         eventually(lambda: state_of(setting, "memory") is CaptureState.JOURNAL)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from continuum_tasks.capture.shipping.shipper import SegmentShipper
-from continuum_tasks.capture.state import holes
+from continuum_tasks.capture.state import fence, holes
 from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory, microseconds
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_status
 from continuum_tasks.capture.supervisor import CaptureSupervisor, WantedCapture
@@ -66,7 +66,7 @@ def test_a_hole_is_noted_with_its_edges_where_the_host_can_read_it(setting: Sett
     follower = begun(setting)
     insert(service, 3)
     follower.rotate()
-    watched_us = follower.looked_us
+    watched_us = follower.times.observed_us
     follower.let_go()
     assert holes.read_holes(setting.place.directory.parent, "memory") == ()
     service.run("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -90,7 +90,7 @@ def test_a_hole_that_cannot_be_noted_does_not_keep_capture_from_going_on(setting
     insert(service, 1)
     (follower.directory / holes.HOLES).mkdir()
     again = setting.follower()
-    again.begin(watched_until_us=follower.looked_us)
+    again.begin(watched_until_us=follower.times.observed_us)
     assert again.holds
 
 
@@ -249,3 +249,17 @@ def test_a_database_that_is_mounted_by_itself_later_is_let_go_until_it_is_not(se
         assert again.state is CaptureState.RUNNING
         watch.close(detail="stopped")
     assert len(holes.read_holes(place.directory.parent, "memory")) == 1  # what was committed by the other name is not known
+
+
+def test_a_fenced_capture_stays_fenced_when_the_process_that_holds_logs_dies(setting: Setting, service: Service) -> None:
+    """It would begin a timeline of its own beside the host that captures: only who removes the fence says that it may."""
+    wanted = WantedCapture(database="memory", storage="here", path=setting.path)
+    fence.put_up(make_private_directory(setting.place.directory / "memory"), "another host captures it")
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=setting.place, runner=Listed())
+    with ThreadPoolExecutor(1) as executor:
+        watch.lost_pins()
+        watch.step(executor)
+        found = read_status(setting.place.directory.parent, "memory")
+        watch.close(detail="stopped")
+    assert found is not None
+    assert (found.state, found.detail, found.n_pins) == (CaptureState.FENCED, "another host captures it", 0)

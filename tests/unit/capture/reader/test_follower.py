@@ -112,7 +112,7 @@ def test_a_log_that_was_begun_anew_meanwhile_is_a_hole_with_its_edges(setting: S
     follower = begun(setting)
     insert(service, 3)
     follower.rotate()
-    watched = follower.looked_us
+    watched = follower.times.observed_us
     follower.let_go()
     service.run("PRAGMA wal_checkpoint(TRUNCATE)")
     insert(service, 2)
@@ -136,7 +136,7 @@ def test_a_log_that_the_last_one_out_removed_is_a_hole_too(setting: Setting, ser
     service.close()  # nobody holds it: all frames are copied back and the log is gone
     assert not setting.path.with_name("memory.db-wal").exists()
     again = setting.follower()
-    judgement = again.begin(watched_until_us=follower.looked_us)
+    judgement = again.begin(watched_until_us=follower.times.observed_us)
     assert judgement is not None and judgement.verdict is Continuity.HOLE
 
 
@@ -220,7 +220,7 @@ def test_a_clock_that_is_set_back_by_much_begins_a_new_timeline(setting: Setting
     with pytest.raises(Lost, match="clock"):
         follower.look()
     assert [commit.number for commit in commits(follower, setting)] == [1, 2, 3]
-    follower.begin(watched_until_us=follower.looked_us)
+    follower.begin(watched_until_us=follower.times.observed_us)
     assert follower.standing.timeline.id != old.id and "set back by 7" in follower.standing.timeline.reason
     assert follower.standing.timeline.created_at < old.created_at
     (first,) = commits(follower, setting)
