@@ -1,4 +1,4 @@
-"""TODO."""
+"""Durations, sizes and instants: as text for people, and to and from whole microseconds since 1970. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""capture/agent.py: capture many databases in one process, woken by the kernel when one of them changes."""
+"""Capture many databases in one process, woken by the kernel when one of them changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""capture/needs.py: what a capture has other processes do: the backup after a hole, compaction, backups in journal mode."""
+"""What a capture has other processes do: the backup after a hole, compaction, backups in journal mode."""
 
 from __future__ import annotations
 

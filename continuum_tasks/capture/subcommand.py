@@ -1,4 +1,4 @@
-"""capture/errand.py: have another process run a command of ours, without waiting for it.
+"""Have another process run a command of ours, without waiting for it.
 
 The process that captures opens no database, so the backup that must follow a hole is made by `continuum backup create`, which
 hands it to a worker or, when none can be reached, makes it itself.

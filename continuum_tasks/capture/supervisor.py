@@ -1,4 +1,4 @@
-"""capture/watch.py: keep the capture of one database going: when to look, when to rotate, when to let go and try again."""
+"""Keep the capture of one database going: when to look, when to rotate, when to let go and try again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Keep, as metrics, how old recovery points are and how captures do. What cannot be kept is not an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Which backups have anomalies that nobody has accepted yet. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Which backups form the chain of a backup, as far as this host's catalog knows them."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def stored_segments(repository: Repository, timeline: Timeline) -> tuple[Segment
 
 
 def list_segments(repository: Repository, timeline: Timeline) -> tuple[SegmentRef, ...]:
-    """Return the segments of a timeline that count, in order, none overlapping another (`plan.segments.cover`)."""
+    """Return the segments of a timeline that count, in order, none overlapping another (`history.segment_names.cover`)."""
     return cover(stored_segments(repository, timeline))
 
 
@@ -256,7 +256,7 @@ def _index_offset(repository: Repository, ref: SegmentRef, tail: bytes) -> int:
 
 
 def read_segment(repository: Repository, timeline: Timeline, ref: SegmentRef) -> OpenedSegment:
-    """Open a whole segment in memory. Raises as `read_index`, and while its pages are read."""
+    """Open a whole segment in memory. Raises as `read_segment_index`, and while its pages are read."""
     opened = open_segment(
         repository.storage.get(ref.key),
         context=segment_context(timeline, ref.first_seq, ref.last_seq),

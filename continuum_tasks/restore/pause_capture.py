@@ -65,7 +65,7 @@ def refuse_early(target: Path, *, overwrite: bool, need_bytes: int, site: HostCo
 
 @contextmanager
 def on_new_timeline(target: Path, *, site: HostContext) -> Iterator[None]:
-    """As `uncaptured`, for what writes another state into the same file: its capture, also a later one, is told.
+    """As `capture_paused`, for what writes another state into the same file: its capture, also a later one, is told.
 
     An error raised inside means that nothing was written, but JobFailed: then that is not known. Raises TargetBusy.
     """

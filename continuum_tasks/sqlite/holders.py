@@ -1,4 +1,4 @@
-"""sqlite/holders.py: who has a file open: by name as far as /proc shows, and whether anybody has as the kernel counts."""
+"""Who has a file open: by name as far as /proc shows, and whether anybody has as the kernel counts."""
 
 from __future__ import annotations
 

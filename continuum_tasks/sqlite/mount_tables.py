@@ -1,4 +1,4 @@
-"""sqlite/mount_tables.py: the mount tables this process may read, and the refusal of files that mounts give a second name."""
+"""The mount tables this process may read, and the refusal of files that mounts give a second name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/reserved.py: databases that reserve bytes at the end of every page for what only their own VFS computes (ADR 12).
+"""Databases that reserve bytes at the end of every page for what only their own VFS computes (ADR 12).
 
 SQLite without that VFS copies these bytes and never computes them, so what it writes into such a file has wrong ones. One
 format is documented and can be computed here: eight bytes, the page checksum of SQLite's cksumvfs. That VFS computes it as

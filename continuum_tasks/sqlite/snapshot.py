@@ -1,4 +1,4 @@
-"""sqlite/snapshot.py: copy one committed state of a live database to a private file, and harm nothing.
+"""Copy one committed state of a live database to a private file, and harm nothing.
 
 The copy is made by the backup API in steps inside an explicit read transaction: the transaction keeps a step from
 starting over when others commit, and the steps let go of a rollback-journal database in time for its writers.

@@ -1,4 +1,4 @@
-"""storage/s3_errors.py: which error of ours an answer of an S3 server, or the lack of one, is.
+"""Which error of ours an answer of an S3 server, or the lack of one, is.
 
 Messages carry the server's error code and status, never its text: that may echo what was sent.
 """

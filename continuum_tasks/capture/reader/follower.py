@@ -1,4 +1,4 @@
-"""capture/follower.py: follow one database: hold its log, read what is committed, make it durable on this host.
+"""Follow one database: hold its log, read what is committed, make it durable on this host.
 
 The rotating pin: at every instant at least one read transaction is held. To rotate, a new one is begun, everything then
 visible is read and spooled, and only then the old one ends. A reader in a slot of its own keeps anyone from beginning the log

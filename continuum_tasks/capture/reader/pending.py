@@ -1,4 +1,4 @@
-"""capture/pending.py: commits that were read and are not sealed yet."""
+"""Commits that were read and are not sealed yet."""
 
 from __future__ import annotations
 

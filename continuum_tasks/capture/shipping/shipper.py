@@ -1,4 +1,4 @@
-"""capture/courier.py: bring spooled segments into the storage, in order, in a thread, and remember how long that took."""
+"""Bring spooled segments into the storage, in order, in a thread, and remember how long that took."""
 
 from __future__ import annotations
 

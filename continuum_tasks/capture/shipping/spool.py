@@ -1,4 +1,4 @@
-"""capture/spool.py: sealed segments that wait on this host's disk to be shipped, oldest first."""
+"""Sealed segments that wait on this host's disk to be shipped, oldest first."""
 
 from __future__ import annotations
 

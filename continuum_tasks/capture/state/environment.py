@@ -1,4 +1,4 @@
-"""capture/place.py: where capture runs: this host, its directory, settings, clock and chance; all arguments."""
+"""Where capture runs: this host, its directory, settings, clock and chance; all arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""capture/standing.py: how far the capture of one database has come, durable on this host.
+"""How far the capture of one database has come, durable on this host.
 
 A segment is in the spool before the standing says so, and is shipped only after that. So what the standing does not know of
 was shipped by nobody else than a second writer.

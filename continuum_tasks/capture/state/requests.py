@@ -1,4 +1,4 @@
-"""capture/release.py: ask the capture of a database to look now, or to let go of it for a while.
+"""Ask the capture of a database to look now, or to let go of it for a while.
 
 A request is a file in a directory that the capturing process watches. One that asks to let go names the process that asked:
 when that is gone, it counts no more.

@@ -92,7 +92,7 @@ def read_backup(runtime: Runtime, backup_id: BackupId, *, storage: str) -> Backu
 
 
 def locate(runtime: Runtime, backup_id: BackupId, *, storage: str = "") -> Backup:
-    """Find one backup to work on: in the named storage itself, else as `find`. Raises BackupNotFound, StorageError."""
+    """Find one backup to work on: in the named storage itself, else as `find_backup`. Raises BackupNotFound, StorageError."""
     if storage:
         return read_backup(runtime, backup_id, storage=storage)
     return find_backup(runtime, look_up(runtime), backup_id)

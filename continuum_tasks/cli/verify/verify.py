@@ -31,7 +31,7 @@ _PER_CHAIN_HELP = f"Restore so many of each chain, evenly spread; of the rest ev
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyOutcome:
-    """How one verification ended: with a verdict, or the error that it raised. `covers` as in `Step`."""
+    """How one verification ended: with a verdict, or the error that it raised. `covers` as in `VerifyStep`."""
 
     backup_id: BackupId
     covers: tuple[BackupId, ...]

@@ -1,4 +1,4 @@
-"""sqlite/guard.py: hold the old database exclusively while it is replaced, and until nobody has it open any more (ADR 8).
+"""Hold the old database exclusively while it is replaced, and until nobody has it open any more (ADR 8).
 
 SQLite opens `-wal`, `-shm` and `-journal` by name, and takes a SHARED lock on the database it opened before that. Who opened
 the old file in the last instant would, once the name is another database's, open that one's; kept from the SHARED lock of

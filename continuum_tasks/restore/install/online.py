@@ -1,4 +1,4 @@
-"""sqlite/online.py: write a proven state into a live database, in one transaction, by a process of its own (ADR 10)."""
+"""Write a proven state into a live database, in one transaction, by a process of its own (ADR 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/bring.py: bring picked rows into a live database, in one transaction, while its service runs."""
+"""Bring picked rows into a live database, in one transaction, while its service runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/match.py: how picked rows meet a table of a live database: which are there, differ, are new, or lack a parent.
+"""How picked rows meet a table of a live database: which are there, differ, are new, or lack a parent.
 
 All is read; the statements run on a connection whose `main` is the live database and whose `picked` has the rows.
 """

@@ -1,4 +1,4 @@
-"""plan/file_systems.py: on which file systems SQLite's locks and shared memory can be trusted."""
+"""On which file systems SQLite's locks and shared memory can be trusted."""
 
 from __future__ import annotations
 
