@@ -8,7 +8,7 @@ from pathlib import Path
 
 from continuum_tasks.capture.overview import NO_PROCESS, silence
 from continuum_tasks.capture.state import fence
-from continuum_tasks.capture.state.environment import CAPTURE, microseconds
+from continuum_tasks.capture.state.environment import CAPTURE
 from continuum_tasks.capture.state.requests import ask_to_look
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_heartbeat, read_status
 from continuum_tasks.config import DatabaseConfig
@@ -19,6 +19,7 @@ from continuum_tasks.model import Progress
 from continuum_tasks.setup import configure
 from continuum_tasks.sqlite import journal, reserved
 from continuum_tasks.sqlite.inspect import DatabaseSource, inspect
+from continuum_tasks.units import microseconds
 
 GRACE_SECONDS = 5.0  # a process that captures was perhaps started in this moment
 REMEDY = "start it: `continuum up`, or `continuum backup capture run`"

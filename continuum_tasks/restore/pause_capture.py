@@ -39,7 +39,7 @@ def capture_paused(target: Path, *, site: HostContext) -> Iterator[None]:
         yield
 
 
-def settle(target: Path, *, site: HostContext) -> Recovered | None:
+def settle_install(target: Path, *, site: HostContext) -> Recovered | None:
     """Finish or undo a killed install of this target, its capture off it meanwhile; None where there is none."""
     if not os.path.lexists(record_path(target)):
         return None

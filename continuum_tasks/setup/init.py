@@ -90,7 +90,7 @@ def initialise(request: InitRequest, *, now: datetime, random_bytes: Callable[[i
 
 
 def plan_configuration(request: InitRequest, *, key_id: str) -> Config:
-    """Return the configuration that `initialise` would write; its host is empty: the host name of whichever machine reads it."""
+    """Return the configuration that `initialise` would write; its host is empty: the name of the machine that reads it."""
     directory = _absolute(request.config_dir)
     paths = default_paths(directory)
     storage = parse_storage_url(request.storage, "s3" if is_s3(request.storage) else "local")

@@ -22,7 +22,7 @@ BUSY_SECONDS = 5.0
 
 
 def row_counts(path: Path) -> tuple[tuple[str, int], ...]:
-    """Return (table, rows) of one state, of the tables that `check.row_counts_file` counts. Raises SourceBusy, SourceRefused."""
+    """Return (table, rows) of one state, as `check.row_counts_file` does. Raises SourceBusy, SourceRefused."""
     found: tuple[tuple[str, int], ...] = ()
     with open_live(path) as connection, connection:
         found += counts_through(connection)

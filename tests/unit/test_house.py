@@ -128,7 +128,94 @@ def test_a_module_that_is_gone_is_seen() -> None:
 
 def test_every_module_says_what_it_is_for_and_not_where_it_lies() -> None:
     """A path in a docstring would be wrong after the next move."""
-    said = {name_of(path): ast.get_docstring(ast.parse(text(path))) or "" for path in MODULES if path.name != "__init__.py"}
-    assert not [
-        name for name, words in said.items() if not words or words.startswith("TODO") or re.match(r"[\w/]+\.py:", words)
-    ]
+    stated = {name_of(path): ast.get_docstring(ast.parse(text(path))) or "" for path in MODULES if path.name != "__init__.py"}
+    assert not [name for name, words in stated.items() if not words or re.match(r"TODO|[\w/]+\.py:", words)]
+
+
+# Names and sizes
+
+NAMES_THAT_MAY_REPEAT = {
+    "main": "where a process begins; nothing imports it but what starts that process",
+}
+MAX_LINES, MIN_LINES = 400, 40
+LONG = {
+    "continuum_tasks/capture/reader/follower.py": "being split",
+}
+SHORT = {
+    "continuum_tasks/capture/descriptors.py": "how many files this process may open, apart from what opens them",
+    "continuum_tasks/capture/reader/first_page.py": "one file format of its own",
+    "continuum_tasks/capture/state/fence.py": "one file of a capture's directory",
+    "continuum_tasks/capture/state/restored.py": "one file of a capture's directory, written by restores",
+    "continuum_tasks/cli/__main__.py": "python -m continuum_tasks.cli",
+    "continuum_tasks/cli/setup/up.py": "one command",
+    "continuum_tasks/clock.py": "the ground: a value that every slice takes",
+    "continuum_tasks/host/catalog_links.py": "shared by restore and verify",
+    "continuum_tasks/restore/plan/space.py": "a decision without I/O",
+    "continuum_tasks/retention/hold.py": "one capability",
+    "continuum_tasks/sample/__main__.py": "python -m continuum_tasks.sample",
+    "continuum_tasks/setup/fitness.py": "shared by init and changes of settings",
+    "continuum_tasks/tasks/backup.py": "the task of one job kind; those of others are longer",
+    "continuum_tasks/tasks/compact.py": "the task of one job kind; those of others are longer",
+    "continuum_tasks/tasks/transfer.py": "the task of one job kind; those of others are longer",
+    "continuum_tasks/units.py": "the ground: text and instants that every slice uses",
+    "continuum_tasks/wal/weights.py": "the arithmetic of SQLite's checksum",
+    "workers/app.py": "what Celery imports by name",
+    "workers/queues.py": "what Celery's settings and the pools share",
+    "workers/timetable.py": "what Celery's beat imports by name",
+}
+
+
+def definitions() -> dict[str, list[str]]:
+    """Return where each public function and class is defined; the sample stands alone and is not counted."""
+    found = defaultdict[str, list[str]](list)
+    for path in MODULES:
+        if PRODUCT / "sample" not in path.parents:
+            for node in ast.parse(text(path)).body:
+                if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                    found[node.name].append(name_of(path))
+    return found
+
+
+def test_a_public_name_is_defined_once() -> None:
+    repeated = {name: places for name, places in definitions().items() if len(places) > 1}
+    assert {name: places for name, places in repeated.items() if name not in NAMES_THAT_MAY_REPEAT} == {}
+    assert NAMES_THAT_MAY_REPEAT.keys() <= repeated.keys(), "take off the list what is defined once by now"
+
+
+def length(path: Path) -> int:
+    return len(text(path).splitlines())
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    assert {name_of(path): length(path) for path in MODULES if length(path) > MAX_LINES and name_of(path) not in LONG} == {}
+
+
+def test_a_module_of_under_40_lines_has_a_reason_to_be_one() -> None:
+    """The reason is in the list; `__init__.py` has none to give."""
+    short = {name_of(path) for path in MODULES if path.name != "__init__.py" and length(path) < MIN_LINES}
+    assert short - SHORT.keys() == set()
+
+
+@cache
+def imports() -> frozenset[str]:
+    """Return what modules outside the tests import, as `package.module` and `package.module.name`."""
+    names = set[str]()
+    for path in every_python_file():
+        if ROOT / "tests" not in path.parents:
+            for node in ast.walk(ast.parse(text(path))):
+                if isinstance(node, ast.ImportFrom):
+                    names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+                elif isinstance(node, ast.Import):
+                    names |= {alias.name for alias in node.names}
+    return frozenset(names)
+
+
+STARTED_BY_NAME = ("continuum_tasks.cli.", "continuum_tasks.tasks.", "workers.")  # by the registry, Celery or python -m
+STARTED = {"continuum_tasks.capture.pins.process", "continuum_tasks.restore.install.guard"}  # processes of their own
+
+
+def test_every_module_is_imported_by_another_or_started_by_name() -> None:
+    """What only tests import is dead."""
+    names = {name_of(path)[:-3].replace("/", ".") for path in MODULES if not path.name.startswith("__")}
+    by_name = {name for name in names if name.startswith(STARTED_BY_NAME)} | {"beat_schedule"}
+    assert names - imports() - by_name == STARTED

@@ -1,6 +1,6 @@
 """Look at the files of a database for what SQLite did not write, in a process without a connection to it.
 
-What is read here decides nothing: `capture.plan.continuity` does. Pages that a checkpoint has copied back must be in the database file
+What is read here decides nothing: `plan.continuity` does. Pages that a checkpoint has copied back must be in the database file
 as the log had them: a file that was written without SQLite has others.
 """
 

@@ -11,7 +11,7 @@ import click
 
 from continuum_tasks.capture import compare_live, overview
 from continuum_tasks.capture.overview import CaptureOverview
-from continuum_tasks.capture.state.environment import EPOCH_MICROSECONDS, microseconds
+from continuum_tasks.capture.state.environment import EPOCH_MICROSECONDS
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus
 from continuum_tasks.capture.switch import Switch, Wait, await_stop, switch_off
 from continuum_tasks.cli.frame import dispatch, output, parameters
@@ -27,6 +27,7 @@ from continuum_tasks.cli.registry import LazyGroup
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import IntegrityError
 from continuum_tasks.host.audit_trail import user
+from continuum_tasks.units import microseconds
 
 TROUBLE = 1
 POLL_SECONDS = 0.2

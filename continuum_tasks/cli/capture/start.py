@@ -7,7 +7,6 @@ import sys
 import click
 
 from continuum_tasks.capture import overview, switch
-from continuum_tasks.capture.state.environment import microseconds
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_heartbeat
 from continuum_tasks.capture.switch import enable_wal_mode, is_enabled
 from continuum_tasks.cli.capture import capture
@@ -17,6 +16,7 @@ from continuum_tasks.cli.frame.table import print_facts
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host.audit_trail import user
+from continuum_tasks.units import microseconds
 
 
 def start(database: str, *, wait: bool) -> None:

@@ -39,7 +39,7 @@ class CliContext:
 
 
 def shared_options(command: Command) -> Command:
-    """Give a command `--config-dir` and `--format`; they may also stand before the subcommand. Read them with `cli_context()`."""
+    """Give a command `--config-dir` and `--format`; also before the subcommand. Read them with `cli_context()`."""
     directory = click.option(
         "--config-dir",
         metavar="DIR",

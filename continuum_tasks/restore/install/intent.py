@@ -39,7 +39,7 @@ class Intent:
 
 @contextmanager
 def recorded(target: Path, intent: Intent) -> Iterator[None]:
-    """Hold a durable, locked record. The caller removes it with `forget_intent`. Raises TargetBusy when there is one already."""
+    """Hold a durable, locked record. The caller removes it with `forget_intent`. Raises TargetBusy when there is one."""
     record = record_path(target)
     try:
         fd = os.open(record, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

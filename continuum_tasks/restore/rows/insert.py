@@ -39,7 +39,7 @@ def inspect_insert(picked: SelectedRows, live: Path, *, on_conflict: OnConflict)
         return match(connection, picked, _shape(connection, picked, live), on_conflict=on_conflict)
 
 
-def check_writable(live: Path, *, accepted: Collection[str] | None) -> DatabaseSource:
+def check_insertable(live: Path, *, accepted: Collection[str] | None) -> DatabaseSource:
     """Refuse a live database that SQLite must not write; `accepted` as in `inspect`. Raises SourceError, TargetError."""
     source = inspect(live, accepted=accepted)
     _check_reserved(live, source.reserved_bytes)
@@ -151,7 +151,7 @@ def _shape(connection: apsw.Connection, picked: SelectedRows, live: Path) -> Tab
 
 @contextmanager
 def _opened(live: Path, picked: SelectedRows) -> Iterator[apsw.Connection]:
-    source = check_writable(live, accepted=None)  # the caller asked where it lies
+    source = check_insertable(live, accepted=None)  # the caller asked where it lies
     if not os.access(source.path, os.W_OK):
         raise TargetError(f"{live}: no permission to write", hint=f"run as its owner (uid {source.uid}) or as root")
     left_wal = wal_bytes(source.path) > 0

@@ -35,7 +35,7 @@ def is_over(record: Record, *, before_us: int) -> bool:
 
 
 def undescribed(record: Record, *, before_us: int) -> tuple[SegmentRef, ...]:
-    """Return the raw segments whose commit numbers `plan_bases` and `plan_droppable` would need; without them they only keep more."""
+    """Return raw segments whose commit numbers `plan_bases` and `plan_droppable` would need; without, they only keep more."""
     return tuple(ref for ref in record.refs[: _live(record, before_us) + 1] if ref.is_raw)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from continuum_tasks.capture.shipping.shipper import SegmentShipper
 from continuum_tasks.capture.state import holes
-from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory, microseconds
+from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_status
 from continuum_tasks.capture.subcommand import Subcommand
 from continuum_tasks.capture.supervisor import CaptureSupervisor, WantedCapture
@@ -21,6 +21,7 @@ from continuum_tasks.sqlite.mount_tables import MountTables
 from continuum_tasks.sqlite.mounts import parse_mounts
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.protocol import Buffer
+from continuum_tasks.units import microseconds
 from tests.support.service import Service
 from tests.support.statuses import WORKER, status, tell
 from tests.unit.capture.conftest import Setting

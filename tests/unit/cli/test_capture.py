@@ -11,10 +11,11 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from continuum_tasks.capture.state import fence
-from continuum_tasks.capture.state.environment import CAPTURE, microseconds
+from continuum_tasks.capture.state.environment import CAPTURE
 from continuum_tasks.capture.state.status import CaptureHeartbeat, CaptureState, CaptureStatus, write_heartbeat, write_status
 from continuum_tasks.cli.main import cli
 from continuum_tasks.process import worker_id
+from continuum_tasks.units import microseconds
 from tests.unit.cli.conftest import Call
 
 pytestmark = pytest.mark.slow

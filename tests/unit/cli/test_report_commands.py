@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from continuum_tasks.capture.state import holes
-from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory, microseconds
+from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import NoSpace, SourceBusy
 from continuum_tasks.history.timeline import Hole
@@ -26,6 +26,7 @@ from continuum_tasks.report.html.document import BEGIN
 from continuum_tasks.report.plan.trend import BLOCKS
 from continuum_tasks.runtime import open_runtime
 from continuum_tasks.sample.change import change
+from continuum_tasks.units import microseconds
 from tests.unit.cli.conftest import Call
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks.capture.state.environment import microseconds
 from continuum_tasks.config import DatabaseConfig, load_config
 from continuum_tasks.errors import KeyMissing, SourceMissing
 from continuum_tasks.host.jobs import Job
@@ -20,6 +19,7 @@ from continuum_tasks.model import Backup, DrillRecord, Manifest, Position, Rehea
 from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.tasks import schedule
 from continuum_tasks.tasks.watch import watch_recovery_points_task
+from continuum_tasks.units import microseconds
 from tests.support.statuses import TIMELINE, status, tell
 from tests.unit.retention.plan.rows import backup
 
