@@ -224,7 +224,8 @@ class CaptureSupervisor:
             self._trouble = f"spool: {err}" if isinstance(err, NoSpace) else str(err)
         if self._follower.log_bytes > self._place.capture.wal_limit_bytes:
             self._follower.base.close()
-            self._lapse(f"the log has {self._follower.log_bytes} bytes, more than wal_limit_bytes: let go", LIMIT_PAUSE_SECONDS)
+            text = f"the log has {self._follower.log_bytes} bytes, more than wal_limit_bytes: released"
+            self._lapse(text, LIMIT_PAUSE_SECONDS)
 
     def _is_well_placed(self, now: float) -> bool:
         """Look now and then whether it was mounted while it was captured: commits may come by a name that has another log."""
@@ -261,7 +262,7 @@ class CaptureSupervisor:
                 self._detail = str(err)
         self._follower.base.close()
         self._let_go()
-        self._state, self._detail = CaptureState.RELEASED, "let go: a restore asked for it"
+        self._state, self._detail = CaptureState.RELEASED, "released for a restore"
         self._retry_at = self._place.clock.monotonic() + 0.2
 
     def _ship(self, executor: Executor) -> None:

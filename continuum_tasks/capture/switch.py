@@ -60,9 +60,7 @@ def switch_on(request: Switch, *, site: HostContext) -> SwitchedOn:
     why = fence.fence_reason(directory)
     if fence.is_up(directory):
         fence.take_down(directory)
-        deed = AuditEntry(
-            action="new-timeline", subject=request.database.name, by=request.by, detail=f"fence taken down: {why}"
-        )
+        deed = AuditEntry(action="new-timeline", subject=request.database.name, by=request.by, detail=f"fence removed: {why}")
         note_entry(deed, site=site)
     return SwitchedOn(source=source, changed=changed, fence=why)
 
@@ -97,7 +95,7 @@ def await_capture(database: str, wait: Wait, *, site: HostContext) -> Generator[
         if status is not None and status.protects and not status.trouble:
             well_at = now
         if now - well_at >= wait.patience_seconds:
-            hint = "it is tried again and again: `continuum backup capture status` shows how it stands"
+            hint = "it is tried again and again: `continuum backup capture status` shows its state"
             raise JobFailed(f"database {database}: switched on, but not captured yet: {_why_not(status)}", hint=hint)
         yield Progress(phase="waiting for the process that captures" if status is None else _phase(status))
         wait.pause()

@@ -172,7 +172,7 @@ def _check_target(section: Section, database: DatabaseConfig) -> None:
         raise ConfigError(
             f"{entry.place}: {section.title} incremental_every = {show_duration(every)} cannot keep"
             f" rpo_target = {show_duration(target)}",
-            hint="allowed: an incremental_every shorter than rpo_target (which is 5m when it is left out)",
+            hint="allowed: an incremental_every shorter than rpo_target (default: 5m)",
         )
 
 

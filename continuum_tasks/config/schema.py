@@ -63,7 +63,7 @@ BACKUP = (
     SettingKey(
         name="compression_level",
         kind=values.integer(0, 19),
-        note="zstd 1 to 19, gzip 1 to 9, lz4 0 to 12; left out: zstd 1, gzip 6, lz4 0",
+        note="zstd 1 to 19, gzip 1 to 9, lz4 0 to 12; default: zstd 1, gzip 6, lz4 0",
     ),
     SettingKey(
         name="encryption", kind=values.choice(Cipher), note="aes-256-gcm, or none: then who reads the storage reads everything"

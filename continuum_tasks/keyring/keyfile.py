@@ -29,7 +29,7 @@ _SHOWN = bytes.maketrans(_RFC4648, _CROCKFORD)
 _TYPED = bytes.maketrans(_CROCKFORD + b"ILO", _RFC4648 + b"BBA")  # 1 is RFC 4648's B, 0 its A
 _FIELD = re.compile(r"(id|created|row *[1-4]|check)[ \t:=]+(.+)", re.IGNORECASE)
 _NOTE = """\
-# Losing this key loses every backup made with it. Keep a copy away from this machine and away from the storage:
+# If you lose this key, you lose every backup made with it. Keep a copy away from this machine and away from the storage:
 # print this file, or put it into a password manager. On a new machine: continuum init --key-file COPY
 """
 

@@ -94,7 +94,7 @@ def check_timeline(repository: Repository, timeline: Timeline) -> None:
         raise StorageUnreachable(
             f"storage {repository.name}: object {key}, which was there, is missing",
             hint="is its disk mounted, the bucket right? if it is gone for good: stop the capture, move its standing.json in"
-            " state_dir away, and begin anew",
+            " state_dir away, and start it again",
         ) from err
 
 

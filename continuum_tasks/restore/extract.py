@@ -1,4 +1,4 @@
-"""Bring rows of one table back from a backup, into a live database or out as text, while the service runs.
+"""Restore rows of one table from a backup, into a live database or out as text, while the service runs.
 
 The backup is assembled in the temporary directory and proven; rows are picked there; only they meet the live database.
 """

@@ -187,7 +187,7 @@ def _advice(config: Config, key_path: Path | None, fingerprint: str) -> tuple[st
     storage = config.storages[0]
     if key_path is None:
         return (
-            "encryption is off: whoever reads the storage reads every backup",
+            "encryption is off: anyone who can read the storage can read every backup",
             "set encryption = aes-256-gcm in backup.conf before the first backup if that is not what you want",
         )
     return (

@@ -150,7 +150,7 @@ def capture_findings(database: str, capture: Capture, *, late: bool, now: dateti
     yield from _holes(database, capture, now=now)
     if capture.base_after and now - _resumed_at(capture) > BASE_WITHIN:
         age = show_seconds((now - _resumed_at(capture)).total_seconds())
-        text = f"no backup stands behind commit {capture.base_after} of {age} ago: what was committed since cannot be restored"
+        text = f"commit {capture.base_after} of {age} ago has no backup: what was committed since cannot be restored"
         hint = f"run `continuum backup create --database {database} --strategy incremental --force`"
         yield warning(subject, text, hint)
 
@@ -161,7 +161,7 @@ def _down(subject: str, capture: Capture, *, late: bool, now: datetime) -> Findi
         text, hint = "continuous = yes, but it never ran on this host", "start it: `continuum up`"
     elif capture.running or capture.journal:
         ago = "" if capture.heard_at is None else f" for {show_seconds((now - capture.heard_at).total_seconds())}"
-        text = f"its process has said nothing{ago}"
+        text = f"its process has not reported{ago}"
         hint = "does its disk hang? its own log is logs/capture.log in state_dir; start `continuum up` again"
     else:
         text = capture.state if capture.detail in ("", capture.state) else f"{capture.state}: {capture.detail}"

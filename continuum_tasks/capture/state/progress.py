@@ -69,7 +69,7 @@ def load(directory: Path) -> CaptureProgress | None:
         found: CaptureProgress = from_json(CaptureProgress, json.loads(text))
     except (ValueError, TypeError, KeyError) as err:
         raise ConfigError(
-            f"{path}: is not a capture's standing ({err})", hint="move it away: capture then begins a new timeline"
+            f"{path}: is not a capture progress file ({err})", hint="move it away: capture then begins a new timeline"
         ) from err
     return found
 

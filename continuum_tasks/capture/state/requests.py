@@ -73,6 +73,6 @@ def _await_release(state_dir: Path, database: str, pause: Callable[[], None]) ->
         pause()
     if found is not None and found.n_pins:
         raise TargetBusy(
-            f"database {database}: its capture does not let go of it ({found.detail})",
+            f"database {database}: its capture does not release it ({found.detail})",
             hint="stop it: `continuum backup capture stop`, or end `continuum up`",
         )

@@ -31,7 +31,7 @@ def _reason(text: str) -> str:
 @parameters.name_option("--storage", "Where it is [default: as the catalog says].")
 @shared_options
 def accept(backup_id: BackupId, reason: str, storage: str) -> None:
-    """Say that a backup with anomalies is good: it counts as completed from now on.
+    """Accept a backup with anomalies as good: it counts as completed from now on.
 
     Look at the database first. `continuum backup accept backup-full-20251206-010000 --reason "old messages were archived"`
     """

@@ -56,7 +56,7 @@ def capture() -> None:
 )
 @shared_options
 def status(databases: tuple[str, ...]) -> int:
-    """Show how the capture of databases stands: lag, size of the -wal, what waits to be shipped, pins and holes.
+    """Show the state of captures: lag, size of the -wal, what waits to be shipped, pins and holes.
 
     Exit code 1 when a database that is to be captured is not, or something about it is wrong.
 
@@ -83,7 +83,7 @@ def status(databases: tuple[str, ...]) -> int:
 
 @capture.command("stop")
 @parameters.name_option("--database", "A database of backup.conf [default: its default one].")
-@click.option("--wait/--no-wait", default=True, help="Wait until nothing of it is held any more [default: --wait].")
+@click.option("--wait/--no-wait", default=True, help="Wait until capture has released it [default: --wait].")
 @shared_options
 def stop(database: str, wait: bool) -> None:
     """Stop capturing a database: `continuous = no` in backup.conf. Its commits are then in backups only, as these are made.
@@ -194,7 +194,7 @@ def capture_fields(one: CaptureOverview) -> dict[str, object]:
 
 def capture_facts(status: CaptureStatus) -> list[tuple[str, str]]:
     """Return what people want to know of a capture, as names and values."""
-    behind = "" if not status.base_after else f" (restores begin at {status.base_after}, once a backup stands behind it)"
+    behind = "" if not status.base_after else f" (restores begin at {status.base_after}, once it has a backup)"
     return [
         ("timeline", status.timeline),
         ("commit", f"{status.commit}, seen {_moment(status.observed_us)} UTC{behind}" if status.commit else "none yet"),

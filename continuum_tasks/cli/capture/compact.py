@@ -19,7 +19,7 @@ from continuum_tasks.runtime import Runtime
 
 
 @click.command("compact")
-@click.option("--dry-run", is_flag=True, help="Say what would be merged; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be merged; change nothing.")
 @parameters.name_option("--database", "Segments of this database [default: the default one].")
 @parameters.name_option("--storage", "In this storage [default: the one the database's backups go to].")
 @dispatch.local_option

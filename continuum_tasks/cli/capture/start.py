@@ -77,7 +77,7 @@ def _journal(database: DatabaseConfig) -> str:
 def enable_wal(database: str, yes: bool) -> None:
     """Switch a database of backup.conf from rollback-journal to WAL mode, so that every commit of it can be captured.
 
-    It is a property of the file and stays until somebody takes it back. Writers then no longer wait for readers.
+    It is a property of the file and stays until somebody changes it back. Writers then no longer wait for readers.
     """
     with open_runtime_of_command() as runtime:
         found = runtime.config.database(database)
@@ -103,10 +103,10 @@ def _agree(database: DatabaseConfig, *, yes: bool) -> None:
         f"{database.path} is in rollback-journal mode. In WAL mode",
         "- commits go to a file beside it (-wal) first: a copy of the database file alone then lacks the newest ones",
         "- every process that reads it must run on this host, and be allowed to write in its directory",
-        "- it stays so, for all programs, until somebody takes it back",
+        "- it stays in WAL mode, for all programs, until somebody changes it back",
     ):
         output.remark(line)
-    nobody = UsageError("enable-wal asks and nobody answered", hint="give --yes")
+    nobody = UsageError("enable-wal asks for confirmation, and there was no answer", hint="give --yes")
     if sys.stdin is None:
         raise nobody
     try:

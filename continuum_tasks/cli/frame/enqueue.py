@@ -83,7 +83,7 @@ def enqueue_job(row: JobRow, runtime: Runtime, bell: QueueNotifier) -> Job:
     try:
         bell.ring(job, runtime)
     except BrokerUnreachable:
-        jobs.cancel(job.id, reason="the broker could not be told of it", now=now())
+        jobs.cancel(job.id, reason="the broker could not be notified", now=now())
         raise
     return job
 
@@ -150,9 +150,7 @@ class _Follower:
         if at - self.queued_since >= IDLE_SECONDS and not self.told_idle:
             self.told_idle = True
             state = "is busy" if _is_served(self.bell.queue, self.runtime) else "is gone"
-            remark(
-                f"job {job.id}: nobody took it for {IDLE_SECONDS:.0f} s, the pool on {self.bell.queue} {state}; still waiting"
-            )
+            remark(f"job {job.id}: no worker has started it for {IDLE_SECONDS:.0f} s, pool {self.bell.queue} {state}; waiting")
 
     def _tend(self, job: Job) -> None:
         """Ring again for a row that was lost on the way or whose worker died; end one whose attempts are used up."""

@@ -44,7 +44,7 @@ class LogLine:
     metavar="N",
     help=f"The last N lines that fit [default: {TAIL}; with --since: all].",
 )
-@click.option("--level", type=click.Choice(LEVELS), default=None, help="Only lines of this level and graver ones.")
+@click.option("--level", type=click.Choice(LEVELS), default=None, help="Only lines of this level and more severe ones.")
 @time_option("--since", "Only lines from then on: an instant, or how long ago (1h, 7d).")
 @click.option("--follow", is_flag=True, help="Go on showing what is logged, until Ctrl-C.")
 @shared_options

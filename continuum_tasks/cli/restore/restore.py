@@ -106,9 +106,9 @@ def restore(**words: Any) -> None:
 
 def _check(options: RestoreOptions) -> None:
     if options.wait_writers and not options.online:
-        raise UsageError("--wait-writers only means something with --online", hint="add --online, or leave it out")
+        raise UsageError("--wait-writers requires --online", hint="add --online, or remove this option")
     if options.exact and not options.dry_run:
-        raise UsageError("--exact only means something with --dry-run", hint="add --dry-run, or leave it out")
+        raise UsageError("--exact requires --dry-run", hint="add --dry-run, or remove this option")
     if not options.undo:
         check_state_query(options.wanted)
         return
@@ -117,7 +117,7 @@ def _check(options: RestoreOptions) -> None:
     if beside or where or options.verify or options.exact or options.online:
         raise UsageError(
             "--undo takes --target and --dry-run alone: it puts back what the last restore there replaced",
-            hint="leave the other options out",
+            hint="remove the other options",
         )
 
 

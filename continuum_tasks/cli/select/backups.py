@@ -127,7 +127,7 @@ def _of_one_host(backups: list[Backup], runtime: Runtime, *, database: str) -> l
     if own or len(hosts) <= 1:
         return own or backups
     raise UsageError(
-        f"database {database}: hosts {', '.join(hosts)} keep one of that name there, and this is {runtime.config.host}",
+        f"database {database}: hosts {', '.join(hosts)} back up one of that name there; this host is {runtime.config.host}",
         hint="name the backup: `continuum backup list --format json` shows the host of each",
     )
 

@@ -75,7 +75,7 @@ class CommitSelection:
         if own or len(hosts) <= 1:
             return own or found
         raise UsageError(
-            f"database {self.database}: hosts {', '.join(hosts)} capture one of that name there, and this is {here}",
+            f"database {self.database}: hosts {', '.join(hosts)} capture one of that name there; this host is {here}",
             hint=f"name a timeline, as --timeline {found[0].timeline.id}",
         )
 

@@ -60,11 +60,9 @@ def check_state_query(wanted: StateQuery) -> None:
             hint="`continuum backup list` shows the ids and times, `continuum backup history` the commits",
         )
     if wanted.timeline is not None and wanted.commit is None and wanted.pitr is None:
-        raise UsageError("--timeline only means something with --commit or --pitr", hint="leave it out")
+        raise UsageError("--timeline requires --commit or --pitr", hint="leave it out")
     if wanted.database and wanted.backup_id is not None:
-        raise UsageError(
-            "--database only means something with --latest, --pitr or --commit", hint="leave it out: the ID says which database"
-        )
+        raise UsageError("--database requires --latest, --pitr or --commit", hint="remove it: the ID says which database")
 
 
 def choose_state(runtime: Runtime, wanted: StateQuery) -> ChosenState:

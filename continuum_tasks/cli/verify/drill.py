@@ -68,7 +68,7 @@ def drill(backup_id: BackupId | None, by_chance: bool, database: str, storage: s
       continuum backup drill --random
     """
     if backup_id is not None and (by_chance or database):
-        raise UsageError("an ID says which backup: leave out --random and --database", hint="or leave out the ID")
+        raise UsageError("an ID says which backup: remove --random and --database", hint="or remove the ID")
     how = dispatch.execution_mode(local)
     with open_runtime_of_command() as runtime:
         if backup_id is not None:

@@ -80,7 +80,7 @@ def test_a_hole_is_noted_with_its_edges_where_the_host_can_read_it(setting: Sett
     assert again.standing is not None
     assert (hole.timeline, hole.commit) == (again.standing.timeline.id, 5)
     assert (hole.from_us, hole.to_us) == (watched_us, again.standing.observed_us)
-    assert hole.reason == "the log was begun anew while nobody held it"
+    assert hole.reason == "SQLite restarted the write-ahead log while capture was not attached"
 
 
 def test_a_hole_that_cannot_be_noted_does_not_keep_capture_from_going_on(setting: Setting, service: Service) -> None:

@@ -185,7 +185,7 @@ def test_what_is_wrong_with_a_wanted_capture_is_exit_code_1(
 def test_a_process_that_has_been_silent_for_long_counts_as_none(call: Call, captured: Path) -> None:
     put(captured, a_status(), silent_seconds=90.0)
     done = call("backup", "capture", "status")
-    assert done.code == 1 and "has said nothing for 90 s" in done.err
+    assert done.code == 1 and "has not reported for 90 s" in done.err
 
 
 def test_a_capture_whose_process_is_gone_is_stopped(call: Call, captured: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_row_that_nobody_takes_is_rung_again_and_remarked_on_once(
     for _ in range(120):
         watching.look(current(runtime, job))
         time.pass_(1)
-    assert capsys.readouterr().err.count("nobody took it for 30 s, the pool on agent.h1 is gone") == 1
+    assert capsys.readouterr().err.count("no worker has started it for 30 s, pool agent.h1 is gone") == 1
     assert 10 <= bell.rung <= 12
 
 

@@ -61,7 +61,7 @@ def test_without_yes_it_asks_and_takes_the_answers(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "etc/backup.conf").read_text()
     assert f"path = {tmp_path}/here.db" in text
-    assert "Losing the key loses the backups" in done.stderr
+    assert "you lose the backups" in done.stderr
     assert done.stdout.startswith("{")
 
 

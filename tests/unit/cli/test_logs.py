@@ -156,7 +156,7 @@ def test_work_that_is_stopped_is_on_record(call: Call, site: Path, full: str, mo
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(verify, "run", stopped)
+    monkeypatch.setattr(verify, "verify_backup_chain", stopped)
     assert call("backup", "verify", full).code == 130
     *_, last = audit.read_events(site / "etc/state" / audit.FILE)
     assert last.event is not None and (last.event.action, last.event.outcome) == ("verify", "stopped")

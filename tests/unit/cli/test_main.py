@@ -37,8 +37,8 @@ def test_help_costs_under_a_fifth_of_a_second_of_one_core() -> None:
 def test_help_imports_no_command_and_nothing_heavy() -> None:
     program = """
 import sys
-from continuum_tasks.cli.main import run
-run(["--help"]); run(["backup", "--help"])
+from continuum_tasks.cli.main import run_command
+run_command(["--help"]); run_command(["backup", "--help"])
 heavy = {"rich", "apsw", "celery", "redis", "boto3", "cryptography", "continuum_tasks.runtime"}
 heavy |= {"continuum_tasks.cli.backup.create"}
 sys.exit(f"imported: {sorted(heavy & set(sys.modules))}" if heavy & set(sys.modules) else 0)

@@ -233,7 +233,7 @@ def test_a_report_tells_how_much_was_captured(call: Call, site: Path, full: str)
     metrics.close()
     directory = make_private_directory(site / "etc/state" / CAPTURE / "memory")
     begin_us = microseconds(now - timedelta(minutes=50))
-    hole = Hole(timeline="t", commit=5, from_us=begin_us, to_us=begin_us + 60_000_000, reason="the log was begun anew")
+    hole = Hole(timeline="t", commit=5, from_us=begin_us, to_us=begin_us + 60_000_000, reason="the log was restarted")
     holes.note_hole(directory, hole)
 
     (memory,) = call("backup", "report", "--format", "json").json["databases"]
@@ -241,7 +241,7 @@ def test_a_report_tells_how_much_was_captured(call: Call, site: Path, full: str)
     assert (found["n_commits"], found["n_requests"], found["wal_peak_bytes"], found["stored_bytes"]) == (99, 297, 2048, 0)
     assert (found["lag_p50_seconds"], found["lag_p95_seconds"]) == (0.6, 1.1)
     assert found["share"] == pytest.approx(0.99, abs=0.001)
-    assert [one["reason"] for one in found["holes"]] == ["the log was begun anew"]
+    assert [one["reason"] for one in found["holes"]] == ["the log was restarted"]
     assert found["holes"][0]["begins_at"].endswith("+00:00")
     assert memory["exposure"]["worst_seconds"] < 60
     text = call("backup", "report", "--day").out

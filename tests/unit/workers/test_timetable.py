@@ -217,7 +217,7 @@ def test_an_idle_captured_database_owes_its_fulls_and_an_increment_once_capture_
     assert job.args["strategy"] == "full"
     finish(runtime, job, at=SUNDAY)
 
-    (job,) = queue_due(runtime, now=SUNDAY + 2 * MINUTE)  # its process has said nothing since
+    (job,) = queue_due(runtime, now=SUNDAY + 2 * MINUTE)  # its process has not reported since
     assert job.args["strategy"] == "incremental"
 
 
