@@ -39,7 +39,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from continuum_tasks.errors import TargetBusy
-from continuum_tasks.sqlite import install
+from continuum_tasks.restore.install import install
 temp, target, stops = sys.argv[1:]
 def say(text):
     print(text, flush=True)
