@@ -95,7 +95,7 @@ def await_capture(database: str, wait: Wait, *, site: HostContext) -> Generator[
         if status is not None and status.protects and not status.trouble:
             well_at = now
         if now - well_at >= wait.patience_seconds:
-            hint = "it is tried again and again: `continuum backup capture status` shows its state"
+            hint = "capture keeps trying: `continuum backup capture status` shows its state"
             raise JobFailed(f"database {database}: switched on, but not captured yet: {_why_not(status)}", hint=hint)
         yield Progress(phase="waiting for the process that captures" if status is None else _phase(status))
         wait.pause()

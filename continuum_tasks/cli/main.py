@@ -27,7 +27,7 @@ _MEANINGS = {
     0: "done",
     1: "a difference was found (compare-counts), or another error of the operating system",
     INTERNAL: "a bug in this program; its log has the details",
-    STOPPED: "stopped by Ctrl-C; a job that was queued goes on",
+    STOPPED: "stopped by Ctrl-C; a queued job continues",
     output.PIPE_CLOSED: "standard output was closed",
     TERMINATED: "stopped by SIGTERM",
 }

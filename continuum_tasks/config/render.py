@@ -35,7 +35,7 @@ _STORAGE_HEAD = """\
 """
 _RETENTION_HEAD = """\
 # Which backups stay; every other one expires, each day after 01:00 UTC and by `continuum backup apply-retention`,
-# which says with --dry-run what it would do and why. What is never expired, whatever stands here: docs/RETENTION.md.
+# which says with --dry-run what it would do and why. What never expires, whatever is set here: docs/RETENTION.md.
 """
 _STORAGE_TAIL = """
 # A second storage, for example:

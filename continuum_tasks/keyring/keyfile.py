@@ -88,7 +88,7 @@ def _fields(data: bytes, name: str) -> dict[str, str]:
         match = _FIELD.fullmatch(line)
         label = match[1].lower().replace(" ", "") if match else ""
         if not match or label in fields:
-            raise KeyringError(f"{name}: has a line that is unknown or stands twice", hint=_COMPARE)
+            raise KeyringError(f"{name}: has an unknown or repeated line", hint=_COMPARE)
         fields[label] = match[2]
     missing = {"id", "created", "check", *(f"row{n}" for n in range(1, N_ROWS + 1))} - set(fields)
     if missing:

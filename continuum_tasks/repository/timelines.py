@@ -316,8 +316,8 @@ def _check_timeline(timeline: Timeline, key: str) -> None:
     size = timeline.page_size
     rules = (
         (key == timeline_key(timeline.database, timeline.id), f"holds {timeline.id} of {timeline.database[:64]!r}"),
-        (DATABASE_NAME.fullmatch(timeline.database) is not None, "its database has a name that is none"),
-        (MIN_PAGE_BYTES <= size <= MAX_PAGE_BYTES and size & (size - 1) == 0, f"page size {size} is none of SQLite's"),
+        (DATABASE_NAME.fullmatch(timeline.database) is not None, "its database has a name that is not allowed"),
+        (MIN_PAGE_BYTES <= size <= MAX_PAGE_BYTES and size & (size - 1) == 0, f"page size {size} is not one of SQLite's"),
         ((timeline.wrapped_key is None) == (timeline.cipher is Cipher.NONE), f"says {timeline.cipher}, its key otherwise"),
         (timeline.previous != timeline.id, "comes after itself"),
         (0 <= timeline.followed_until_us < 1 << 63, "says until when the one before it was followed, and lies"),

@@ -97,7 +97,7 @@ def _check_written(recovery: Recovery, target: Path) -> None:
     counted = recovery.change_counter and not (recovery.wal or now.wal)
     if now.modified_ns == recovery.modified_ns and not wal_bytes(target):
         raise ProofFailed(
-            f"{target}: its pages differ from backup {recovery.backup_id}, though nobody wrote to it since the restore",
+            f"{target}: its pages differ from backup {recovery.backup_id}, although it was not written since the restore",
             hint="the disk returns other bytes than were written: check it, then restore again",
         )
     if counted and now.change_counter == recovery.change_counter:

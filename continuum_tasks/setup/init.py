@@ -141,7 +141,7 @@ def _key_copy(request: InitRequest) -> KeyFile | None:
     if request.key_file is None:
         return None
     if request.encryption is Cipher.NONE:
-        raise ConfigError("a key file was given, but encryption is off", hint="leave out one of --key-file and --no-encryption")
+        raise ConfigError("a key file was given, but encryption is off", hint="use only one of --key-file and --no-encryption")
     return read_key_copy(_absolute(request.key_file))
 
 
@@ -191,9 +191,9 @@ def _advice(config: Config, key_path: Path | None, fingerprint: str) -> tuple[st
             "set encryption = aes-256-gcm in backup.conf before the first backup if that is not what you want",
         )
     return (
-        "losing the key loses the backups: without it nobody can open them",
+        "if you lose the key, you lose the backups: nobody can open them without it",
         f"the key: {key_path} (id {key_path.stem}, fingerprint {fingerprint[:8]})",
-        f"keep a copy apart from this machine and from the storage: print it (lp {key_path}) or put it into a password manager",
+        f"keep a copy away from this machine and from the storage: print it (lp {key_path}) or put it into a password manager",
         f"on a new machine: continuum init --key-file COPY --storage {_argument(storage)}",
         f"then: continuum backup list --storage {storage.name}",
     )

@@ -98,7 +98,7 @@ def tables_of(path: Path, pgnos: Collection[int]) -> dict[int, str]:
     source = inspect(path)
     if not source.wal or source.size_bytes > LIMIT_BYTES:
         why = "larger than 256 MiB" if source.wal else "in rollback-journal mode, where a reader makes writers wait"
-        raise SourceRefused(f"{path}: {why}, so tables are not looked up", hint="leave out --tables")
+        raise SourceRefused(f"{path}: {why}, so tables are not looked up", hint="run it without --tables")
     wanted = set(pgnos)
     found: dict[int, str] = {}
     with open_live(source.path) as connection:

@@ -187,7 +187,7 @@ def _up(subject: str, capture: Capture, *, now: datetime) -> Finding:
 def _sizes(subject: str, capture: Capture) -> Iterator[Finding]:
     if capture.wal_alarm:
         text = f"the write-ahead log has {show_bytes(capture.wal_bytes)}, more than wal_alarm_bytes"
-        hint = "end long read transactions of the service; above wal_limit_bytes capture lets go, and that is a hole"
+        hint = "end long read transactions of the service; above wal_limit_bytes capture releases the log, which makes a hole"
         yield warning(subject, text, hint)
     if capture.spool_limit_bytes < 2 * capture.spool_bytes:
         limit = show_bytes(capture.spool_limit_bytes)

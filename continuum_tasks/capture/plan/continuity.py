@@ -168,7 +168,7 @@ def _written(before: Sighting, now: Sighting) -> str:
     """Say that the database file was written without a checkpoint, of two looks at the same log."""
     none_since = before.n_copied == before.n_attempted == now.n_attempted
     if none_since and before.later_stamp != now.stamp:
-        return "the database file was written, and no checkpoint was at work"
+        return "the database file was written without a checkpoint"
     return ""
 
 

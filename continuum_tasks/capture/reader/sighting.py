@@ -140,9 +140,7 @@ class Sightings:
         for path in (self._source.shm, self._source.wal):
             found = holders_of_deleted(path)
             if found:
-                text = (
-                    f"{path} was deleted, and {describe_holders(found)} goes on with the deleted one: what it commits is lost"
-                )
+                text = f"{path} was deleted, and {describe_holders(found)} still uses the deleted file: what it commits is lost"
                 raise SourceBusy(text, hint="restart it; capture then begins by itself")
 
     def _look(self) -> tuple[IndexHeader, Sighting]:

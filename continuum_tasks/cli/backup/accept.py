@@ -26,7 +26,7 @@ def _reason(text: str) -> str:
 @click.command("accept")
 @click.argument("backup_id", metavar="ID", type=parameters.backup_id)
 @click.option(
-    "--reason", type=_reason, required=True, metavar="TEXT", help="Why it is good; kept beside it and in the audit log."
+    "--reason", type=_reason, required=True, metavar="TEXT", help="The reason; stored with the backup and in the audit log."
 )
 @parameters.name_option("--storage", "Where it is [default: as the catalog says].")
 @shared_options

@@ -144,7 +144,7 @@ class _Follower:
     def _wait(self, job: Job, at: float) -> None:
         if job.error is not None and job.attempts not in self.told_attempts:
             self.told_attempts.add(job.attempts)
-            remark(f"attempt {job.attempts} of {job.max_attempts}: {job.error.message}; it is tried again")
+            remark(f"attempt {job.attempts} of {job.max_attempts}: {job.error.message}; trying again")
         self.queued_since = at if self.queued_since is None else self.queued_since
         self.shown.show(Progress(phase="queued"))
         if at - self.queued_since >= IDLE_SECONDS and not self.told_idle:

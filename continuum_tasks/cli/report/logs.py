@@ -51,7 +51,7 @@ class LogLine:
 def logs(n: int | None, level: str | None, since: datetime | None, follow: bool) -> None:
     """Show what workers and commands logged, newest last; rotated files are read too.
 
-    Lines that are no JSON, such as what a crashing process left, are shown as they are, whatever the level.
+    Lines that are not JSON, such as the last words of a crashing process, are shown unchanged, whatever the level.
 
     \b
     Example:

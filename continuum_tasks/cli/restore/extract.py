@@ -77,7 +77,7 @@ class ExtractOptions:
 @parameters.commit_options
 @click.option("--table", required=True, metavar="TABLE", help="The table whose rows are wanted.")
 @click.option("--where", default="", metavar="SQL", help="Which rows: an SQL expression, which can only read the backup.")
-@click.option("--into", type=parameters.file, default=None, metavar="PATH", help="The live database to bring them into.")
+@click.option("--into", type=parameters.file, default=None, metavar="PATH", help="The live database to insert them into.")
 @click.option(
     "--on-conflict",
     type=click.Choice([one.value for one in OnConflict]),

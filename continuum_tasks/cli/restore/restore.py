@@ -72,7 +72,7 @@ class RestoreOptions:
 @parameters.name_option("--database", "With --latest, --pitr or --commit: of this database [default: the default one].")
 @click.option("--target", type=parameters.file, required=True, metavar="PATH", help="The file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there; it is kept beside the target, quarantined.")
-@click.option("--online", is_flag=True, help="Write it into the live file, in one transaction, while the service goes on.")
+@click.option("--online", is_flag=True, help="Write it into the live file, in one transaction, while the service runs.")
 @click.option("--wait-writers", is_flag=True, help="With --online: writers may wait for longer than the busy window.")
 @click.option("--verify", is_flag=True, help="Also let SQLite check the whole file before it takes its place.")
 @click.option("--dry-run", is_flag=True, help="Change nothing: print the plan, and the rows per table that would be lost.")

@@ -18,7 +18,7 @@ REDUCED = 1
 def verify_recovery() -> None:
     """Prove the last restore or extract made on this host against its backup.
 
-    A file nobody wrote to since must have every page of the backup. One that was written since is checked by SQLite, and its
+    A file that was not written since must have every page of the backup. Another one is checked by SQLite, and its
     rows are compared. `continuum backup verify-recovery`
     """
     with open_runtime_of_command() as runtime:

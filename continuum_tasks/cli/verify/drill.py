@@ -61,7 +61,7 @@ def test_restore(backup_id: BackupId | None, latest: bool, database: str, storag
 def drill(backup_id: BackupId | None, by_chance: bool, database: str, storage: str, local: bool | None) -> None:
     """Rehearse a disaster: restore a backup to scratch, prove it, and run the checks of [drill] in backup.conf.
 
-    How long each phase took is kept beside the backup, and the drill log gets a line: SUCCESS only when everything held.
+    How long each phase took is kept beside the backup, and the drill log gets a line: SUCCESS only when every check passed.
 
     \b
     Example:

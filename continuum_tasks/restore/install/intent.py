@@ -112,5 +112,5 @@ def _decode(data: bytes, record: Path) -> Intent | None:
         raise TargetError(f"{record}: written by a newer version ({version})", hint="finish it with the newer version")
     intent = Intent(**fields)
     if any("/" in name for name in (intent.target, intent.temp, intent.quarantine)):
-        raise TargetError(f"{record}: names files outside its directory", hint="look at it, then delete it by hand")
+        raise TargetError(f"{record}: names files outside its directory", hint="examine it, then delete it")
     return intent

@@ -137,7 +137,7 @@ def test_a_failed_attempt_is_remarked_on_and_the_stored_error_is_raised_at_the_e
     runtime.jobs.fail(job.id, claimed.token, busy, retry=True, now=time.now)
     for _ in range(3):
         watching.look(current(runtime, job))
-    assert capsys.readouterr().err == "attempt 1 of 2: memory.db: locked; it is tried again\n"
+    assert capsys.readouterr().err == "attempt 1 of 2: memory.db: locked; trying again\n"
     claimed = runtime.jobs.claim(job.id, DEAD, lease_seconds=60, now=time.now)
     assert claimed is not None
     runtime.jobs.fail(job.id, claimed.token, busy, retry=True, now=time.now)
