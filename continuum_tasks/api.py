@@ -63,7 +63,7 @@ __all__ = [
     "make_backup",
     "newest_state",
     "open_installation",
-    "plan_restore",
+    "preview_of_restore",
     "put_back_replaced",
     "read_rows",
     "restore_state",
@@ -208,7 +208,7 @@ def captured_commits(
     return tuple(entry.seen for entry in list_commits(logs, wanted))
 
 
-def plan_restore(installation: Installation, state: StoredState, target: str | Path) -> Preview:
+def preview_of_restore(installation: Installation, state: StoredState, target: str | Path) -> Preview:
     """Say what a restore would read, need and lose; writes nothing. `refused` says why it would not be done."""
     steps = preview_restore(_restore_request(state, target), exact=False, **_where(installation, state))
     return _perform(installation, steps)

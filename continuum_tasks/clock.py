@@ -1,4 +1,4 @@
-"""TODO."""
+"""The two clocks that a run is given as an argument: the time of day (UTC, aware) and seconds that only go up."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """Every error this product raises on purpose, in one tree.
 
 ContinuumError                1   anything below; `hint` says what to do
-├── UsageError                2   the command line asks for something that makes no sense
+├── UsageError                2   the command line is not valid
 ├── ConfigError               3   a .conf file, an environment variable or a setting is wrong
-├── SourceError               4   the source database cannot be backed up as asked
+├── SourceError               4   the source database cannot be backed up as requested
 │   ├── SourceMissing             there is no file at that path
 │   ├── SourceRefused             0 bytes, not SQLite, encrypted, hard-linked, mounted by itself, on a network file system ...
-│   └── SourceBusy                another connection holds it longer than we may wait (transient)
-├── KeyringError              5   keys
+│   └── SourceBusy                another connection uses it for longer than we may wait (transient)
+├── KeyringError              5   a key is missing, wrong or damaged
 │   ├── KeyMissing                the key this backup was made with is not in the keyring
 │   └── KeyWrong                  a key of that name is there, but it is another key
 ├── StorageError              6   a storage refused or failed
@@ -20,17 +20,17 @@ ContinuumError                1   anything below; `hint` says what to do
 │   ├── ObjectDamaged             a stored object is damaged, swapped, truncated or foreign; names the object
 │   ├── ProofFailed               a restored or staged file does not match its digests
 │   └── NewerFormat               a newer version of this program wrote it: nothing is known about it, neither good nor bad
-├── BackupNotFound            8   no such backup, or none that is usable for what was asked
-├── TargetError               9   the restore target cannot be written as asked
+├── BackupNotFound            8   no such backup, or none that is usable for this request
+├── TargetError               9   the restore target cannot be written as requested
 │   ├── TargetExists              a file is there and --overwrite was not given
 │   ├── TargetBusy                some process uses the target
 │   └── NoSpace                   too little free space at the target or in the temporary directory
-├── LockError                10   someone else is at work, or it is not the time for it
+├── LockError                10   another run is in progress, or it is not the time for it
 │   ├── DatabaseLocked            another run works on this database now (transient)
 │   ├── StaleClaim                this run lost its lease to a newer one and must not commit
 │   ├── Fenced                    another host captures this timeline: what it stored is not overwritten
-│   └── Declined                  one was made just now, or anomalies hold; --force was not given
-└── BrokerError              11   broker, workers, jobs
+│   └── Declined                  one was made just now, or anomalies forbid it; --force was not given
+└── BrokerError              11   the broker, a worker or a job failed
     ├── BrokerUnreachable         no connection to the broker
     ├── BrokerUnsafe              the broker may evict messages (maxmemory-policy is not noeviction)
     ├── NoWorker                  no worker serves the queue and --no-local was given

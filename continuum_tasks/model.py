@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 DATABASE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-ANOMALY = "anomaly: "  # how a suspect reason begins that `plan.anomaly` found, and that an acceptance lifts
+ANOMALY = "anomaly: "  # how a suspect reason begins that `backup.plan.anomaly` found, and that an acceptance lifts
 _TIMELINE_ID = re.compile(r"timeline-\d{8}-\d{6}-[0-9a-f]{8}")
 _BACKUP_ID = re.compile(r"backup-(full|differential|incremental)-(\d{8}-\d{6})((?:-[a-z0-9_]+)*)")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 
-from continuum_tasks.api import open_installation, plan_restore, restore_state, state_at
+from continuum_tasks.api import open_installation, preview_of_restore, restore_state, state_at
 
 config_dir, when, target = sys.argv[1:]
 with open_installation(config_dir) as installation:
     state = state_at(installation, datetime.fromisoformat(when))
-    plan = plan_restore(installation, state, target)
+    plan = preview_of_restore(installation, state, target)
     if plan.refused:
         sys.exit("; ".join(plan.refused))
     done = restore_state(installation, state, target)

@@ -42,7 +42,7 @@ def flower_port() -> int | None:
     if not text:
         return None
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise ConfigError(f"CONTINUUM_FLOWER_PORT={text!r}: not a port", hint="use 1 to 65535, or leave it out")
+        raise ConfigError(f"CONTINUUM_FLOWER_PORT={text!r}: not a port", hint="use 1 to 65535, or unset it")
     return int(text)
 
 

@@ -15,10 +15,10 @@ from celery.worker.control import inspect_command
 from continuum_tasks import failpoints
 from continuum_tasks.capture import overview
 from continuum_tasks.capture.overview import CaptureOverview
-from continuum_tasks.capture.state.environment import microseconds
 from continuum_tasks.capture.state.status import CaptureState
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import ContinuumError
+from continuum_tasks.units import microseconds
 from workers import settings
 from workers.settings import this_config
 

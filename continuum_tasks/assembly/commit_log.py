@@ -169,13 +169,13 @@ def timeline_logs(repository: Repository, database: str) -> list[TimelineLog]:
 
 
 def split_logs(repository: Repository, database: str) -> tuple[list[TimelineLog], list[NewerFormat]]:
-    """As `logs`, and beside them what says of each other timeline that a newer version wrote it."""
+    """As `timeline_logs`, and beside them what says of each other timeline that a newer version wrote it."""
     found, newer = split_timelines(repository, database)
     return [TimelineLog(repository, timeline) for timeline in reversed(found)], newer
 
 
 def by_number(found: Sequence[TimelineLog], number: int, *, timeline: TimelineId | None, database: str) -> CommitView:
-    """Find a commit on the timeline named, else on the newest that has any; `found` as `logs` gives them.
+    """Find a commit on the timeline named, else on the newest that has any; `found` as `timeline_logs` gives them.
 
     Raises BackupNotFound naming what there is, ObjectMissing, ObjectDamaged, KeyringError.
     """
@@ -195,7 +195,7 @@ def newest_log(found: Sequence[TimelineLog], *, timeline: TimelineId | None, dat
 
 
 def by_time(found: Sequence[TimelineLog], when_us: int, *, watched: CaptureHorizon | None = None) -> CommitView | NoCommit:
-    """Find the commit that stands for an instant; `found` as `logs` gives them, so no more are read than needed.
+    """Find the commit that stands for an instant; `found` as `timeline_logs` gives them, so no more are read than needed.
 
     Raises ObjectMissing, ObjectDamaged, KeyringError, StorageError.
     """

@@ -130,7 +130,7 @@ def _position(base: Backup, timeline: Timeline, wanted: CommitRef) -> Position:
     position = base.position
     if position is None or position.timeline != timeline.id or position.settled > wanted.number:
         raise BackupNotFound(
-            f"backup {base.id}: does not stand at or before commit {wanted.number} of {timeline.id}",
+            f"backup {base.id}: is not at or before commit {wanted.number} of {timeline.id}",
             hint="name the commit without a backup: the right one is found",
         )
     if base.page_size != timeline.page_size:

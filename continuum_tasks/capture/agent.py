@@ -1,4 +1,4 @@
-"""capture/agent.py: capture many databases in one process, woken by the kernel when one of them changes."""
+"""Capture many databases in one process, woken by the kernel when one of them changes."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Agent:
         try:
             self._pins.start()
         except OSError as err:
-            self._warn(f"the process that holds logs cannot be started ({err.strerror}); it is tried again")
+            self._warn(f"the process that holds logs cannot be started ({err.strerror}); trying again")
 
     def _beat(self) -> None:
         """Say that this process is alive; where that cannot be written, others take it for stopped."""

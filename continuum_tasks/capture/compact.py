@@ -92,7 +92,7 @@ def lock_name(database: str) -> str:
 def preview_compaction(
     request: CompactRequest, *, repository: Repository, site: HostContext
 ) -> Generator[Progress, None, Compacted]:
-    """Say what `run` would do now; takes no lock and changes nothing. Raises StorageError, IntegrityError."""
+    """Say what `compact_segments` would do now; takes no lock and changes nothing. Raises StorageError, IntegrityError."""
     yield Progress(phase="plan")
     work = _Work(request=request, repository=repository, site=site)
     for timeline in _timelines(work):

@@ -1,4 +1,4 @@
-"""capture/descriptors.py: how many databases the limit of open files carries.
+"""How many databases the limit of open files carries.
 
 SQLite keeps a closed descriptor of a database open for as long as its process has a lock there, and uses it again. So the
 process that holds pins has for each database two of a pin and the next one, two of the connections that copy frames back, its

@@ -1,4 +1,4 @@
-"""capture/events.py: learn from the kernel which files changed, without looking at any of them."""
+"""Learn from the kernel which files changed, without looking at any of them."""
 
 from __future__ import annotations
 

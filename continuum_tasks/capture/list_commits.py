@@ -38,7 +38,7 @@ class _Place:
 
 
 def list_commits(found: Sequence[TimelineLog], wanted: CommitQuery) -> list[CommitEntry]:
-    """Return commits, newest first; `found` as `commits.logs` gives them. No more segments are read than these take.
+    """Return commits, newest first; `found` as `timeline_logs` gives them. No more segments are read than these take.
 
     Raises ObjectMissing, ObjectDamaged, KeyringError, StorageError.
     """

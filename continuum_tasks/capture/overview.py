@@ -67,7 +67,7 @@ def silence(heartbeat: CaptureHeartbeat | None, *, now_us: int) -> str:
     if heartbeat is None:
         return NO_PROCESS
     seconds = (now_us - heartbeat.at_us) / EPOCH_MICROSECONDS
-    return f"the process that captures has said nothing for {seconds:.0f} s" if seconds > SILENT_SECONDS else ""
+    return f"the capture process has not reported for {seconds:.0f} s" if seconds > SILENT_SECONDS else ""
 
 
 def _is_known(config: Config, database: DatabaseConfig) -> bool:

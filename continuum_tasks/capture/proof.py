@@ -1,7 +1,7 @@
-"""capture/proof.py: prove now and then that what was captured is what the database holds.
+"""Prove now and then that what was captured is what the database holds.
 
 All pages of a state that is held under a pin, at a known commit, are read and digested; a command of its own compares them with
-what the backups and the captured commits give for that commit (`actions.prove`). It finds what no rule foresees.
+what the backups and the captured commits give for that commit (`capture.compare_live`). It finds what no rule foresees.
 """
 
 from __future__ import annotations

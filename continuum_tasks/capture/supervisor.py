@@ -11,8 +11,7 @@ from pathlib import Path
 
 from continuum_tasks.capture.follow_ups import FollowUps, JobRunner
 from continuum_tasks.capture.pins.client import Pins, PinsLost
-from continuum_tasks.capture.plan.look_times import LookTimes
-from continuum_tasks.capture.plan.timers import SAFETY_LOOK_SECONDS, CaptureTimers
+from continuum_tasks.capture.plan.timers import SAFETY_LOOK_SECONDS, CaptureTimers, LookTimes
 from continuum_tasks.capture.plan.transitions import CaptureEvent, CapturePhase, transition
 from continuum_tasks.capture.proof import Proof
 from continuum_tasks.capture.reader.follower import Bypassed, CommitFollower, Lost

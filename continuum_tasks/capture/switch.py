@@ -8,7 +8,7 @@ from pathlib import Path
 
 from continuum_tasks.capture.overview import NO_PROCESS, silence
 from continuum_tasks.capture.state import fence
-from continuum_tasks.capture.state.environment import CAPTURE, microseconds
+from continuum_tasks.capture.state.environment import CAPTURE
 from continuum_tasks.capture.state.requests import ask_to_look
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_heartbeat, read_status
 from continuum_tasks.config import DatabaseConfig
@@ -19,6 +19,7 @@ from continuum_tasks.model import Progress
 from continuum_tasks.setup import configure
 from continuum_tasks.sqlite import journal, reserved
 from continuum_tasks.sqlite.inspect import DatabaseSource, inspect
+from continuum_tasks.units import microseconds
 
 GRACE_SECONDS = 5.0  # a process that captures was perhaps started in this moment
 REMEDY = "start it: `continuum up`, or `continuum backup capture run`"
@@ -59,9 +60,7 @@ def switch_on(request: Switch, *, site: HostContext) -> SwitchedOn:
     why = fence.fence_reason(directory)
     if fence.is_up(directory):
         fence.take_down(directory)
-        deed = AuditEntry(
-            action="new-timeline", subject=request.database.name, by=request.by, detail=f"fence taken down: {why}"
-        )
+        deed = AuditEntry(action="new-timeline", subject=request.database.name, by=request.by, detail=f"fence removed: {why}")
         note_entry(deed, site=site)
     return SwitchedOn(source=source, changed=changed, fence=why)
 
@@ -96,7 +95,7 @@ def await_capture(database: str, wait: Wait, *, site: HostContext) -> Generator[
         if status is not None and status.protects and not status.trouble:
             well_at = now
         if now - well_at >= wait.patience_seconds:
-            hint = "it is tried again and again: `continuum backup capture status` shows how it stands"
+            hint = "capture keeps trying: `continuum backup capture status` shows its state"
             raise JobFailed(f"database {database}: switched on, but not captured yet: {_why_not(status)}", hint=hint)
         yield Progress(phase="waiting for the process that captures" if status is None else _phase(status))
         wait.pause()

@@ -25,10 +25,10 @@ PROGRAM = "continuum"
 INTERNAL, STOPPED, TERMINATED = 70, 130, 143
 _MEANINGS = {
     0: "done",
-    1: "a difference was found (compare-counts), or the system refused something without a class of its own",
-    INTERNAL: "a defect of this program; its log has the details",
-    STOPPED: "stopped by Ctrl-C; a job that was queued goes on",
-    output.PIPE_CLOSED: "nobody read the output any more",
+    1: "a difference was found (compare-counts), or another error of the operating system",
+    INTERNAL: "a bug in this program; its log has the details",
+    STOPPED: "stopped by Ctrl-C; a queued job continues",
+    output.PIPE_CLOSED: "standard output was closed",
     TERMINATED: "stopped by SIGTERM",
 }
 

@@ -41,7 +41,7 @@ BACKUP_COMMANDS: Mapping[str, Lazy] = {
     "history": Lazy(module="capture.history", attribute="history", help="List captured commits, newest first."),
     "restore": Lazy(module="restore.restore", attribute="restore", help="Restore a backup to a path, proven page by page."),
     "extract": Lazy(
-        module="restore.extract", attribute="extract", help="Bring rows of a table back, also while the service runs."
+        module="restore.extract", attribute="extract", help="Restore rows of a table, also while the service runs."
     ),
     "verify": Lazy(module="verify.verify", attribute="verify", help="Prove backups from the storage alone."),
     "verify-all": Lazy(module="verify.verify", attribute="verify_all", help="Prove all backups of a period."),
@@ -59,18 +59,18 @@ BACKUP_COMMANDS: Mapping[str, Lazy] = {
         module="restore.compare_counts", attribute="compare_counts", help="Compare a backup's rows with a database's."
     ),
     "health": Lazy(
-        module="report.health", attribute="backup_health", help="Say how old the last backups are, and what is wrong."
+        module="report.health", attribute="backup_health", help="Show how old the last backups are, and what is wrong."
     ),
     "apply-retention": Lazy(module="retention.apply", attribute="apply_retention", help="Expire backups that no rule keeps."),
     "compact": Lazy(module="capture.compact", attribute="compact", help="Merge captured segments into larger ones."),
     "hold": Lazy(module="retention.hold", attribute="hold", help="Keep a backup until it is released."),
-    "release": Lazy(module="retention.hold", attribute="release", help="Let the policy decide over a held backup again."),
+    "release": Lazy(module="retention.hold", attribute="release", help="Let retention expire a held backup again."),
     "test-storage": Lazy(
         module="setup.storage", attribute="test_storage", help="Use a storage as a backup does, and measure it."
     ),
-    "accept": Lazy(module="backup.accept", attribute="accept", help="Say that a backup with anomalies is good."),
+    "accept": Lazy(module="backup.accept", attribute="accept", help="Accept a backup with anomalies as good."),
     "reindex": Lazy(module="setup.storage", attribute="reindex", help="Rebuild the catalog from the storages."),
-    "storage-usage": Lazy(module="report.usage", attribute="storage_usage", help="Say what storages hold, and when they fill."),
+    "storage-usage": Lazy(module="report.usage", attribute="storage_usage", help="Show what storages hold and when they fill."),
     "metrics": Lazy(module="report.metrics", attribute="metrics", help="Show what runs took and moved, with the trend."),
     "report": Lazy(module="report.report", attribute="report", help="Report on a day, week or month, also as an HTML page."),
     "logs": Lazy(module="report.logs", attribute="logs", help="Show what workers and commands logged, newest last."),

@@ -72,7 +72,7 @@ def parse_lines(text: str, *, file: Path) -> tuple[Section, ...]:
         else:
             if not sections:
                 raise ConfigError(
-                    f"{place}: {quoted_text(line)} stands before any [section]", hint="begin with a [section] line"
+                    f"{place}: {quoted_text(line)} comes before any [section]", hint="begin with a [section] line"
                 )
             key, entry = _entry(line, place)
             if key in entries:

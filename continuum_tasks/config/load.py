@@ -36,7 +36,7 @@ from continuum_tasks.errors import ConfigError
 def find_config_directory(option: str | None, environment: Mapping[str, str]) -> Path:
     """Return the directory of the .conf files: `option`, else CONTINUUM_CONFIG_DIR, else /etc/continuum; absolute."""
     if option is not None and not option.strip():
-        raise ConfigError("--config-dir is empty", hint="name a directory, or leave the option out for /etc/continuum")
+        raise ConfigError("--config-dir is empty", hint="name a directory, or remove the option to use /etc/continuum")
     text = option or environment.get("CONTINUUM_CONFIG_DIR") or ""
     if not text:
         return SYSTEM_DIRECTORY
@@ -172,7 +172,7 @@ def _check_target(section: Section, database: DatabaseConfig) -> None:
         raise ConfigError(
             f"{entry.place}: {section.title} incremental_every = {show_duration(every)} cannot keep"
             f" rpo_target = {show_duration(target)}",
-            hint="allowed: an incremental_every shorter than rpo_target (which is 5m when it is left out)",
+            hint="allowed: an incremental_every shorter than rpo_target (default: 5m)",
         )
 
 

@@ -70,7 +70,7 @@ def find_setting(text: str, settings: Sequence[Setting]) -> Setting:
     asked = _QUESTION.fullmatch(text)
     if asked is not None:
         return Setting(file="backup.conf", kind="drill", label="", key=_question(asked[1]), entry=None)
-    raise UsageError(f"setting {quoted_text(text)}: there is none of that name", hint=_meant(text, settings))
+    raise UsageError(f"setting {quoted_text(text)}: no such setting", hint=_meant(text, settings))
 
 
 def effective(setting: Setting, config: Config) -> str:

@@ -31,11 +31,11 @@ _BACKUP_HEAD = """\
 # Comments take a line of their own. Durations: 30s, 4m, 12h, 7d. Sizes: 64K, 32M, 1G.
 """
 _STORAGE_HEAD = """\
-# Where backups rest. Every key with its default: docs/CONFIGURATION.md.
+# Where backups are stored. Every key with its default: docs/CONFIGURATION.md.
 """
 _RETENTION_HEAD = """\
 # Which backups stay; every other one expires, each day after 01:00 UTC and by `continuum backup apply-retention`,
-# which says with --dry-run what it would do and why. What is never expired, whatever stands here: docs/RETENTION.md.
+# which says with --dry-run what it would do and why. What never expires, whatever is set here: docs/RETENTION.md.
 """
 _STORAGE_TAIL = """
 # A second storage, for example:

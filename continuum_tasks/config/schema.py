@@ -63,10 +63,10 @@ BACKUP = (
     SettingKey(
         name="compression_level",
         kind=values.integer(0, 19),
-        note="zstd 1 to 19, gzip 1 to 9, lz4 0 to 12; left out: zstd 1, gzip 6, lz4 0",
+        note="zstd 1 to 19, gzip 1 to 9, lz4 0 to 12; default: zstd 1, gzip 6, lz4 0",
     ),
     SettingKey(
-        name="encryption", kind=values.choice(Cipher), note="aes-256-gcm, or none: then who reads the storage reads everything"
+        name="encryption", kind=values.choice(Cipher), note="aes-256-gcm, or none: a reader of the storage reads everything"
     ),
     SettingKey(
         name="encryption_key_id",
@@ -82,7 +82,7 @@ BACKUP = (
         name="max_concurrent_uploads", kind=values.integer(1, 64), note="objects in flight at once, per process, 1 to 64"
     ),
     SettingKey(
-        name="lease_seconds", kind=values.integer(5, HOUR), note="how long a worker may be silent before its work is given away"
+        name="lease_seconds", kind=values.integer(5, HOUR), note="how long a worker may be silent before it loses its work"
     ),
     SettingKey(
         name="max_attempts", kind=values.integer(1, 100), note="how often a piece of work is tried before it counts as failed"
@@ -137,7 +137,7 @@ CAPTURE = (
     SettingKey(
         name="wal_limit_bytes",
         kind=values.size_value(64 * MIB, 1024**4, multiple=MIB),
-        note="at this size capture lets go of the -wal, declares a hole and has a backup made",
+        note="at this size capture releases the -wal, declares a hole and requests a backup",
         restart=True,
     ),
     SettingKey(
@@ -171,7 +171,7 @@ DATABASE = (
         name="busy_timeout",
         kind=values.duration_value(0, HOUR),
         field="busy_timeout_seconds",
-        note="how long to wait for a writer to let go",
+        note="how long to wait for a writer to finish",
     ),
     SettingKey(
         name="busy_window",
@@ -309,7 +309,7 @@ STORAGE: Mapping[StorageType, tuple[SettingKey, ...]] = {
 
 _COUNT = values.integer(0, 10_000)
 RETENTION = (
-    SettingKey(name="hourly", kind=_COUNT, note="the newest backup of so many hours"),
+    SettingKey(name="hourly", kind=_COUNT, note="the newest backup of this many hours"),
     SettingKey(name="daily", kind=_COUNT, note="... days"),
     SettingKey(name="weekly", kind=_COUNT, note="... ISO weeks"),
     SettingKey(name="monthly", kind=_COUNT, note="... months"),
@@ -320,7 +320,7 @@ RETENTION = (
         field="keep_within_seconds",
         note="everything younger than this stays; never = no such rule",
     ),
-    SettingKey(name="min_backups", kind=values.integer(1, 10_000), note="never fewer than this many, whatever else is said"),
+    SettingKey(name="min_backups", kind=values.integer(1, 10_000), note="never fewer than this many, whatever else is set"),
     SettingKey(
         name="max_age",
         kind=values.duration_or_never(CENTURY),
@@ -341,7 +341,7 @@ RETENTION = (
     ),
     SettingKey(name="only_verified", kind=values.boolean(), note="count only verified backups: yes or no"),
     SettingKey(
-        name="max_expire_per_run", kind=values.integer(1, 100_000), note="no run expires more than this; the next goes on"
+        name="max_expire_per_run", kind=values.integer(1, 100_000), note="no run expires more than this; the next one continues"
     ),
     SettingKey(
         name="max_roll_forward_per_run",

@@ -112,7 +112,7 @@ def duration_value(low: int, high: int) -> ValueKind[int]:
 
 
 def duration_or_never(high: int) -> ValueKind[int]:
-    """As `duration` from one second up; `0`, `never` and `off` are 0."""
+    """As `duration_value` from one second up; `0`, `never` and `off` are 0."""
     some = duration_value(1, high)
 
     def parse(text: str) -> int:

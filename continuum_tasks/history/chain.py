@@ -42,7 +42,7 @@ def choose_parent_of(strategy: Strategy, backups: Sequence[Backup], *, requireme
     the run becomes a full and says why.
     """
     if strategy is Strategy.FULL:
-        return Choice(strategy=strategy, parent=None, reason="asked for")
+        return Choice(strategy=strategy, parent=None, reason="requested")
     candidates = [b for b in usable(made_on(requirements.host, backups)) if b.is_snapshot or strategy is Strategy.INCREMENTAL]
     if not candidates:
         return Choice(strategy=Strategy.FULL, parent=None, reason=f"nothing usable for a {strategy} to build on")

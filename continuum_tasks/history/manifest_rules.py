@@ -54,25 +54,28 @@ def _rules(manifest: Manifest) -> Iterator[tuple[bool, str]]:
 
 def _backup_rules(backup: Backup) -> Iterator[tuple[bool, str]]:
     size, n_pages = backup.page_size, backup.n_pages
-    yield DATABASE_NAME.fullmatch(backup.database) is not None, "its database has a name that is none"
-    yield MIN_PAGE_BYTES <= size <= MAX_PAGE_BYTES and size & (size - 1) == 0, f"page size {size} is none of SQLite's"
-    yield 1 <= n_pages <= MAX_PAGES, f"{n_pages} pages are none that a database can have"
+    yield DATABASE_NAME.fullmatch(backup.database) is not None, "its database has a name that is not allowed"
+    yield MIN_PAGE_BYTES <= size <= MAX_PAGE_BYTES and size & (size - 1) == 0, f"page size {size} is not one of SQLite's"
+    yield 1 <= n_pages <= MAX_PAGES, f"{n_pages} pages are not a number that a database can have"
     yield (
         backup.original_size_bytes == n_pages * size,
         f"{backup.original_size_bytes} bytes are not {n_pages} pages of {size} bytes",
     )
     yield backup.layer_size_bytes >= 0 and backup.stored_size_bytes >= 0, "a size is below zero"
-    yield _SHA256.fullmatch(backup.root) is not None, "its root is no SHA-256"
+    yield _SHA256.fullmatch(backup.root) is not None, "its root is not a SHA-256"
 
 
 def _source_rules(source: SourceFacts) -> Iterator[tuple[bool, str]]:
-    yield 0 <= source.mode <= 0o777 and not source.mode & ~MODE_BITS, f"mode {source.mode:o} is none that a restore gives"
+    yield 0 <= source.mode <= 0o777 and not source.mode & ~MODE_BITS, f"mode {source.mode:o} is not one that a restore sets"
     yield 0 <= source.uid <= MAX_OWNER_ID and 0 <= source.gid <= MAX_OWNER_ID, f"owner {source.uid}:{source.gid} is none"
 
 
 def _object_rules(stored: StoredObject, prefix: str) -> Iterator[tuple[bool, str]]:
     name = stored.key.removeprefix(prefix)
-    yield stored.key == prefix + name and bool(_CHUNK_NAME.fullmatch(name)), f"{stored.key[:512]!r} is no object of this backup"
+    yield (
+        stored.key == prefix + name and bool(_CHUNK_NAME.fullmatch(name)),
+        f"{stored.key[:512]!r} is not an object of this backup",
+    )
     yield stored.size_bytes > 0 and stored.n_pages > 0, f"{stored.key} has no bytes or no pages"
     index_at, index_bytes = stored.index_offset, stored.index_bytes
     yield (

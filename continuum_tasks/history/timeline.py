@@ -111,7 +111,7 @@ def choose_base(backups: Sequence[Backup], timeline: TimelineId, number: int) ->
     if before:
         return before[-1]
     raise BackupNotFound(
-        f"commit {number} of {timeline}: no usable backup stands at or before it",
+        f"commit {number} of {timeline}: there is no usable backup at or before it",
         hint=_first_hint(standing, timeline),
     )
 
@@ -124,7 +124,7 @@ def base_to_prove(backups: Sequence[Backup], timeline: TimelineId, number: int, 
     """
     standing = [b for b in on_timeline(backups, timeline) if b.position is not None and b.position.settled <= number]
     if not standing:
-        raise BackupNotFound(f"commit {number} of {timeline}: no usable backup stands at or before it", hint="make a backup")
+        raise BackupNotFound(f"commit {number} of {timeline}: there is no usable backup at or before it", hint="make a backup")
     whole = next((at for at, b in enumerate(standing) if at and b.is_snapshot and _stands(b) > proven), len(standing))
     return standing[whole - 1]
 

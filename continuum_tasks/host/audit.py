@@ -101,7 +101,7 @@ def _parse(number: int, raw: bytes, previous: bytes) -> AuditLine:
     if not (sealed and as_written):
         return AuditLine(number=number, event=event, trouble="was changed")
     after = f"does not follow from line {number - 1}" if number > 1 else "is not where the log began"
-    return AuditLine(number=number, event=event, trouble="" if chained else f"{after}: lines were taken out, put in or changed")
+    return AuditLine(number=number, event=event, trouble="" if chained else f"{after}: lines were removed, inserted or changed")
 
 
 def _sealed(fields: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ def note_entry(deed: AuditEntry, *, site: HostContext, outcome: str = DONE) -> N
 
 
 def record_entry(deed: AuditEntry, *, state_dir: Path, host: str, at: datetime, outcome: str = DONE) -> None:
-    """As `note`, for those who act without a site."""
+    """As `note_entry`, for those who act without a site."""
     event = audit.Event(
         at=at,
         user=deed.by,

@@ -1,7 +1,7 @@
 """The catalog: this host's rebuildable index of backups and verdicts, in `metadata.db`.
 
 The storage is the truth. Losing this file loses nothing: `open_catalog` makes a new one and says so (`is_new`), and
-`actions.reindex` fills it from the manifests.
+`host.reindex` fills it from the manifests.
 """
 
 from __future__ import annotations

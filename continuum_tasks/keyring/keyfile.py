@@ -29,7 +29,7 @@ _SHOWN = bytes.maketrans(_RFC4648, _CROCKFORD)
 _TYPED = bytes.maketrans(_CROCKFORD + b"ILO", _RFC4648 + b"BBA")  # 1 is RFC 4648's B, 0 its A
 _FIELD = re.compile(r"(id|created|row *[1-4]|check)[ \t:=]+(.+)", re.IGNORECASE)
 _NOTE = """\
-# Losing this key loses every backup made with it. Keep a copy away from this machine and away from the storage:
+# If you lose this key, you lose every backup made with it. Keep a copy away from this machine and away from the storage:
 # print this file, or put it into a password manager. On a new machine: continuum init --key-file COPY
 """
 
@@ -88,7 +88,7 @@ def _fields(data: bytes, name: str) -> dict[str, str]:
         match = _FIELD.fullmatch(line)
         label = match[1].lower().replace(" ", "") if match else ""
         if not match or label in fields:
-            raise KeyringError(f"{name}: has a line that is unknown or stands twice", hint=_COMPARE)
+            raise KeyringError(f"{name}: has an unknown or repeated line", hint=_COMPARE)
         fields[label] = match[2]
     missing = {"id", "created", "check", *(f"row{n}" for n in range(1, N_ROWS + 1))} - set(fields)
     if missing:

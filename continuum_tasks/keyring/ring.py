@@ -111,7 +111,7 @@ class Keyring:
             raise KeyWrong(
                 f"key {key_id}: {key_path(self.directory, key_id)} is another key than the one that was used"
                 f" (fingerprint {found[:8]}, wanted {wanted[:8]!r})",
-                hint="bring the copy kept of that key: continuum init --config-dir NEW --key-file COPY",
+                hint="use the copy of that key that you kept: continuum init --config-dir NEW --key-file COPY",
             )
 
 

@@ -73,7 +73,8 @@ def read_key(path: Path) -> KeyFile:
     except ValueError as err:
         raise KeyringError(f"{name}: {err}", hint="key files are small regular files") from err
     if mode & 0o077:
-        raise KeyringError(f"{name}: others than its owner may read it (mode {mode & 0o777:04o})", hint=f"chmod 600 {path}")
+        text = f"{name}: users other than its owner may read it (mode {mode & 0o777:04o})"
+        raise KeyringError(text, hint=f"chmod 600 {path}")
     return decode_key(data, name=name)
 
 
@@ -115,5 +116,5 @@ def check_directory(keys_dir: Path) -> None:
     if not keys_dir.is_dir():
         raise KeyringError(f"keys directory {keys_dir}: is not a directory", hint="set keys_dir in backup.conf")
     if mode & 0o077:
-        message = f"keys directory {keys_dir}: others than its owner may enter (mode {mode & 0o777:04o})"
+        message = f"keys directory {keys_dir}: users other than its owner may enter (mode {mode & 0o777:04o})"
         raise KeyringError(message, hint=f"chmod 700 {keys_dir}")

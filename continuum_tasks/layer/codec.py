@@ -1,4 +1,4 @@
-"""layer/codec.py: compress and decompress one block. Both directions let go of the GIL inside the libraries."""
+"""Compress and decompress one block. Both directions let go of the GIL inside the libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""layer/draft.py: an object half written: its header, the blocks sealed so far, and in the end its index and trailer."""
+"""An object half written: its header, the blocks sealed so far, and in the end its index and trailer."""
 
 from __future__ import annotations
 

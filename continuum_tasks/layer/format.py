@@ -1,4 +1,4 @@
-"""layer/format.py: the bytes of a chunk object around its sealed parts, and every rule about them.
+"""The bytes of a chunk object around its sealed parts, and every rule about them.
 
 docs/LAYER_FORMAT.md is the specification; names and numbering of the rules are its. Everything here raises ValueError.
 """

@@ -1,4 +1,4 @@
-"""layer/reader.py: open a chunk object and give back its pages, or name what is wrong with it."""
+"""Open a chunk object and give back its pages, or name what is wrong with it."""
 
 from __future__ import annotations
 

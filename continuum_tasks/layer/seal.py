@@ -1,4 +1,4 @@
-"""layer/seal.py: keys of an object, and sealing of its parts (docs/LAYER_FORMAT.md, section 4)."""
+"""Keys of an object, and sealing of its parts (docs/LAYER_FORMAT.md, section 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""layer/writer.py: pages in, one sealed chunk object out."""
+"""Pages in, one sealed chunk object out."""
 
 from __future__ import annotations
 

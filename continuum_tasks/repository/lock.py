@@ -142,6 +142,6 @@ def _renew(held: Held, stop: threading.Event) -> None:
 
 def _locked(name: str, by: str) -> DatabaseLocked:
     return DatabaseLocked(
-        f"{name}: another run is at work ({by})",
+        f"{name}: another run is in progress ({by})",
         hint="wait for it: `continuum backup list` shows it when it is done",
     )

@@ -94,7 +94,7 @@ def check_timeline(repository: Repository, timeline: Timeline) -> None:
         raise StorageUnreachable(
             f"storage {repository.name}: object {key}, which was there, is missing",
             hint="is its disk mounted, the bucket right? if it is gone for good: stop the capture, move its standing.json in"
-            " state_dir away, and begin anew",
+            " state_dir away, and start it again",
         ) from err
 
 
@@ -208,7 +208,7 @@ def stored_segments(repository: Repository, timeline: Timeline) -> tuple[Segment
 
 
 def list_segments(repository: Repository, timeline: Timeline) -> tuple[SegmentRef, ...]:
-    """Return the segments of a timeline that count, in order, none overlapping another (`plan.segments.cover`)."""
+    """Return the segments of a timeline that count, in order, none overlapping another (`history.segment_names.cover`)."""
     return cover(stored_segments(repository, timeline))
 
 
@@ -256,7 +256,7 @@ def _index_offset(repository: Repository, ref: SegmentRef, tail: bytes) -> int:
 
 
 def read_segment(repository: Repository, timeline: Timeline, ref: SegmentRef) -> OpenedSegment:
-    """Open a whole segment in memory. Raises as `read_index`, and while its pages are read."""
+    """Open a whole segment in memory. Raises as `read_segment_index`, and while its pages are read."""
     opened = open_segment(
         repository.storage.get(ref.key),
         context=segment_context(timeline, ref.first_seq, ref.last_seq),
@@ -316,8 +316,8 @@ def _check_timeline(timeline: Timeline, key: str) -> None:
     size = timeline.page_size
     rules = (
         (key == timeline_key(timeline.database, timeline.id), f"holds {timeline.id} of {timeline.database[:64]!r}"),
-        (DATABASE_NAME.fullmatch(timeline.database) is not None, "its database has a name that is none"),
-        (MIN_PAGE_BYTES <= size <= MAX_PAGE_BYTES and size & (size - 1) == 0, f"page size {size} is none of SQLite's"),
+        (DATABASE_NAME.fullmatch(timeline.database) is not None, "its database has a name that is not allowed"),
+        (MIN_PAGE_BYTES <= size <= MAX_PAGE_BYTES and size & (size - 1) == 0, f"page size {size} is not one of SQLite's"),
         ((timeline.wrapped_key is None) == (timeline.cipher is Cipher.NONE), f"says {timeline.cipher}, its key otherwise"),
         (timeline.previous != timeline.id, "comes after itself"),
         (0 <= timeline.followed_until_us < 1 << 63, "says until when the one before it was followed, and lies"),

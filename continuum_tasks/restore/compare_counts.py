@@ -37,7 +37,7 @@ def compare_counts_of(
 ) -> Generator[Progress, None, tuple[TableCount, ...]]:
     """Compare; the backup's counts come from its newest passed `restore` verdict, else it is verified now.
 
-    Raises what `verify` raises, SourceMissing or SourceRefused for the database.
+    Raises what `verify_backup_chain` raises, SourceMissing or SourceRefused for the database.
     """
     source = inspect(database, accepted=site.accepts(database))
     counted = yield from _counts_of(backup_id, repository=repository, site=site, fan=fan)

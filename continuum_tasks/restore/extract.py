@@ -1,4 +1,4 @@
-"""Bring rows of one table back from a backup, into a live database or out as text, while the service runs.
+"""Restore rows of one table from a backup, into a live database or out as text, while the service runs.
 
 The backup is assembled in the temporary directory and proven; rows are picked there; only they meet the live database.
 """
@@ -81,7 +81,7 @@ def extract_rows(
     """
     check_expression(request.where)  # what is typed wrong is said before minutes of fetching
     if request.into is not None:
-        insert.check_writable(request.into, accepted=site.accepts(request.into))
+        insert.check_insertable(request.into, accepted=site.accepts(request.into))
     yield Progress(phase="plan")
     wanted = read_restore_point(request.backup_id, request.commit, repository=repository, site=site)
     with site.scratch() as work:
@@ -109,7 +109,7 @@ def _bring(
         return replace(_extracted(wanted, picked, shown), match=found, refused=refused)
     if refused is not None:
         raise refused
-    yield Progress(phase="write", detail=said(picked.n_rows, found))
+    yield Progress(phase="write", detail=preview_text(picked.n_rows, found))
     brought = insert.insert_rows(picked, request.into, on_conflict=request.on_conflict, monotonic=site.clock.monotonic)
     recovery = recovery_log.Recovery(
         kind=recovery_log.RecoveryKind.EXTRACT,
@@ -139,7 +139,7 @@ def _write(picked: SelectedRows, out: Out) -> None:
             raise NoSpace(f"{picked.shape.name}: rows cannot be written ({err.strerror})", hint="free space there") from err
 
 
-def said(n_rows: int, found: Match) -> str:
+def preview_text(n_rows: int, found: Match) -> str:
     """Return the preview in a few words."""
     return f"{n_rows} rows picked: {found.n_new} new, {found.n_same} there already, {found.n_conflicts} with other content"
 

@@ -61,7 +61,7 @@ def copy_for_forensics(request: ForensicsRequest) -> Generator[Progress, None, F
     before = {path: path.stat().st_mtime_ns for path in found}
     for path in found:
         if _held_here(path):
-            remarks.append(f"{path.name}: left out: this process uses it, and reading it would drop its locks")
+            remarks.append(f"{path.name}: skipped: this process uses it, and reading it would drop its locks")
             continue
         copied.append(raw.copy_raw(path, place / path.name))
         remarks.extend(

@@ -26,7 +26,7 @@ from continuum_tasks.restore.install.online import check_online, live_writer, pa
 from continuum_tasks.restore.install.overwrite import Comparison, Order
 from continuum_tasks.restore.install.quarantine import unused_name
 from continuum_tasks.restore.pause_capture import on_new_timeline
-from continuum_tasks.restore.plan.online import Difference, OnlinePlan, online_plan, online_refusal
+from continuum_tasks.restore.plan.online import OnlinePlan, PageDifference, online_plan, online_refusal
 from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES
 from continuum_tasks.restore.temporary_file import assembled
 
@@ -151,7 +151,7 @@ def plan_online(
 
 
 def _plan(live: LiveFile, state: Whole, found: Comparison) -> OnlinePlan:
-    difference = Difference(
+    difference = PageDifference(
         wal=found.wal,
         n_differ=found.n_differ,
         n_pages=state.n_pages,

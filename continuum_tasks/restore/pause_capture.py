@@ -39,7 +39,7 @@ def capture_paused(target: Path, *, site: HostContext) -> Iterator[None]:
         yield
 
 
-def settle(target: Path, *, site: HostContext) -> Recovered | None:
+def settle_install(target: Path, *, site: HostContext) -> Recovered | None:
     """Finish or undo a killed install of this target, its capture off it meanwhile; None where there is none."""
     if not os.path.lexists(record_path(target)):
         return None
@@ -65,7 +65,7 @@ def refuse_early(target: Path, *, overwrite: bool, need_bytes: int, site: HostCo
 
 @contextmanager
 def on_new_timeline(target: Path, *, site: HostContext) -> Iterator[None]:
-    """As `uncaptured`, for what writes another state into the same file: its capture, also a later one, is told.
+    """As `capture_paused`, for what writes another state into the same file: its capture, also a later one, is told.
 
     An error raised inside means that nothing was written, but JobFailed: then that is not known. Raises TargetBusy.
     """

@@ -24,7 +24,7 @@ from continuum_tasks.repository.repository import Repository
 from continuum_tasks.restore import recovery_log
 from continuum_tasks.restore.install.install import Installed, Ownership, install
 from continuum_tasks.restore.online import LiveFile, Online, WrittenOnline, check_live, write_online
-from continuum_tasks.restore.pause_capture import capture_paused, refuse_early, settle
+from continuum_tasks.restore.pause_capture import capture_paused, refuse_early, settle_install
 from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES
 from continuum_tasks.restore.temporary_file import scratch_for, temporary_file
 from continuum_tasks.sqlite import check, reserved
@@ -102,7 +102,7 @@ def restore_backup(
     wanted = read_restore_point(request.backup_id, request.commit, repository=repository, site=site)
     need_bytes = wanted.peak_bytes + SPACE_MARGIN_BYTES
     with scratch_for(target, site=site) as work:
-        settle(target, site=site)
+        settle_install(target, site=site)
         if request.online:
             check_live(target, wanted)
         else:

@@ -12,7 +12,7 @@ from continuum_tasks.model import Progress
 from continuum_tasks.restore import recovery_log
 from continuum_tasks.restore.install import quarantine
 from continuum_tasks.restore.install.install import InstallOutcome, Ownership, install
-from continuum_tasks.restore.pause_capture import capture_paused, refuse_early, settle
+from continuum_tasks.restore.pause_capture import capture_paused, refuse_early, settle_install
 from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES
 from continuum_tasks.restore.temporary_file import target_lock, temporary_file
 from continuum_tasks.sqlite.holders import Holder
@@ -76,7 +76,7 @@ def undo_restore(target: Path, *, site: HostContext) -> Generator[Progress, None
 
 def _settle(target: Path, *, site: HostContext) -> None:
     """Settle a killed install first. One that turns out finished may have been an undo: doing another would take it back."""
-    recovered = settle(target, site=site)
+    recovered = settle_install(target, site=site)
     if recovered is not None and recovered.outcome is InstallOutcome.FINISHED:
         raise TargetError(
             f"{target}: a restore or undo that had been killed was finished just now",

@@ -42,7 +42,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class RecoveryProof:
     """What was proven of which recovery, and when it was made."""
 
     kind: RecoveryKind
@@ -72,7 +72,7 @@ def last(site: HostContext) -> Recovery:
 
 def prove_recovery(
     recovery: Recovery, *, repository: Repository, site: HostContext, fan: Fan
-) -> Generator[Progress, None, Proof]:
+) -> Generator[Progress, None, RecoveryProof]:
     """Prove one recovery; yields progress.
 
     Raises ProofFailed when the database is damaged or was changed by something that is not SQLite, SourceError when it
@@ -97,7 +97,7 @@ def _check_written(recovery: Recovery, target: Path) -> None:
     counted = recovery.change_counter and not (recovery.wal or now.wal)
     if now.modified_ns == recovery.modified_ns and not wal_bytes(target):
         raise ProofFailed(
-            f"{target}: its pages differ from backup {recovery.backup_id}, though nobody wrote to it since the restore",
+            f"{target}: its pages differ from backup {recovery.backup_id}, although it was not written since the restore",
             hint="the disk returns other bytes than were written: check it, then restore again",
         )
     if counted and now.change_counter == recovery.change_counter:
@@ -109,7 +109,7 @@ def _check_written(recovery: Recovery, target: Path) -> None:
 
 def _written(
     recovery: Recovery, source: DatabaseSource, *, repository: Repository, site: HostContext
-) -> Generator[Progress, None, Proof]:
+) -> Generator[Progress, None, RecoveryProof]:
     yield Progress(phase="check", total_bytes=source.size_bytes)
     with stage_copy(source, site.temp_dir, limits=LIMITS, clock=site.clock) as staged:
         problems = staged.damaged or check.integrity_check(staged.path)
@@ -145,7 +145,9 @@ def _row_counts(recovery: Recovery, *, repository: Repository, site: HostContext
     return dict(passed[-1].row_counts) if passed else None
 
 
-def _extract(recovery: Recovery, *, repository: Repository, site: HostContext, fan: Fan) -> Generator[Progress, None, Proof]:
+def _extract(
+    recovery: Recovery, *, repository: Repository, site: HostContext, fan: Fan
+) -> Generator[Progress, None, RecoveryProof]:
     """Look again, as the extract did: every row it picked must be there."""
     assert recovery.backup_id is not None
     request = extract.ExtractRequest(
@@ -168,9 +170,9 @@ def _extract(recovery: Recovery, *, repository: Repository, site: HostContext, f
 
 def _proof(
     recovery: Recovery, verdict: RecoveryVerdict, *, findings: tuple[str, ...], differences: tuple[Difference, ...] = ()
-) -> Proof:
+) -> RecoveryProof:
     assert recovery.backup_id is not None
-    return Proof(
+    return RecoveryProof(
         kind=recovery.kind,
         at=recovery.at,
         target=recovery.target,

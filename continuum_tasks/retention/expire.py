@@ -113,7 +113,7 @@ def policy_of(settings: RetentionSettings, *, aggressive: bool) -> Policy:
 def preview_retention(
     request: RetentionRequest, *, repository: Repository, site: HostContext
 ) -> Generator[Progress, None, Applied]:
-    """Say what `run` would do now; takes no lock and changes nothing. Raises StorageError."""
+    """Say what `apply_policy` would do now; takes no lock and changes nothing. Raises StorageError."""
     yield Progress(phase="plan")
     looked = _look(request, repository=repository, site=site)
     orphans = () if looked.plan.stopped else sweep.find_orphans(request.database, repository, site=site, now=looked.storage_now)

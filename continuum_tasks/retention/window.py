@@ -102,7 +102,7 @@ def droppable_segments(
 
 
 def would_drop(window: StoredWindow, backups: Sequence[Backup]) -> Dropped:
-    """Say what `drop` would delete."""
+    """Say what `drop_segments` would delete."""
     found = list(droppable_segments(window, backups))
     return Dropped(
         n_segments=sum(len(refs) for _, refs, _ in found),

@@ -1,4 +1,4 @@
-"""segment/chain.py: the table of commits, and the chain through them (docs/SEGMENT_FORMAT.md, sections 5 and 6)."""
+"""The table of commits, and the chain through them (docs/SEGMENT_FORMAT.md, sections 5 and 6)."""
 
 from __future__ import annotations
 

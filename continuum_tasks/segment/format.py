@@ -1,4 +1,4 @@
-"""segment/format.py: the bytes of a segment around its blocks (docs/SEGMENT_FORMAT.md). Everything here raises ValueError."""
+"""The bytes of a segment around its blocks (docs/SEGMENT_FORMAT.md). Everything here raises ValueError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""segment/head.py: what a segment says about itself. Values only; docs/SEGMENT_FORMAT.md gives them their meaning."""
+"""What a segment says about itself. Values only; docs/SEGMENT_FORMAT.md gives them their meaning."""
 
 from __future__ import annotations
 

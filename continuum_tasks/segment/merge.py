@@ -1,4 +1,4 @@
-"""segment/merge.py: adjoining segments become one. Every commit stays; versions of a page come to lie together."""
+"""Adjoining segments become one. Every commit stays; versions of a page come to lie together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""segment/reader.py: open a segment and give back its pages, or name what is wrong with it."""
+"""Open a segment and give back its pages, or name what is wrong with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""segment/rules.py: what holds inside a segment (docs/SEGMENT_FORMAT.md, rules 7 to 13), and between two of them."""
+"""What holds inside a segment (docs/SEGMENT_FORMAT.md, rules 7 to 13), and between two of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""segment/writer.py: commits and their pages in, one sealed segment out."""
+"""Commits and their pages in, one sealed segment out."""
 
 from __future__ import annotations
 

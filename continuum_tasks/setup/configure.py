@@ -156,7 +156,7 @@ def _outcome(request: SettingChange, setting: Setting, files: _Files, *, texts: 
 
 def _warnings(setting: Setting, config: Config) -> tuple[str, ...]:
     if setting.name == "backup.encryption" and config.backup.encryption is Cipher.NONE:
-        return ("encryption is off: who reads the storage will read every new chain",)
+        return ("encryption is off: anyone who can read the storage can read every new chain",)
     if setting.kind == "database" and setting.key.name in ("path", "accept_file_system"):
         return fitness.warnings(config.database(setting.label))
     return ()

@@ -90,7 +90,7 @@ def initialise(request: InitRequest, *, now: datetime, random_bytes: Callable[[i
 
 
 def plan_configuration(request: InitRequest, *, key_id: str) -> Config:
-    """Return the configuration that `run` would write; its host is empty: the host name of whichever machine reads it."""
+    """Return the configuration that `initialise` would write; its host is empty: the name of the machine that reads it."""
     directory = _absolute(request.config_dir)
     paths = default_paths(directory)
     storage = parse_storage_url(request.storage, "s3" if is_s3(request.storage) else "local")
@@ -141,7 +141,7 @@ def _key_copy(request: InitRequest) -> KeyFile | None:
     if request.key_file is None:
         return None
     if request.encryption is Cipher.NONE:
-        raise ConfigError("a key file was given, but encryption is off", hint="leave out one of --key-file and --no-encryption")
+        raise ConfigError("a key file was given, but encryption is off", hint="use only one of --key-file and --no-encryption")
     return read_key_copy(_absolute(request.key_file))
 
 
@@ -187,13 +187,13 @@ def _advice(config: Config, key_path: Path | None, fingerprint: str) -> tuple[st
     storage = config.storages[0]
     if key_path is None:
         return (
-            "encryption is off: whoever reads the storage reads every backup",
+            "encryption is off: anyone who can read the storage can read every backup",
             "set encryption = aes-256-gcm in backup.conf before the first backup if that is not what you want",
         )
     return (
-        "losing the key loses the backups: without it nobody can open them",
+        "if you lose the key, you lose the backups: nobody can open them without it",
         f"the key: {key_path} (id {key_path.stem}, fingerprint {fingerprint[:8]})",
-        f"keep a copy apart from this machine and from the storage: print it (lp {key_path}) or put it into a password manager",
+        f"keep a copy away from this machine and from the storage: print it (lp {key_path}) or put it into a password manager",
         f"on a new machine: continuum init --key-file COPY --storage {_argument(storage)}",
         f"then: continuum backup list --storage {storage.name}",
     )

@@ -164,7 +164,7 @@ def _start(source: LogFile, window: LogWindow, n: int | None, *, tell: Callable[
         try:
             return _start_compressed(source, window, n)
         except (OSError, EOFError, zlib.error) as err:
-            tell(f"{source.path}: left out: {err}")
+            tell(f"{source.path}: skipped: {err}")
             return -1, 0, False
     start, count = source.size, 0
     for offset, line in backwards(source.file, source.size):

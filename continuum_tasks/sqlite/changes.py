@@ -1,4 +1,4 @@
-"""sqlite/changes.py: which pages changed, by the digests of every page of two staged copies."""
+"""Which pages changed, by the digests of every page of two staged copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/check.py: health and content of a private file (staged or restored), leaving nothing beside it."""
+"""Health and content of a private file (staged or restored), leaving nothing beside it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def row_counts_file(path: Path) -> tuple[tuple[str, int], ...]:
 
 
 def counts_through(connection: apsw.Connection) -> tuple[tuple[str, int], ...]:
-    """Return (table, rows) by name, as `row_counts` says, through a connection that is open already."""
+    """Return (table, rows) by name, as `row_counts_file` says, through a connection that is open already."""
     rows = connection.execute(
         "SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'virtual') ORDER BY name"
     ).fetchall()

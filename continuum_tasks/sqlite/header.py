@@ -1,4 +1,4 @@
-"""sqlite/header.py: what the first 100 bytes of a database file say. Pure."""
+"""What the first 100 bytes of a database file say. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/holders.py: who has a file open: by name as far as /proc shows, and whether anybody has as the kernel counts."""
+"""Who has a file open: by name as far as /proc shows, and whether anybody has as the kernel counts."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def holders(status: os.stat_result) -> tuple[Holder, ...]:
     An idle rollback-journal connection holds no lock, so this is the only trace of it. Processes of other users show
     only to root, those of other pid namespaces never; without /proc the answer is empty.
     """
-    return tuple(dict.fromkeys(holder for holder, _ in holding(status)))
+    return tuple(dict.fromkeys(holder for holder, _ in each_holder(status)))
 
 
-def holding(status: os.stat_result) -> Iterator[tuple[Holder, str]]:
+def each_holder(status: os.stat_result) -> Iterator[tuple[Holder, str]]:
     """Yield each of these processes with the name by which it opened the file, once per descriptor."""
     for pid in _pids():
         for _, link, seen in _descriptors(pid):

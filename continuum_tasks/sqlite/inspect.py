@@ -1,4 +1,4 @@
-"""sqlite/inspect.py: look at a source database before anything is done with it, and refuse what cannot be backed up."""
+"""Look at a source database before anything is done with it, and refuse what cannot be backed up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/journal.py: have a rollback-journal database use a write-ahead log, on its owner's request and never by itself."""
+"""Have a rollback-journal database use a write-ahead log, on its owner's request and never by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/live.py: read a database that others use: counts and a health check, on a read-only connection."""
+"""Read a database that others use: counts and a health check, on a read-only connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUSY_SECONDS = 5.0
 
 
 def row_counts(path: Path) -> tuple[tuple[str, int], ...]:
-    """Return (table, rows) of one state, of the tables that `check.row_counts` counts. Raises SourceBusy, SourceRefused."""
+    """Return (table, rows) of one state, as `check.row_counts_file` does. Raises SourceBusy, SourceRefused."""
     found: tuple[tuple[str, int], ...] = ()
     with open_live(path) as connection, connection:
         found += counts_through(connection)
@@ -98,7 +98,7 @@ def tables_of(path: Path, pgnos: Collection[int]) -> dict[int, str]:
     source = inspect(path)
     if not source.wal or source.size_bytes > LIMIT_BYTES:
         why = "larger than 256 MiB" if source.wal else "in rollback-journal mode, where a reader makes writers wait"
-        raise SourceRefused(f"{path}: {why}, so tables are not looked up", hint="leave out --tables")
+        raise SourceRefused(f"{path}: {why}, so tables are not looked up", hint="run it without --tables")
     wanted = set(pgnos)
     found: dict[int, str] = {}
     with open_live(source.path) as connection:

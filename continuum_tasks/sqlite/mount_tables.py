@@ -1,4 +1,4 @@
-"""sqlite/mount_tables.py: the mount tables this process may read, and the refusal of files that mounts give a second name."""
+"""The mount tables this process may read, and the refusal of files that mounts give a second name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from continuum_tasks.errors import SourceRefused
 from continuum_tasks.sqlite.mounts import Mount, is_mount_point, mount_of, parse_mounts, second_name
-from continuum_tasks.sqlite.plan.file_systems import refusal, remark
+from continuum_tasks.sqlite.plan.file_systems import file_system_remark, refusal
 from continuum_tasks.sqlite.raw import SIDECARS
 
 _PROC = Path("/proc")
@@ -91,7 +91,7 @@ def refuse_second_name(path: Path, tables: MountTables) -> None:
 
 def place_remark(path: Path, tables: MountTables, *, accepted: Collection[str] | None) -> str:
     """Return a warning about a file system that is not known, empty where there is none."""
-    text = "" if accepted is None else remark(tables.kind(path), accepted)
+    text = "" if accepted is None else file_system_remark(tables.kind(path), accepted)
     return f"{path}: {text}" if text else ""
 
 

@@ -1,4 +1,4 @@
-"""sqlite/mounts.py: where a file lies by the mount tables, and which other names mounts give it. Pure."""
+"""Where a file lies by the mount tables, and which other names mounts give it. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/pages.py: whole pages in and out of a private file, in long contiguous runs."""
+"""Whole pages in and out of a private file, in long contiguous runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/raw.py: copy the bytes of a database's files as they are, without dropping a lock or changing anything."""
+"""Copy the bytes of a database's files as they are, without dropping a lock or changing anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/reserved.py: databases that reserve bytes at the end of every page for what only their own VFS computes (ADR 12).
+"""Databases that reserve bytes at the end of every page for what only their own VFS computes (ADR 12).
 
 SQLite without that VFS copies these bytes and never computes them, so what it writes into such a file has wrong ones. One
 format is documented and can be computed here: eight bytes, the page checksum of SQLite's cksumvfs. That VFS computes it as
@@ -122,10 +122,10 @@ def findings(path: Path) -> tuple[str, ...]:
     wrong = [pgno for pgno, _ in _pages_with_wrong_sums(path, page_size, n_pages)]
     if not wrong or not _has_sums(path, page_size, n_pages):
         return ()
-    return said(tuple(wrong))
+    return mismatch_findings(tuple(wrong))
 
 
-def said(wrong: tuple[int, ...]) -> tuple[str, ...]:
+def mismatch_findings(wrong: tuple[int, ...]) -> tuple[str, ...]:
     """Return the finding that these pages make, none for none."""
     if len(wrong) == 1:
         return (f"page {wrong[0]} does not match its page checksum (cksumvfs)",)

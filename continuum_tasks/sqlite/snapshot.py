@@ -1,4 +1,4 @@
-"""sqlite/snapshot.py: copy one committed state of a live database to a private file, and harm nothing.
+"""Copy one committed state of a live database to a private file, and harm nothing.
 
 The copy is made by the backup API in steps inside an explicit read transaction: the transaction keeps a step from
 starting over when others commit, and the steps let go of a rollback-journal database in time for its writers.
@@ -202,7 +202,7 @@ def _copy_computed(
     source, page_size = window.source.path, header.page_size
     reserved.check_computable(source, page_size=page_size, n_bytes=header.reserved_bytes)
     n_pages = _run_backup(connection, path, header, window)
-    return n_pages, reserved.said(reserved.complete(path, source, page_size=page_size, n_pages=n_pages))
+    return n_pages, reserved.mismatch_findings(reserved.complete(path, source, page_size=page_size, n_pages=n_pages))
 
 
 def _copy_raw(source: DatabaseSource, path: Path, limits: StageLimits, clock: Clock, reason: str) -> Staged:

@@ -1,4 +1,4 @@
-"""sqlite/staging.py: private directories for staged copies, and the removal of those a killed process left."""
+"""Private directories for staged copies, and the removal of those a killed process left."""
 
 from __future__ import annotations
 

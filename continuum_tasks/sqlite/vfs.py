@@ -1,4 +1,4 @@
-"""sqlite/vfs.py: raw reads and locks on a database file through SQLite's own file layer (ADR 2).
+"""Raw reads and locks on a database file through SQLite's own file layer (ADR 2).
 
 Closing an ordinary descriptor drops every POSIX lock the process holds on the file, those of SQLite connections included.
 SQLite's "unix" layer shares one lock table per inode and puts the closing off, but only for a file opened as MAIN_DB:

@@ -1,4 +1,4 @@
-"""storage/directories.py: files and directories below a local storage's root, reached through descriptors only.
+"""Files and directories below a local storage's root, reached through descriptors only.
 
 Every step opens one name relative to the directory before it, with O_NOFOLLOW, so no symlink below the root is ever
 followed, even one that appears in between.

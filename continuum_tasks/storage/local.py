@@ -1,4 +1,4 @@
-"""storage/local.py: objects as files under one directory, durable on return.
+"""Objects as files under one directory, durable on return.
 
 A put writes `<root>/~incoming/<random>`, fsyncs it, renames it into place (links it for `only_new`), then fsyncs every
 directory from the file up to the root. `~` cannot occur in a key, so a file that a killed put left is never listed; the

@@ -1,4 +1,4 @@
-"""storage/memory.py: a storage in this process's memory, for tests; as strict as the real ones."""
+"""A storage in this process's memory, for tests; as strict as the real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""storage/open.py: from a storage's settings to the storage, with retries around it."""
+"""From a storage's settings to the storage, with retries around it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""storage/probe.py: use a storage in every way a backup does, and measure it (`continuum backup test-storage`)."""
+"""Use a storage in every way a backup does, and measure it (`continuum backup test-storage`)."""
 
 from __future__ import annotations
 

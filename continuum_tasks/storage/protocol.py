@@ -1,4 +1,4 @@
-"""storage/protocol.py: the seam every storage implements, the names objects may have, and what a storage can do.
+"""The seam every storage implements, the names objects may have, and what a storage can do.
 
 A storage is dumb bytes by name. Every method raises `StorageError` or a child of it; only `ObjectDamaged` (a short or
 changed object) comes from elsewhere in the tree.

@@ -1,4 +1,4 @@
-"""storage/retrying.py: any storage, its transient failures tried again: exponential backoff, full jitter, cap and deadline."""
+"""Any storage, its transient failures tried again: exponential backoff, full jitter, cap and deadline."""
 
 from __future__ import annotations
 

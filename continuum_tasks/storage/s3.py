@@ -1,4 +1,4 @@
-"""storage/s3.py: objects in a bucket, on AWS or any server that speaks S3.
+"""Objects in a bucket, on AWS or any server that speaks S3.
 
 No answer is believed for being a 200: a put counts when the server names the checksum of what was sent, or the bytes
 were read back; `If-None-Match` counts when a second write was refused and the first one's bytes are still there.

@@ -1,4 +1,4 @@
-"""storage/s3_client.py: what an S3 storage is told, and the boto3 client made from it."""
+"""What an S3 storage is told, and the boto3 client made from it."""
 
 from __future__ import annotations
 

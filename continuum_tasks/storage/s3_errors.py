@@ -1,4 +1,4 @@
-"""storage/s3_errors.py: which error of ours an answer of an S3 server, or the lack of one, is.
+"""Which error of ours an answer of an S3 server, or the lack of one, is.
 
 Messages carry the server's error code and status, never its text: that may echo what was sent.
 """
@@ -83,7 +83,7 @@ def _unanswered(err: Exception, message: str) -> ContinuumError:
     if isinstance(err, FlexibleChecksumError):
         return ObjectDamaged(f"{message}: bytes differ from the stored checksum", hint="restore from another backup")
     if isinstance(err, SSLError):
-        return StorageError(f"{message}: no trust in the server's certificate", hint="install its CA, or set AWS_CA_BUNDLE")
+        return StorageError(f"{message}: the server's certificate is not trusted", hint="install its CA, or set AWS_CA_BUNDLE")
     if isinstance(err, BotoConnectionError | HTTPClientError | HTTPError | IncompleteReadError):
         return StorageUnreachable(f"{message}: no complete answer", hint="check the network, the endpoint and the server")
     return StorageError(message, hint="check endpoint, region and profile in storage.conf")

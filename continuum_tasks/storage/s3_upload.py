@@ -1,4 +1,4 @@
-"""storage/s3_upload.py: send one object, whole or in parts, and say whether the server confirmed the very bytes."""
+"""Send one object, whole or in parts, and say whether the server confirmed the very bytes."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _own_checks(one: _Rehearsal, backup: Backup, restored: Path) -> Generator[Pr
         found = yield from _command(one, backup, restored)
         wrong += [found] if found else []
     if wrong:
-        hint = f"see {one.output}" if one.output else "the backup restores as it was made: look at its source and at [drill]"
+        hint = f"see {one.output}" if one.output else "the backup restores as it was made: examine its source and [drill]"
         raise ProofFailed(f"backup {backup.id}: {'; '.join(wrong)}", hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""wal/format.py: SQLite's write-ahead log and the header of its index, as bytes. Pure.
+"""SQLite's write-ahead log and the header of its index, as bytes. Pure.
 
 Sources: "WAL-Mode File Format" (https://sqlite.org/walformat.html) and section 4 of the file format document. Everything
 here raises ValueError for bytes that are not what they should be.

@@ -1,4 +1,4 @@
-"""wal/frames.py: many frames of a WAL at once: their headers, and proof that each follows the one before. Pure.
+"""Many frames of a WAL at once: their headers, and proof that each follows the one before. Pure.
 
 The frame checksum (https://sqlite.org/walformat.html, "Checksum Algorithm") is a linear recurrence modulo 2**32: two words in,
 state' = A * state + B * words. So a whole frame adds to A**n * state a fixed weighted sum of its words, and a matrix of frames

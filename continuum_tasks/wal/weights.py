@@ -1,4 +1,4 @@
-"""wal/weights.py: what each word adds to SQLite's two-word checksum. Pure.
+"""What each word adds to SQLite's two-word checksum. Pure.
 
 The checksum of a log's frames (https://sqlite.org/walformat.html, "Checksum Algorithm") and that of a page where pages have
 one (https://sqlite.org/cksumvfs.html) are the same linear recurrence modulo 2**32: a fixed weighted sum of the words.

@@ -65,7 +65,7 @@ def put_lease(sandbox: Sandbox, owner: str, *, age_seconds: float) -> Path:
 
 def test_of_two_processes_of_a_host_one_runs_and_the_other_is_told_who_does(one: Sandbox) -> None:
     with at_work(one, seconds=6) as first:
-        with pytest.raises(DatabaseLocked, match=rf"main: another run is at work \(process {first.pid} of this host\)"):
+        with pytest.raises(DatabaseLocked, match=rf"main: another run is in progress \(process {first.pid} of this host\)"):
             back_up(one)
         assert outcome(first).code == 0
     assert [found.id for found in listed(one)] == [outcome_id(first, one)]
@@ -81,7 +81,7 @@ def test_of_two_hosts_that_share_a_storage_one_runs_and_the_other_is_told_the_le
     with at_work(one, seconds=30) as first:
         (lease,) = leases(one)
         assert "/h1." in lease
-        with pytest.raises(DatabaseLocked, match=rf"main: another run is at work \(lease {lease}\)"):
+        with pytest.raises(DatabaseLocked, match=rf"main: another run is in progress \(lease {lease}\)"):
             back_up(two)
         assert leases(one) == [lease], "the loser took the winner's lease away"
         assert listed(two) == ()

@@ -21,10 +21,10 @@ from tests.support.sandbox import Sandbox, back_up, make, restore_to, verified
 STRATEGIES = ("full", "incremental", "differential", "incremental")
 
 
-def recovered(sandbox: Sandbox) -> verify_recovery.Proof:
+def recovered(sandbox: Sandbox) -> verify_recovery.RecoveryProof:
     with sandbox.runtime() as runtime:
         found = verify_recovery.last(runtime.site)
-        proof: verify_recovery.Proof = finish(
+        proof: verify_recovery.RecoveryProof = finish(
             verify_recovery.prove_recovery(found, repository=runtime.repository(), site=runtime.site, fan=runtime.fan())
         )
     return proof

@@ -7,9 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory, microseconds
+from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory
 from continuum_tasks.capture.state.status import CaptureHeartbeat, CaptureState, CaptureStatus, write_heartbeat, write_status
 from continuum_tasks.process import worker_id
+from continuum_tasks.units import microseconds
 
 TIMELINE = "timeline-20261123-100000-0000abcd"
 WORKER = worker_id("h1")  # this process: it lives

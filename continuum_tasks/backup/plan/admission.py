@@ -45,7 +45,7 @@ def recent(backups: Sequence[Backup], *, min_interval_seconds: int, now: datetim
         return None
     backup, age = found
     text = f"{backup.id} is {show_seconds(age)} old, and min_interval is {show_seconds(min_interval_seconds)}"
-    return Refusal(text=text, hint="wait, or make one all the same with --force")
+    return Refusal(text=text, hint="wait, or make one now with --force")
 
 
 def anomalous(backups: Sequence[Backup]) -> Refusal | None:
@@ -55,7 +55,8 @@ def anomalous(backups: Sequence[Backup]) -> Refusal | None:
         return None
     first = found[-1]
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-    hint = f"look at the database; harmless: continuum backup accept {found[0].id} --reason WHY; otherwise restore, or --force"
+    accept = f"continuum backup accept {found[0].id} --reason WHY"
+    hint = f"examine the database; if it is harmless: {accept}; otherwise restore, or --force"
     return Refusal(text=f"{first.id} is suspect ({'; '.join(first.suspect_reasons)}){more}", hint=hint)
 
 
@@ -78,5 +79,5 @@ def failing(runs: Sequence[EndedRun], *, now: datetime) -> Refusal | None:
     if not timedelta(0) <= since < BACK_OFF:
         return None
     left = show_seconds((BACK_OFF - since).total_seconds())
-    text = f"the last {N_FAILURES} runs failed alike ({last[0].error}); the next scheduled one is in {left}"
+    text = f"the last {N_FAILURES} runs failed with the same error ({last[0].error}); the next scheduled one is in {left}"
     return Refusal(text=text, hint="remove the cause and run `continuum backup create`")

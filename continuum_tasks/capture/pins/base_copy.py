@@ -1,4 +1,4 @@
-"""capture/basecopy.py: a copy of the state that a timeline, or what follows a hole, begins with; a backup is made of it."""
+"""A copy of the state that a timeline, or what follows a hole, begins with; a backup is made of it."""
 
 from __future__ import annotations
 

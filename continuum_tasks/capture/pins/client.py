@@ -1,4 +1,4 @@
-"""capture/pins.py: ask the process that holds pins (`pinner`) for them, and notice when it is gone."""
+"""Ask the process that holds pins (`pinner`) for them, and notice when it is gone."""
 
 from __future__ import annotations
 

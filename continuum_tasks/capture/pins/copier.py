@@ -1,4 +1,4 @@
-"""capture/copier.py: copy a database as it was at a known position, while others go on committing.
+"""Copy a database as it was at a known position, while others go on committing.
 
 A timeline, and what follows a hole, begins with a state; to restore the commits right after it, a copy of exactly that state is
 needed. A process of its own begins a read transaction; when the index header is the same before and after that, the

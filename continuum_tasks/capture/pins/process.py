@@ -1,4 +1,4 @@
-"""capture/pinner.py: hold read transactions on databases, in a process of its own that does nothing else.
+"""Hold read transactions on databases, in a process of its own that does nothing else.
 
 Closing any descriptor of a database drops the POSIX locks its process holds there. So the process that reads `-wal` and
 `-shm` raw has no SQLite connection to them, and this one, which has the connections, opens nothing by itself.

@@ -150,7 +150,7 @@ def capture_findings(database: str, capture: Capture, *, late: bool, now: dateti
     yield from _holes(database, capture, now=now)
     if capture.base_after and now - _resumed_at(capture) > BASE_WITHIN:
         age = show_seconds((now - _resumed_at(capture)).total_seconds())
-        text = f"no backup stands behind commit {capture.base_after} of {age} ago: what was committed since cannot be restored"
+        text = f"commit {capture.base_after} of {age} ago has no backup: what was committed since cannot be restored"
         hint = f"run `continuum backup create --database {database} --strategy incremental --force`"
         yield warning(subject, text, hint)
 
@@ -161,7 +161,7 @@ def _down(subject: str, capture: Capture, *, late: bool, now: datetime) -> Findi
         text, hint = "continuous = yes, but it never ran on this host", "start it: `continuum up`"
     elif capture.running or capture.journal:
         ago = "" if capture.heard_at is None else f" for {show_seconds((now - capture.heard_at).total_seconds())}"
-        text = f"its process has said nothing{ago}"
+        text = f"its process has not reported{ago}"
         hint = "does its disk hang? its own log is logs/capture.log in state_dir; start `continuum up` again"
     else:
         text = capture.state if capture.detail in ("", capture.state) else f"{capture.state}: {capture.detail}"
@@ -187,7 +187,7 @@ def _up(subject: str, capture: Capture, *, now: datetime) -> Finding:
 def _sizes(subject: str, capture: Capture) -> Iterator[Finding]:
     if capture.wal_alarm:
         text = f"the write-ahead log has {show_bytes(capture.wal_bytes)}, more than wal_alarm_bytes"
-        hint = "end long read transactions of the service; above wal_limit_bytes capture lets go, and that is a hole"
+        hint = "end long read transactions of the service; above wal_limit_bytes capture releases the log, which makes a hole"
         yield warning(subject, text, hint)
     if capture.spool_limit_bytes < 2 * capture.spool_bytes:
         limit = show_bytes(capture.spool_limit_bytes)

@@ -39,7 +39,7 @@ class CompactionPlan:
 
 
 def plan_compaction(refs: Sequence[SegmentRef], *, now_us: int, bounds: Bounds) -> CompactionPlan:
-    """Plan the merging of one timeline. `refs` as `segments.cover` gives them; `now_us` by the storage's clock.
+    """Plan the merging of one timeline. `refs` as `segment_names.cover` gives them; `now_us` by the storage's clock.
 
     The newest segment stays as it was captured: it is what a second writer stumbles over.
     """

@@ -105,7 +105,7 @@ def judge_continuity(stood: LastPosition | None, found: Found) -> Judgement:
     if bypassed:
         return Judgement(verdict=Continuity.NEW_TIMELINE, reason=f"{BYPASSED}{bypassed}")
     if stood.mark.salts != found.salts:
-        return Judgement(verdict=Continuity.HOLE, reason="the log was begun anew while nobody held it")
+        return Judgement(verdict=Continuity.HOLE, reason="SQLite restarted the write-ahead log while capture was not attached")
     return Judgement(verdict=Continuity.GO_ON, reason="the log is the one that was captured")
 
 
@@ -120,7 +120,7 @@ def bypassed(before: Sighting, now: Sighting, *, is_drawn: bool) -> str:
         name = "-wal" if now.wal != before.wal else "-shm"
         return f"the {name} was {'replaced by another file' if (now.wal if name == '-wal' else now.shm) else 'deleted'}"
     if now.salts != before.salts:
-        return "" if _may_follow(before.salts, now, is_drawn=is_drawn) else "the log is none that can follow the one before it"
+        return "" if _may_follow(before.salts, now, is_drawn=is_drawn) else "the log cannot follow the one before it"
     if now.max_frame < before.max_frame:
         return f"the log ends at frame {now.max_frame}, {before.max_frame} were captured"
     return _written(before, now)
@@ -168,7 +168,7 @@ def _written(before: Sighting, now: Sighting) -> str:
     """Say that the database file was written without a checkpoint, of two looks at the same log."""
     none_since = before.n_copied == before.n_attempted == now.n_attempted
     if none_since and before.later_stamp != now.stamp:
-        return "the database file was written, and no checkpoint was at work"
+        return "the database file was written without a checkpoint"
     return ""
 
 
@@ -191,4 +191,4 @@ def _after_none(stood: LastPosition, found: Found) -> Judgement:
     """Judge a log after one that was never written: it is the next one when nothing was copied back into the file since."""
     if stood.stamp == found.stamp:
         return Judgement(verdict=Continuity.GO_ON, reason="the log is the first since capture stopped")
-    return Judgement(verdict=Continuity.HOLE, reason="the database file was written while nobody held its log")
+    return Judgement(verdict=Continuity.HOLE, reason="the database file was written while capture was not attached")

@@ -1,4 +1,4 @@
-"""capture/firstpage.py: page 1 of a captured database as it is, for backups that are copied through SQLite.
+"""Page 1 of a captured database as it is, for backups that are copied through SQLite.
 
 SQLite's backup API writes counters of its own into page 1 of the copy. With the real one put back, the copy is the source
 to the byte, and so is every state that commits written over it give.

@@ -15,7 +15,7 @@ from pathlib import Path
 from continuum_tasks.capture.pins.base_copy import BaseCopy
 from continuum_tasks.capture.pins.client import WAL, Pins
 from continuum_tasks.capture.plan.continuity import MAX_BEHIND_SECONDS, Continuity, Judgement
-from continuum_tasks.capture.plan.look_times import LookTimes
+from continuum_tasks.capture.plan.timers import LookTimes
 from continuum_tasks.capture.reader import first_page, wal_files
 from continuum_tasks.capture.reader.pending import Pending
 from continuum_tasks.capture.reader.resumption import Resumption

@@ -1,4 +1,4 @@
-"""capture/beginning.py: begin a timeline, and seal what was captured on it."""
+"""Begin a timeline, and seal what was captured on it."""
 
 from __future__ import annotations
 

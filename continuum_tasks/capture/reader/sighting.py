@@ -1,4 +1,4 @@
-"""capture/sighting.py: look at the files of a database for what SQLite did not write, in a process without a connection to it.
+"""Look at the files of a database for what SQLite did not write, in a process without a connection to it.
 
 What is read here decides nothing: `plan.continuity` does. Pages that a checkpoint has copied back must be in the database file
 as the log had them: a file that was written without SQLite has others.
@@ -140,9 +140,7 @@ class Sightings:
         for path in (self._source.shm, self._source.wal):
             found = holders_of_deleted(path)
             if found:
-                text = (
-                    f"{path} was deleted, and {describe_holders(found)} goes on with the deleted one: what it commits is lost"
-                )
+                text = f"{path} was deleted, and {describe_holders(found)} still uses the deleted file: what it commits is lost"
                 raise SourceBusy(text, hint="restart it; capture then begins by itself")
 
     def _look(self) -> tuple[IndexHeader, Sighting]:

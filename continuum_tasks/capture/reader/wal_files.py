@@ -1,4 +1,4 @@
-"""capture/walfile.py: read a live database's -wal and -shm raw, bounded by what SQLite itself says is committed.
+"""Read a live database's -wal and -shm raw, bounded by what SQLite itself says is committed.
 
 For a process that has no SQLite connection to the database: it opens and closes the files as it likes. A raw scan of the log
 can find a valid commit frame that SQLite never committed (its fsync failed); the index header in -shm is what counts.

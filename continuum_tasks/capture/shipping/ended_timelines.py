@@ -1,4 +1,4 @@
-"""capture/leftover.py: what an ended timeline still has in the spool, until it is shipped too.
+"""What an ended timeline still has in the spool, until it is shipped too.
 
 A restore begins a new timeline, and the storage may have been away just before it: the last commits of the old one are then on
 this host alone.

@@ -1,4 +1,4 @@
-"""capture/courier.py: bring spooled segments into the storage, in order, in a thread, and remember how long that took."""
+"""Bring spooled segments into the storage, in order, in a thread, and remember how long that took."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class SegmentShipper:
             raise Fenced(
                 f"timeline {found.timeline.id} of {found.timeline.database}: storage {found.storage} has segment"
                 f" {there[-1].last_seq}, this host made {found.seq}",
-                hint="another host captures it: stop one of them; `continuum backup create --strategy continuous` begins anew",
+                hint="another host captures it: stop it; `continuum backup create --strategy continuous` begins a new timeline",
             )
         self._checked = found.timeline.id
 

@@ -1,4 +1,4 @@
-"""capture/place.py: where capture runs: this host, its directory, settings, clock and chance; all arguments."""
+"""Where capture runs: this host, its directory, settings, clock and chance; all arguments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from continuum_tasks.clock import Clock
@@ -16,6 +15,7 @@ from continuum_tasks.errors import ConfigError, NoSpace
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.sqlite.mount_tables import MountTables, read_mount_tables
 from continuum_tasks.sqlite.raw import sync_directory
+from continuum_tasks.units import microseconds
 
 CAPTURE = "capture"  # in the state directory
 EPOCH_MICROSECONDS = 1_000_000
@@ -40,11 +40,6 @@ class CaptureContext:
     def now_us(self) -> int:
         """Return the time in microseconds since 1970 (UTC)."""
         return microseconds(self.clock.now())
-
-
-def microseconds(at: datetime) -> int:
-    """Return an instant in microseconds since 1970 (UTC)."""
-    return round(at.timestamp() * EPOCH_MICROSECONDS)
 
 
 def write_file(path: Path, data: bytes | bytearray, *, durable: bool) -> None:

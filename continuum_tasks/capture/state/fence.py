@@ -1,4 +1,4 @@
-"""capture/fence.py: remember, over restarts, that another writer has taken a timeline over, until somebody decides."""
+"""Remember, over restarts, that another writer has taken a timeline over, until somebody decides."""
 
 from __future__ import annotations
 

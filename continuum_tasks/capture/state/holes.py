@@ -1,4 +1,4 @@
-"""capture/holes.py: the holes of one database's capture as this host knows them, for who asks without asking the storage.
+"""The holes of one database's capture as this host knows them, for who asks without asking the storage.
 
 The segments have them too, and for longer: these serve health checks and reports.
 """

@@ -1,4 +1,4 @@
-"""capture/standing.py: how far the capture of one database has come, durable on this host.
+"""How far the capture of one database has come, durable on this host.
 
 A segment is in the spool before the standing says so, and is shipped only after that. So what the standing does not know of
 was shipped by nobody else than a second writer.
@@ -69,7 +69,7 @@ def load(directory: Path) -> CaptureProgress | None:
         found: CaptureProgress = from_json(CaptureProgress, json.loads(text))
     except (ValueError, TypeError, KeyError) as err:
         raise ConfigError(
-            f"{path}: is not a capture's standing ({err})", hint="move it away: capture then begins a new timeline"
+            f"{path}: is not a capture progress file ({err})", hint="move it away: capture then begins a new timeline"
         ) from err
     return found
 

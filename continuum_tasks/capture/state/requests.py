@@ -1,4 +1,4 @@
-"""capture/release.py: ask the capture of a database to look now, or to let go of it for a while.
+"""Ask the capture of a database to look now, or to let go of it for a while.
 
 A request is a file in a directory that the capturing process watches. One that asks to let go names the process that asked:
 when that is gone, it counts no more.
@@ -73,6 +73,6 @@ def _await_release(state_dir: Path, database: str, pause: Callable[[], None]) ->
         pause()
     if found is not None and found.n_pins:
         raise TargetBusy(
-            f"database {database}: its capture does not let go of it ({found.detail})",
+            f"database {database}: its capture does not release it ({found.detail})",
             hint="stop it: `continuum backup capture stop`, or end `continuum up`",
         )

@@ -1,4 +1,4 @@
-"""capture/restored.py: the note that a restore wrote another state into a live file: its capture then begins a new timeline.
+"""The note that a restore wrote another state into a live file: its capture then begins a new timeline.
 
 The log goes on in such a restore, with the same salts, so nothing in it tells.
 """

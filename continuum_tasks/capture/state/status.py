@@ -1,4 +1,4 @@
-"""capture/status.py: what the capture of one database says of itself, in a file that others read."""
+"""What the capture of one database says of itself, in a file that others read."""
 
 from __future__ import annotations
 

@@ -26,12 +26,12 @@ def _reason(text: str) -> str:
 @click.command("accept")
 @click.argument("backup_id", metavar="ID", type=parameters.backup_id)
 @click.option(
-    "--reason", type=_reason, required=True, metavar="TEXT", help="Why it is good; kept beside it and in the audit log."
+    "--reason", type=_reason, required=True, metavar="TEXT", help="The reason; stored with the backup and in the audit log."
 )
 @parameters.name_option("--storage", "Where it is [default: as the catalog says].")
 @shared_options
 def accept(backup_id: BackupId, reason: str, storage: str) -> None:
-    """Say that a backup with anomalies is good: it counts as completed from now on.
+    """Accept a backup with anomalies as good: it counts as completed from now on.
 
     Look at the database first. `continuum backup accept backup-full-20251206-010000 --reason "old messages were archived"`
     """

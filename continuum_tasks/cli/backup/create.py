@@ -45,7 +45,7 @@ class CreateOptions:
 @parameters.name_option("--storage", "A storage of storage.conf [default: the database's].")
 @click.option("--debug", is_flag=True, help="Show every step on standard error, and log it: what was decided, and why.")
 @click.option("--profile", is_flag=True, help="Show what each phase took; it is stored in any case.")
-@click.option("--force", is_flag=True, help="Make it though one was made just now, the last failed, or anomalies hold.")
+@click.option("--force", is_flag=True, help="Make it even if one was made just now, the last failed, or anomalies forbid it.")
 @click.option("--wait/--no-wait", default=True, help="Follow it to its end / only queue it, or switch it on [default: --wait].")
 @click.option("--priority", type=click.Choice([*PRIORITIES]), default=NORMAL, help="Among queued work [default: normal].")
 @dispatch.local_option
@@ -119,7 +119,7 @@ def _show(done: Finished, options: CreateOptions) -> None:
 def _show_profile(profile: Sequence[PhaseCost]) -> None:
     columns = [TableColumn(title="phase"), *(TableColumn(title=name, right=True) for name in ("took", "bytes", "rate"))]
     print_table(columns, [_cost(cost) for cost in profile])
-    output.print_text("phases overlap: hash to upload are summed over threads, check and count run beside them")
+    output.print_text("phases overlap: hash to upload are summed over threads, check and count run in parallel")
 
 
 def _cost(cost: PhaseCost) -> list[str]:

@@ -43,14 +43,14 @@ STATUSES = [BackupStatus.COMPLETED.value, *jobs.STATUSES, BackupStatus.SUSPECT.v
 @click.option("--strategy", type=click.Choice([s.value for s in Strategy]), default=None, help="Only of this strategy.")
 @parameters.name_option("--database", "Only backups of this database.")
 @parameters.name_option("--storage", "Read this storage's manifests, not the catalog.")
-@click.option("--limit", type=click.IntRange(min=1), default=None, metavar="N", help="At most so many, the newest.")
+@click.option("--limit", type=click.IntRange(min=1), default=None, metavar="N", help="At most this many, the newest.")
 @click.option(
     "--random",
     "n_random",
     type=click.IntRange(min=1),
     default=None,
     metavar="N",
-    help="So many of them by chance, never drilled ones first; as a table bare ids, one a line.",
+    help="This many at random, those never drilled first; as a table only ids, one per line.",
 )
 @shared_options
 def list_backups(**words: Any) -> None:

@@ -10,7 +10,7 @@ import click
 
 from continuum_tasks.capture import compare_live, overview
 from continuum_tasks.capture.overview import CaptureOverview
-from continuum_tasks.capture.state.environment import EPOCH_MICROSECONDS, microseconds
+from continuum_tasks.capture.state.environment import EPOCH_MICROSECONDS
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus
 from continuum_tasks.capture.switch import Switch, Wait, await_stop, switch_off
 from continuum_tasks.cli.frame import dispatch, output, parameters
@@ -27,6 +27,7 @@ from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import IntegrityError
 from continuum_tasks.host.audit_trail import user
 from continuum_tasks.launch import become_module
+from continuum_tasks.units import microseconds
 
 TROUBLE = 1
 POLL_SECONDS = 0.2
@@ -55,7 +56,7 @@ def capture() -> None:
 )
 @shared_options
 def status(databases: tuple[str, ...]) -> int:
-    """Show how the capture of databases stands: lag, size of the -wal, what waits to be shipped, pins and holes.
+    """Show the state of captures: lag, size of the -wal, what waits to be shipped, pins and holes.
 
     Exit code 1 when a database that is to be captured is not, or something about it is wrong.
 
@@ -82,7 +83,7 @@ def status(databases: tuple[str, ...]) -> int:
 
 @capture.command("stop")
 @parameters.name_option("--database", "A database of backup.conf [default: its default one].")
-@click.option("--wait/--no-wait", default=True, help="Wait until nothing of it is held any more [default: --wait].")
+@click.option("--wait/--no-wait", default=True, help="Wait until capture has released it [default: --wait].")
 @shared_options
 def stop(database: str, wait: bool) -> None:
     """Stop capturing a database: `continuous = no` in backup.conf. Its commits are then in backups only, as these are made.
@@ -190,7 +191,7 @@ def capture_fields(one: CaptureOverview) -> dict[str, object]:
 
 def capture_facts(status: CaptureStatus) -> list[tuple[str, str]]:
     """Return what people want to know of a capture, as names and values."""
-    behind = "" if not status.base_after else f" (restores begin at {status.base_after}, once a backup stands behind it)"
+    behind = "" if not status.base_after else f" (restores begin at {status.base_after}, once it has a backup)"
     return [
         ("timeline", status.timeline),
         ("commit", f"{status.commit}, seen {_moment(status.observed_us)} UTC{behind}" if status.commit else "none yet"),

@@ -14,7 +14,7 @@ from continuum_tasks.restore.find_commits import repository_of
 
 
 @click.command("compact")
-@click.option("--dry-run", is_flag=True, help="Say what would be merged; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be merged; change nothing.")
 @parameters.name_option("--database", "Segments of this database [default: the default one].")
 @parameters.name_option("--storage", "In this storage [default: the one the database's backups go to].")
 @dispatch.local_option

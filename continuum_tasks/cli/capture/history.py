@@ -40,21 +40,22 @@ class HistoryOptions:
 @click.command("history")
 @time_option("--around", "The commits before and after this time, as 2025-12-06T14:30:00Z or 24h.")
 @time_option("--since", "Only what was observed since then.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, metavar="N", help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, metavar="N", help="At most this many.")
 @parameters.timeline_option("Only of this timeline [default: all, the newest first].")
-@click.option("--tables", is_flag=True, help="Say which tables the written pages belong to now; for 256 MiB at most.")
+@click.option("--tables", is_flag=True, help="Show to which tables the written pages belong now; for 256 MiB at most.")
 @parameters.name_option("--database", "Of this database [default: the default one].")
 @parameters.name_option("--storage", "Read this storage [default: the one the database's backups go to].")
 @shared_options
 def history(**words: Any) -> None:
     """List captured commits, newest first.
 
-    Each can be restored by its number. A commit was made at most so long before it was observed; a hole is where nobody looked.
+    Each can be restored by its number. A commit was made at most that long before it was observed.
+    A hole is a time without capture.
     `continuum backup history --around "2025-12-06 14:30" --tables`
     """
     options = HistoryOptions(**words)
     if options.around is not None and options.since is not None:
-        raise UsageError("--around and --since exclude each other", hint="leave one of them out")
+        raise UsageError("--around and --since exclude each other", hint="use only one of them")
     with open_runtime_of_command() as runtime:
         of = _asked(runtime, options)
         entries = _entries(of, options)

@@ -7,7 +7,6 @@ import sys
 import click
 
 from continuum_tasks.capture import overview, switch
-from continuum_tasks.capture.state.environment import microseconds
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_heartbeat
 from continuum_tasks.capture.switch import enable_wal_mode, is_enabled
 from continuum_tasks.cli.capture import capture
@@ -17,6 +16,7 @@ from continuum_tasks.cli.frame.table import print_facts
 from continuum_tasks.config import DatabaseConfig
 from continuum_tasks.errors import UsageError
 from continuum_tasks.host.audit_trail import user
+from continuum_tasks.units import microseconds
 
 
 def start(database: str, *, wait: bool) -> None:
@@ -77,7 +77,7 @@ def _journal(database: DatabaseConfig) -> str:
 def enable_wal(database: str, yes: bool) -> None:
     """Switch a database of backup.conf from rollback-journal to WAL mode, so that every commit of it can be captured.
 
-    It is a property of the file and stays until somebody takes it back. Writers then no longer wait for readers.
+    It is a property of the file and stays until somebody changes it back. Writers then no longer wait for readers.
     """
     with open_runtime_of_command() as runtime:
         found = runtime.config.database(database)
@@ -103,10 +103,10 @@ def _agree(database: DatabaseConfig, *, yes: bool) -> None:
         f"{database.path} is in rollback-journal mode. In WAL mode",
         "- commits go to a file beside it (-wal) first: a copy of the database file alone then lacks the newest ones",
         "- every process that reads it must run on this host, and be allowed to write in its directory",
-        "- it stays so, for all programs, until somebody takes it back",
+        "- it stays in WAL mode, for all programs, until somebody changes it back",
     ):
         output.remark(line)
-    nobody = UsageError("enable-wal asks and nobody answered", hint="give --yes")
+    nobody = UsageError("enable-wal asks for confirmation, and there was no answer", hint="give --yes")
     if sys.stdin is None:
         raise nobody
     try:

@@ -39,7 +39,7 @@ class CliContext:
 
 
 def shared_options(command: Command) -> Command:
-    """Give a command `--config-dir` and `--format`; they may also stand before the subcommand. Read them with `asked()`."""
+    """Give a command `--config-dir` and `--format`; also before the subcommand. Read them with `cli_context()`."""
     directory = click.option(
         "--config-dir",
         metavar="DIR",
@@ -101,9 +101,7 @@ def local_forced(option: bool | None) -> bool | None:
         return True
     if text in ("", "0", "no", "false", "off"):
         return None
-    raise ConfigError(
-        f"CONTINUUM_LOCAL = {text[:80]!r} is not allowed", hint="1 runs work in this process; leave it out otherwise"
-    )
+    raise ConfigError(f"CONTINUUM_LOCAL = {text[:80]!r} is not allowed", hint="1 runs work in this process; otherwise unset it")
 
 
 def _keep_directory(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:

@@ -54,7 +54,7 @@ def local_option(command: Command) -> Command:
 def execution_mode(local: bool | None, *, wait: bool = True) -> ExecutionMode:
     """Read how work is to be done from the options and the environment. Raises ConfigError, UsageError."""
     if local and not wait:
-        raise UsageError("--local and --no-wait exclude each other", hint="leave one of them out")
+        raise UsageError("--local and --no-wait exclude each other", hint="use only one of them")
     return ExecutionMode(local=local_forced(local), wait=wait)
 
 
@@ -84,7 +84,7 @@ def execute(work: Subject, runtime: Runtime, how: ExecutionMode) -> Any:
 def _without(work: Subject, runtime: Runtime, how: ExecutionMode, err: BrokerError) -> Any:
     """Do without a worker. Raises NoWorker where only a worker was wanted."""
     if how.local is False:
-        raise NoWorker(err.message, hint="start workers with `continuum up`, or leave out --no-local") from err
+        raise NoWorker(err.message, hint="start workers with `continuum up`, or run it without --no-local") from err
     remark(f"no worker is reachable ({err.message}): working in this process")
     return _execute_locally(work, runtime, how)
 

@@ -90,7 +90,7 @@ def enqueue_job(work: Subject, runtime: Runtime, bell: QueueNotifier) -> Job:
     try:
         bell.ring(job, runtime)
     except BrokerUnreachable:
-        jobs.cancel(job.id, reason="the broker could not be told of it", now=now())
+        jobs.cancel(job.id, reason="the broker could not be notified", now=now())
         raise
     return job
 
@@ -151,16 +151,14 @@ class _Follower:
     def _wait(self, job: Job, at: float) -> None:
         if job.error is not None and job.attempts not in self.told_attempts:
             self.told_attempts.add(job.attempts)
-            remark(f"attempt {job.attempts} of {job.max_attempts}: {job.error.message}; it is tried again")
+            remark(f"attempt {job.attempts} of {job.max_attempts}: {job.error.message}; trying again")
         self.queued_since = at if self.queued_since is None else self.queued_since
         self.shown.show(Progress(phase="queued"))
         if at - self.queued_since >= IDLE_SECONDS and not self.told_idle:
             self.told_idle = True
             host, now = self.runtime.config.host, self.runtime.site.clock.now()
             state = "is busy" if self.runtime.jobs.is_served(self.bell.queue, host=host, now=now) else "is gone"
-            remark(
-                f"job {job.id}: nobody took it for {IDLE_SECONDS:.0f} s, the pool on {self.bell.queue} {state}; still waiting"
-            )
+            remark(f"job {job.id}: no worker has started it for {IDLE_SECONDS:.0f} s, pool {self.bell.queue} {state}; waiting")
 
     def _tend(self, job: Job) -> None:
         """Ring again for a row that was lost on the way or whose worker died; end one whose attempts are used up."""

@@ -44,7 +44,7 @@ def health_check() -> int:
 @click.command("health", epilog=_CODES)
 @shared_options
 def backup_health() -> int:
-    """Say how old the last usable backup of each database is, and what stands between it and a restore.
+    """Show how old the last usable backup of each database is, and what would prevent a restore.
 
     Looks at backups and their chains, storages, keys, broker, workers, failed jobs, temporary space, and at the SQLite
     that writes the databases. The target for the age is rpo_target.

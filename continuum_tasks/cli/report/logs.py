@@ -44,14 +44,14 @@ class LogLine:
     metavar="N",
     help=f"The last N lines that fit [default: {TAIL}; with --since: all].",
 )
-@click.option("--level", type=click.Choice(LEVELS), default=None, help="Only lines of this level and graver ones.")
+@click.option("--level", type=click.Choice(LEVELS), default=None, help="Only lines of this level and more severe ones.")
 @time_option("--since", "Only lines from then on: an instant, or how long ago (1h, 7d).")
 @click.option("--follow", is_flag=True, help="Go on showing what is logged, until Ctrl-C.")
 @shared_options
 def logs(n: int | None, level: str | None, since: datetime | None, follow: bool) -> None:
     """Show what workers and commands logged, newest last; rotated files are read too.
 
-    Lines that are no JSON, such as what a crashing process left, are shown as they are, whatever the level.
+    Lines that are not JSON, such as the last words of a crashing process, are shown unchanged, whatever the level.
 
     \b
     Example:

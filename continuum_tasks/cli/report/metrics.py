@@ -30,7 +30,7 @@ Series = dict[tuple[str, str], list[Sample]]
 @click.option("--prometheus", is_flag=True, help="The newest value of each series, as Prometheus reads it.")
 @shared_options
 def metrics(name: str | None, since: datetime | None, prometheus: bool) -> None:
-    """Show what runs on this host took and moved: last, least, median and greatest value, and the trend, oldest first.
+    """Show what runs on this host took and moved: last, minimum, median and maximum value, and the trend, oldest first.
 
     NAME is one of those the command shows without it, such as backup_duration_seconds.
 
@@ -43,7 +43,7 @@ def metrics(name: str | None, since: datetime | None, prometheus: bool) -> None:
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(NAMES)}"
         raise UsageError(f"metric {parameters.quoted_word(name)} is not measured", hint=hint)
     if prometheus and cli_context().as_json:
-        raise UsageError("--prometheus and --format json exclude each other", hint="leave one of them out")
+        raise UsageError("--prometheus and --format json exclude each other", hint="use only one of them")
     names = [name] if name is not None else list(NAMES)
     with open_runtime_of_command() as runtime:
         begin = since or runtime.site.clock.now() - timedelta(days=DEFAULT_DAYS)

@@ -21,7 +21,7 @@ from continuum_tasks.runtime import Runtime
 @parameters.name_option("--storage", "Only this storage [default: all of storage.conf].")
 @shared_options
 def storage_usage(storage: str) -> None:
-    """Say what each storage holds, by database and strategy, how fast that grows, and when the storage is full.
+    """Show what each storage holds, by database and strategy, how fast that grows, and when the storage is full.
 
     The catalog answers; a storage it never saw is read first. Growth is a straight line through this host's measurements,
     or through the catalogued backups until those span a day. What expired leaves both.

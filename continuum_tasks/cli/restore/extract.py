@@ -78,14 +78,14 @@ class ExtractOptions:
 @parameters.commit_options
 @click.option("--table", required=True, metavar="TABLE", help="The table whose rows are wanted.")
 @click.option("--where", default="", metavar="SQL", help="Which rows: an SQL expression, which can only read the backup.")
-@click.option("--into", type=parameters.file, default=None, metavar="PATH", help="The live database to bring them into.")
+@click.option("--into", type=parameters.file, default=None, metavar="PATH", help="The live database to insert them into.")
 @click.option(
     "--on-conflict",
     type=click.Choice([one.value for one in OnConflict]),
     default=None,
     help="With --into, for rows that are there with other content: keep those, take the backup's, or stop [default: fail].",
 )
-@click.option("--dry-run", is_flag=True, help="With --into: say what would be written, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="With --into: show what would be written, and write nothing.")
 @click.option(
     "--output", type=parameters.file, default=None, metavar="FILE", help="Write the rows to a new file: .sql or .jsonl."
 )
@@ -94,7 +94,7 @@ class ExtractOptions:
 @parameters.region_option
 @shared_options
 def extract(**words: Any) -> None:
-    """Bring rows of one table back from a backup, also while the service runs.
+    """Restore rows of one table from a backup, also while the service runs.
 
     With --into they are inserted in one transaction, foreign keys respected; rows that are there already are left alone.
     Otherwise they are printed. `continuum backup extract --pitr 24h --table messages --into memory.db --dry-run`
@@ -134,9 +134,9 @@ def _deed(request: ExtractRequest, options: ExtractOptions) -> AuditEntry | None
 def _check(options: ExtractOptions) -> None:
     check_point_query(options.wanted)
     if options.into is None and (options.on_conflict or options.dry_run):
-        raise UsageError("--on-conflict and --dry-run only mean something with --into", hint="name the live database")
+        raise UsageError("--on-conflict and --dry-run require --into", hint="name the live database")
     if options.into is not None and options.output is not None:
-        raise UsageError("--into and --output exclude each other", hint="leave one of them out")
+        raise UsageError("--into and --output exclude each other", hint="use only one of them")
     if options.output is not None and options.output.suffix not in (".sql", ".jsonl"):
         raise UsageError(
             f"--output {parameters.quoted_word(options.output.name)}: neither .sql nor .jsonl",

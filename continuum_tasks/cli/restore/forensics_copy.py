@@ -26,7 +26,7 @@ from continuum_tasks.restore.forensics_copy import ForensicsCopy, ForensicsReque
 def forensics_copy(database: str, to: Path | None) -> None:
     """Copy a database with its -wal, -shm and -journal, byte by byte, and never change it.
 
-    Anything is copied, also what is no database any more. `continuum backup forensics-copy --database /srv/memory.db`
+    Any file is copied, also one that is no database any more. `continuum backup forensics-copy --database /srv/memory.db`
     """
     settings = configuration()
     now = datetime.now(UTC)

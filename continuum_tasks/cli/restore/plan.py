@@ -87,7 +87,7 @@ def _what(preview: Preview) -> list[tuple[str, str]]:
 
 def _how(preview: Preview) -> str:
     if preview.online is not None:
-        return "written into, while its service goes on"
+        return "written into while its service keeps running"
     return "replaces a file" if preview.replaces else "new"
 
 

@@ -70,7 +70,7 @@ class RestoreOptions:
 @parameters.name_option("--database", "With --latest, --pitr or --commit: of this database [default: the default one].")
 @click.option("--target", type=parameters.file, required=True, metavar="PATH", help="The file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there; it is kept beside the target, quarantined.")
-@click.option("--online", is_flag=True, help="Write it into the live file, in one transaction, while the service goes on.")
+@click.option("--online", is_flag=True, help="Write it into the live file, in one transaction, while the service runs.")
 @click.option("--wait-writers", is_flag=True, help="With --online: writers may wait for longer than the busy window.")
 @click.option("--verify", is_flag=True, help="Also let SQLite check the whole file before it takes its place.")
 @click.option("--dry-run", is_flag=True, help="Change nothing: print the plan, and the rows per table that would be lost.")
@@ -104,9 +104,9 @@ def restore(**words: Any) -> None:
 
 def _check(options: RestoreOptions) -> None:
     if options.wait_writers and not options.online:
-        raise UsageError("--wait-writers only means something with --online", hint="add --online, or leave it out")
+        raise UsageError("--wait-writers requires --online", hint="add --online, or remove this option")
     if options.exact and not options.dry_run:
-        raise UsageError("--exact only means something with --dry-run", hint="add --dry-run, or leave it out")
+        raise UsageError("--exact requires --dry-run", hint="add --dry-run, or remove this option")
     if not options.undo:
         check_point_query(options.wanted)
         return
@@ -115,7 +115,7 @@ def _check(options: RestoreOptions) -> None:
     if beside or where or options.verify or options.exact or options.online:
         raise UsageError(
             "--undo takes --target and --dry-run alone: it puts back what the last restore there replaced",
-            hint="leave the other options out",
+            hint="remove the other options",
         )
 
 

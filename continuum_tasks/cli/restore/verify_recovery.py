@@ -8,7 +8,7 @@ from continuum_tasks.cli.frame import dispatch, output
 from continuum_tasks.cli.frame.context import cli_context, open_runtime_of_command, shared_options
 from continuum_tasks.cli.frame.table import TableColumn, print_facts, print_table
 from continuum_tasks.repository.documents import to_json
-from continuum_tasks.restore.verify_recovery import Proof, RecoveryVerdict, last, prove_recovery
+from continuum_tasks.restore.verify_recovery import RecoveryProof, RecoveryVerdict, last, prove_recovery
 
 REDUCED = 1
 
@@ -18,7 +18,7 @@ REDUCED = 1
 def verify_recovery() -> None:
     """Prove the last restore or extract made on this host against its backup.
 
-    A file nobody wrote to since must have every page of the backup. One that was written since is checked by SQLite, and its
+    A file that was not written since must have every page of the backup. Another one is checked by SQLite, and its
     rows are compared. `continuum backup verify-recovery`
     """
     with open_runtime_of_command() as runtime:
@@ -26,7 +26,7 @@ def verify_recovery() -> None:
         there = runtime.in_region(made.region, storage=made.storage)
         repository = there.repository(made.storage)
         steps = prove_recovery(made, repository=repository, site=there.site, fan=there.fan())
-        proof: Proof = dispatch.run_locally(steps, title=f"proof of {made.target}")
+        proof: RecoveryProof = dispatch.run_locally(steps, title=f"proof of {made.target}")
     if cli_context().as_json:
         output.print_document(to_json(proof))
     else:
@@ -34,7 +34,7 @@ def verify_recovery() -> None:
     raise click.exceptions.Exit(REDUCED if proof.verdict is RecoveryVerdict.REDUCED else 0)
 
 
-def _show(proof: Proof) -> None:
+def _show(proof: RecoveryProof) -> None:
     print_facts(
         [
             (str(proof.kind), f"of {proof.backup_id}, made {output.moment(proof.at)} UTC"),

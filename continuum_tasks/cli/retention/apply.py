@@ -29,7 +29,7 @@ _LEAST = ", ".join(f"{n} {name}" for name, n in LEAST.items())
 
 
 @click.command("apply-retention")
-@click.option("--dry-run", is_flag=True, help="Say what would be done and why; do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done and why; change nothing.")
 @click.option(
     "--aggressive",
     is_flag=True,

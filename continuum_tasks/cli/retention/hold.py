@@ -45,7 +45,7 @@ def hold(backup_id: BackupId, reason: str, storage: str) -> None:
 @parameters.name_option("--storage", "Release it in this storage.")
 @shared_options
 def release(backup_id: BackupId, storage: str) -> None:
-    """Let the policy decide over a held backup again. Releasing one that is not held changes nothing.
+    """Let retention expire a held backup again. Releasing one that is not held changes nothing.
 
     \b
     Example: continuum backup release backup-full-20251206-010000

@@ -38,7 +38,7 @@ class Filter:
 def find_attempts(runtime: Runtime, wanted: Filter) -> list[Job]:
     """Return the rows of backups that failed, or that are queued or running, the last first. Raises UsageError."""
     if wanted.verified_only or wanted.n_random is not None:
-        raise UsageError(f"--status {wanted.status} lists attempts: leave out --verified-only and --random")
+        raise UsageError(f"--status {wanted.status} lists attempts: remove --verified-only and --random")
     if wanted.status == FAILED:
         jobs: Sequence[Job] = runtime.jobs.failed(wanted.since or _EVER)
     else:

@@ -58,7 +58,7 @@ def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
 @click.argument("setting", metavar="SETTING", shell_complete=_complete)
 @shared_options
 def get(setting: str) -> None:
-    """Print the value of one setting; where it comes from is said on standard error.
+    """Print the value of one setting; where it comes from is printed on standard error.
 
     \b
     Example:
@@ -96,8 +96,8 @@ def list_settings() -> None:
 @config.command("set")
 @click.argument("setting", metavar="SETTING", shell_complete=_complete)
 @click.argument("value", metavar="[VALUE]", required=False)
-@click.option("--stdin", is_flag=True, help="Read the value from standard input: a password then stands in no shell history.")
-@click.option("--default", is_flag=True, help="Take its line out, so that the default counts.")
+@click.option("--stdin", is_flag=True, help="Read the value from standard input: a password is then not in the shell history.")
+@click.option("--default", is_flag=True, help="Remove its line, so that the default applies.")
 @shared_options
 def set_value(setting: str, value: str | None, stdin: bool, default: bool) -> None:
     """Change one setting: checked as a whole first, comments kept, written in one step, audited.

@@ -40,18 +40,19 @@ class Wishes:
     "--storage",
     default=None,
     metavar="DIR|s3://BUCKET/PREFIX?endpoint=URL&region=R",
-    help=f"Where backups rest [default: {DEFAULT_STORAGE}].",
+    help=f"Where backups are stored [default: {DEFAULT_STORAGE}].",
 )
 @click.option(
-    "--key-file", type=parameters.path_value, default=None, metavar="FILE", help="Take this copy of a key, make none."
+    "--key-file", type=parameters.path_value, default=None, metavar="FILE", help="Use this copy of a key; make no new one."
 )
-@click.option("--no-encryption", is_flag=True, help="Who reads the storage then reads every backup.")
+@click.option("--no-encryption", is_flag=True, help="Anyone who can read the storage can then read every backup.")
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @shared_options
 def init(database: Path | None, storage: str | None, key_file: Path | None, no_encryption: bool, yes: bool) -> None:
     """Make a working configuration: three .conf files, the directories they name, and a key.
 
-    Losing the key loses the backups: without it nobody can open them. Keep a copy apart from this machine and from the storage.
+    If you lose the key, you lose the backups: nobody can open them without it. Keep a copy away from
+    this machine and from the storage.
     """
     wishes = Wishes(database=database, storage=storage, key_file=key_file, no_encryption=no_encryption)
     done = initialise(_request(wishes if yes else _ask(wishes)), now=datetime.now(UTC), random_bytes=secrets.token_bytes)
@@ -97,17 +98,17 @@ def _ask(wishes: Wishes) -> Wishes:
             "Database to back up", default=str(DEFAULT_DATABASE), value_proc=parameters.file, err=True
         )
         storage = wishes.storage or click.prompt(
-            "Where backups rest (a directory or s3://bucket/prefix)", default=DEFAULT_STORAGE, err=True
+            "Where backups are stored (a directory or s3://bucket/prefix)", default=DEFAULT_STORAGE, err=True
         )
         encrypted = not wishes.no_encryption
         if encrypted and wishes.key_file is None:
-            click.echo("Losing the key loses the backups: nobody can open them without it.", err=True)
+            click.echo("If you lose the key, you lose the backups: nobody can open them without it.", err=True)
             encrypted = click.confirm("Encrypt backups with a key made now?", default=True, err=True)
         click.confirm("Make it?", default=True, abort=True, err=True)
     except click.Abort as err:
         if isinstance(err.__context__, EOFError):
             raise UsageError(
-                "init asks questions and nobody answered", hint="give --yes, with --database and --storage"
+                "init asks questions, and there was no answer", hint="give --yes, with --database and --storage"
             ) from err
         raise
     return Wishes(database=database, storage=storage, key_file=wishes.key_file, no_encryption=not encrypted)

@@ -39,12 +39,12 @@ def test_storage(name: str | None) -> None:
 
 @click.command("reindex")
 @parameters.name_option("--storage", "Only this storage [default: all of storage.conf].")
-@click.option("--accept-empty", is_flag=True, help="Believe a storage that holds nothing although backups were made there.")
+@click.option("--accept-empty", is_flag=True, help="Accept an empty storage although backups were made there.")
 @shared_options
 def reindex(storage: str, accept_empty: bool) -> None:
     """Rebuild this host's catalog from the manifests and verdicts in the storages.
 
-    Damaged documents are left out and named; the exit code is then 7.
+    Damaged documents are skipped and named; the exit code is then 7.
     """
     outcomes: dict[str, Outcome] = {}
     with open_runtime_of_command() as runtime:

@@ -53,14 +53,14 @@ def test_restore(backup_id: BackupId | None, latest: bool, database: str, storag
 def drill(backup_id: BackupId | None, by_chance: bool, database: str, storage: str, local: bool | None) -> None:
     """Rehearse a disaster: restore a backup to scratch, prove it, and run the checks of [drill] in backup.conf.
 
-    How long each phase took is kept beside the backup, and the drill log gets a line: SUCCESS only when everything held.
+    How long each phase took is kept beside the backup, and the drill log gets a line: SUCCESS only when every check passed.
 
     \b
     Example:
       continuum backup drill --random
     """
     if backup_id is not None and (by_chance or database):
-        raise UsageError("an ID says which backup: leave out --random and --database", hint="or leave out the ID")
+        raise UsageError("an ID says which backup: remove --random and --database", hint="or remove the ID")
     how = dispatch.execution_mode(local)
     with open_runtime_of_command() as runtime:
         if backup_id is not None:

@@ -25,12 +25,12 @@ _LEVEL_HELP = (
     "objects: stored bytes, no key needed; pages: every page opened; restore: a test restore that SQLite checks"
     " [default: restore]."
 )
-_PER_CHAIN_HELP = f"Restore so many of each chain, evenly spread; of the rest every stored byte is read [default: {PER_CHAIN}]."
+_PER_CHAIN_HELP = f"Restore this many of each chain, evenly spread; read every stored byte of the rest [default: {PER_CHAIN}]."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyOutcome:
-    """How one verification ended: with a verdict, or the error that it raised. `covers` as in `Step`."""
+    """How one verification ended: with a verdict, or the error that it raised. `covers` as in `VerifyStep`."""
 
     backup_id: BackupId
     covers: tuple[BackupId, ...]
@@ -118,7 +118,7 @@ def _all(runtime: Runtime, wanted: Range, level: Level, *, how: dispatch.Executi
     there = [b for b in found.backups if b.created_at >= wanted.since and wanted.database in ("", b.database)]
     sound = [b for b in there if b.status is BackupStatus.COMPLETED]
     if len(sound) < len(there):
-        output.warn(f"{len(there) - len(sound)} suspect backups are left out: verify them by their ids")
+        output.warn(f"{len(there) - len(sound)} suspect backups are skipped: verify them by their ids")
     if found.unread:
         raise found.unread[0]
     if not sound:

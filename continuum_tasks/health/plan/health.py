@@ -228,7 +228,7 @@ def _jobs(failed: Sequence[FailedJob]) -> Finding:
 
 def _key(key: KeyFacts) -> Finding:
     if not key.key_id:
-        return ok("encryption", "off: whoever reads the storage reads every backup")
+        return ok("encryption", "off: anyone who can read the storage can read every backup")
     subject = f"key {key.key_id}"
     uses = ["new backups are made with it"] if key.configured else []
     uses += [f"{key.n_backups} backups need it"] if key.n_backups else []

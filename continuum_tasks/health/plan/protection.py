@@ -137,7 +137,7 @@ def age_finding(last: LastBackup, storage: str) -> Finding:
     if not last.late:
         return ok(subject, text)
     if last.captured_until is not None:
-        return critical(subject, text, "what it waits for is said about its capture; is the storage reachable?")
+        return critical(subject, text, "the finding about its capture says what it waits for; is the storage reachable?")
     return critical(subject, text, f"run `{create} --strategy incremental`; are the workers and beat alive?")
 
 
@@ -148,7 +148,7 @@ def _anomalies(protection: Protection, *, now: datetime) -> Iterator[Finding]:
         mine = [backup for backup in protection.backups if backup.storage == storage]
         found = holding(mine)
         past = [b for b in mine if is_anomalous(b) and now - b.created_at < ANOMALY_SHOWN]
-        hint = "look at the database; harmless: continuum backup accept {} --reason WHY; otherwise restore a clean one"
+        hint = "examine the database; if it is harmless: continuum backup accept {} --reason WHY; otherwise restore a clean one"
         if found:
             first = found[-1]
             text = f"since {first.id} in storage {storage}: {'; '.join(first.suspect_reasons)}"

@@ -96,7 +96,7 @@ def count_axis(highest: float) -> tuple[float, list[Tick]]:
 
 
 def sizes(highest: float) -> tuple[float, list[Tick]]:
-    """As `counts`, for bytes in binary units."""
+    """As `count_axis`, for bytes in binary units."""
     units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
     power = min(len(units) - 1, int(math.log(max(highest, 1.0), 1024)))
     scale = 1024.0**power
@@ -107,7 +107,7 @@ def sizes(highest: float) -> tuple[float, list[Tick]]:
 
 
 def seconds_axis(highest: float) -> tuple[float, list[Tick]]:
-    """As `counts`, for durations in seconds."""
+    """As `count_axis`, for durations in seconds."""
     unit, size = next(((u, s) for u, s in (("h", 3_600), ("min", 60)) if highest >= 2 * s), ("s", 1))
     step = _round_step(max(highest, 0.1) / size / 4)
     n = math.ceil(max(highest, 0.1) / size / step)

@@ -41,7 +41,7 @@ def _database(database: DatabaseReport, *, until: datetime) -> Iterator[Finding]
     if 0 < exposed.target_seconds < exposed.last_seconds:
         target = show_seconds(exposed.target_seconds)
         text = f"its last recovery point was {show_seconds(exposed.last_seconds)} old, target {target}"
-        yield critical(subject, text, "continuum backup health says what stands in the way")
+        yield critical(subject, text, "continuum backup health shows the cause")
     closed = [gap for gap in exposed.gaps if not gap.open]
     if closed:
         worst = max((gap.age_seconds or 0.0 for gap in closed), default=0.0)
@@ -93,7 +93,9 @@ def _suspects(report: PeriodReport) -> Iterator[Finding]:
         first = report.suspects[0]
         text = f"{_n(len(report.suspects), 'backup')} suspect, the last {first.backup_id or first.strategy}"
         reason = first.suspect_reasons[0]
-        yield warning("anomalies", f"{text}: {reason}", "look at the database before older backups expire; hold a clean one")
+        yield warning(
+            "anomalies", f"{text}: {reason}", "examine the database before older backups expire; put a clean one on hold"
+        )
 
 
 def _drills(report: PeriodReport) -> Iterator[Finding]:

@@ -197,7 +197,7 @@ class PeriodReport:
 
 
 def build_report(rows: Rows, period: Period, *, host: str) -> PeriodReport:
-    """Make the report of one period. What the attention list says is decided in `plan.attention`."""
+    """Make the report of one period. What the attention list says is decided in `report.plan.attention`."""
     from_catalog = [_run(backup) for backup in rows.backups]
     everything = sorted((*from_catalog, *rows.expired), key=lambda run: run.finished_at, reverse=True)
     made = [run for run in everything if period.holds(run.finished_at)]

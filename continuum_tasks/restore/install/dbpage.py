@@ -1,4 +1,4 @@
-"""sqlite/dbpage.py: the pages of a live database, read and written through SQLite's pager (`sqlite_dbpage`), by ctypes.
+"""The pages of a live database, read and written through SQLite's pager (`sqlite_dbpage`), by ctypes.
 
 apsw's own SQLite has no `sqlite_dbpage`; the one that apsw ships for SQLite's command line programs has. It is loaded only in
 a process of its own (`overwrite.py`), which has no other SQLite: two of them on one file would drop each other's locks.

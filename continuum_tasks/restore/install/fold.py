@@ -1,4 +1,4 @@
-"""sqlite/fold.py: bring all content of an old database into its main file, and keep everyone out until it is replaced."""
+"""Bring all content of an old database into its main file, and keep everyone out until it is replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/guard.py: hold the old database exclusively while it is replaced, and until nobody has it open any more (ADR 8).
+"""Hold the old database exclusively while it is replaced, and until nobody has it open any more (ADR 8).
 
 SQLite opens `-wal`, `-shm` and `-journal` by name, and takes a SHARED lock on the database it opened before that. Who opened
 the old file in the last instant would, once the name is another database's, open that one's; kept from the SHARED lock of
@@ -30,7 +30,7 @@ from pathlib import Path
 
 from continuum_tasks.errors import ContinuumError
 from continuum_tasks.restore.install.fold import held_folded
-from continuum_tasks.sqlite.holders import GUARD, holders, holding, is_open_elsewhere, others, unseen
+from continuum_tasks.sqlite.holders import GUARD, each_holder, holders, is_open_elsewhere, others, unseen
 from continuum_tasks.sqlite.raw import identity
 
 LEAST_SECONDS = 1.0  # who found the old file by its name a moment ago, and does not have it open yet, has it then
@@ -78,7 +78,7 @@ def _await_closed(path: Path, status: os.stat_result, *, counted_none: bool) -> 
     begun = time.monotonic()
     while True:
         since = time.monotonic() - begun
-        late = [holder for holder, link in holding(status) if holder.pid != os.getpid() and not _is_quarantined(link, path)]
+        late = [holder for holder, link in each_holder(status) if holder.pid != os.getpid() and not _is_quarantined(link, path)]
         elsewhere = is_open_elsewhere(status)
         if elsewhere is None:
             closed = not late and since >= BLIND_SECONDS

@@ -1,4 +1,4 @@
-"""sqlite/guarded.py: have a process of its own (`guard`) hold a database while it is replaced; it stays when this one dies."""
+"""Have a process of its own (`guard`) hold a database while it is replaced; it stays when this one dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/install.py: put a proven restored file in a database's place; a kill at any step leaves the old or the new (ADR 3).
+"""Put a proven restored file in a database's place; a kill at any step leaves the old or the new (ADR 3).
 
 record -> a guard folds the old file's -wal or journal into it and holds it -> quarantine -> its sidecars gone -> one rename
 -> record gone; the guard keeps everybody who has the old file open out of both until nobody has (ADR 8)

@@ -1,4 +1,4 @@
-"""sqlite/intent.py: the record beside a target that says a restore is being installed there, and by whom.
+"""The record beside a target that says a restore is being installed there, and by whom.
 
 It is durable before the first change and removed after the last. Its file lock is held by the living installer, so a
 record whose lock is free was left by a killed one.
@@ -39,7 +39,7 @@ class Intent:
 
 @contextmanager
 def recorded(target: Path, intent: Intent) -> Iterator[None]:
-    """Hold a durable, locked record. The caller removes it with `forget`. Raises TargetBusy when there is one already."""
+    """Hold a durable, locked record. The caller removes it with `forget_intent`. Raises TargetBusy when there is one."""
     record = record_path(target)
     try:
         fd = os.open(record, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -112,5 +112,5 @@ def _decode(data: bytes, record: Path) -> Intent | None:
         raise TargetError(f"{record}: written by a newer version ({version})", hint="finish it with the newer version")
     intent = Intent(**fields)
     if any("/" in name for name in (intent.target, intent.temp, intent.quarantine)):
-        raise TargetError(f"{record}: names files outside its directory", hint="look at it, then delete it by hand")
+        raise TargetError(f"{record}: names files outside its directory", hint="examine it, then delete it")
     return intent

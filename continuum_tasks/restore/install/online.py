@@ -1,4 +1,4 @@
-"""sqlite/online.py: write a proven state into a live database, in one transaction, by a process of its own (ADR 10)."""
+"""Write a proven state into a live database, in one transaction, by a process of its own (ADR 10)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_online(target: Path, *, page_size: int) -> DatabaseSource:
     try:
         source = inspect(target)
     except SourceMissing as err:
-        raise TargetError(f"{err.message}: --online writes into a live database", hint="leave --online out") from err
+        raise TargetError(f"{err.message}: --online writes into a live database", hint="run it without --online") from err
     except SourceError as err:
         raise TargetError(f"{err.message}: it cannot be written online", hint=f"{err.hint}; or {_INSTEAD}") from err
     if source.page_size != page_size:

@@ -1,4 +1,4 @@
-"""sqlite/overwrite.py: the process that writes a proven state into a live database, in one transaction (ADR 10).
+"""The process that writes a proven state into a live database, in one transaction (ADR 10).
 
 It reads one JSON document (`Order`) from its input, compares, says what it found, and waits for `write`. It opens the database
 through no other SQLite, and ends with its parent: SQLite then undoes what was not committed.

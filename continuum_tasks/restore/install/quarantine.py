@@ -1,4 +1,4 @@
-"""sqlite/quarantine.py: the databases that restores replaced: which are kept beside a target, and one as a single file."""
+"""The databases that restores replaced: which are kept beside a target, and one as a single file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/target.py: may a restored database be put at this path?"""
+"""May a restored database be put at this path?"""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class OnlinePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class PageDifference:
     """How a live database differs from a state, measured."""
 
     wal: bool
@@ -50,7 +50,7 @@ class Difference:
     compare_seconds: float
 
 
-def online_plan(target: str, found: Difference, *, busy_window_seconds: float) -> OnlinePlan:
+def online_plan(target: str, found: PageDifference, *, busy_window_seconds: float) -> OnlinePlan:
     """Work out space and lock time; the comparison is counted again, as it is when somebody commits meanwhile."""
     n_written = found.n_differ + 1 if found.n_differ else 0  # page 1 always
     if found.wal:

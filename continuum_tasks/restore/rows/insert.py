@@ -1,4 +1,4 @@
-"""sqlite/bring.py: bring picked rows into a live database, in one transaction, while its service runs."""
+"""Bring picked rows into a live database, in one transaction, while its service runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def inspect_insert(picked: SelectedRows, live: Path, *, on_conflict: OnConflict)
         return match(connection, picked, _shape(connection, picked, live), on_conflict=on_conflict)
 
 
-def check_writable(live: Path, *, accepted: Collection[str] | None) -> DatabaseSource:
+def check_insertable(live: Path, *, accepted: Collection[str] | None) -> DatabaseSource:
     """Refuse a live database that SQLite must not write; `accepted` as in `inspect`. Raises SourceError, TargetError."""
     source = inspect(live, accepted=accepted)
     _check_reserved(live, source.reserved_bytes)
@@ -49,7 +49,7 @@ def check_writable(live: Path, *, accepted: Collection[str] | None) -> DatabaseS
 def _check_reserved(live: Path, n_bytes: int) -> None:
     if n_bytes:
         raise TargetError(
-            f"{reserved.explained(live, n_bytes)}: rows cannot be brought into it from here, nothing was written",
+            f"{reserved.explained(live, n_bytes)}: rows cannot be inserted into it from here, nothing was written",
             hint="write the rows out with --output, and have the service insert them",
         )
 
@@ -61,7 +61,7 @@ def refused(found: Match, *, on_conflict: OnConflict) -> TargetError | None:
             f"{o.n_rows} rows refer by {', '.join(o.columns)} to rows of {o.parent} that are not there (such as {o.example})"
             for o in found.orphans
         )
-        return TargetError(named, hint=f"extract --table {found.orphans[0].parent} first, or leave those rows out with --where")
+        return TargetError(named, hint=f"extract --table {found.orphans[0].parent} first, or exclude those rows with --where")
     if found.missing:
         return TargetError(
             f"column {', '.join(found.missing)}: new since the backup, NOT NULL and without a default",
@@ -75,7 +75,7 @@ def refused(found: Match, *, on_conflict: OnConflict) -> TargetError | None:
     if found.n_clashes and on_conflict is not OnConflict.SKIP:
         return TargetExists(
             f"{found.n_clashes} rows would break a UNIQUE index: other rows have their place",
-            hint="--on-conflict skip leaves them out, or choose others with --where",
+            hint="--on-conflict skip skips them; or choose others with --where",
         )
     return None
 
@@ -145,13 +145,13 @@ def _shape(connection: apsw.Connection, picked: SelectedRows, live: Path) -> Tab
     kinds = {name.lower(): kind for name, kind in tables(connection, "main").items()}
     kind = kinds.get(picked.shape.name.lower())
     if found is None and kind is not None:
-        raise TargetError(f"{live}: {picked.shape.name} is a {kind} there", hint="rows can be brought into plain tables only")
+        raise TargetError(f"{live}: {picked.shape.name} is a {kind} there", hint="rows can be inserted into plain tables only")
     return found
 
 
 @contextmanager
 def _opened(live: Path, picked: SelectedRows) -> Iterator[apsw.Connection]:
-    source = check_writable(live, accepted=None)  # the caller asked where it lies
+    source = check_insertable(live, accepted=None)  # the caller asked where it lies
     if not os.access(source.path, os.W_OK):
         raise TargetError(f"{live}: no permission to write", hint=f"run as its owner (uid {source.uid}) or as root")
     left_wal = wal_bytes(source.path) > 0
@@ -189,4 +189,4 @@ def _errors(live: Path) -> Iterator[None]:
     except (apsw.CorruptError, apsw.NotADBError) as err:
         raise TargetError(f"{live}: damaged ({err}); nothing was written", hint="restore it instead") from err
     except apsw.Error as err:
-        raise TargetError(f"{live}: rows cannot be brought in ({err}); nothing was written", hint="see the message") from err
+        raise TargetError(f"{live}: rows cannot be inserted ({err}); nothing was written", hint="see the message") from err

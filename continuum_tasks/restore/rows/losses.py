@@ -1,4 +1,4 @@
-"""sqlite/losses.py: which rows of a database are not in a state that would replace it. Reads both, changes neither."""
+"""Which rows of a database are not in a state that would replace it. Reads both, changes neither."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sqlite/match.py: how picked rows meet a table of a live database: which are there, differ, are new, or lack a parent.
+"""How picked rows meet a table of a live database: which are there, differ, are new, or lack a parent.
 
 All is read; the statements run on a connection whose `main` is the live database and whose `picked` has the rows.
 """
@@ -120,7 +120,7 @@ def differences(backup: Table, live: Table) -> tuple[str, ...]:
     """Name what differs between a table as it was backed up and as it is."""
     ours = {column.name.lower(): column for column in backup.columns}
     theirs = {column.name.lower(): column for column in live.columns}
-    found = [f"column {ours[n].name} is only in the backup: its values are left out" for n in ours if n not in theirs]
+    found = [f"column {ours[n].name} is only in the backup: its values are not inserted" for n in ours if n not in theirs]
     found += [f"column {theirs[n].name} is new since the backup: rows get its default" for n in theirs if n not in ours]
     for name in ours.keys() & theirs.keys():
         was, now = ours[name].kind, theirs[name].kind

@@ -1,4 +1,4 @@
-"""sqlite/rows.py: picked rows as text: SQL statements, JSON lines, or values to show."""
+"""Picked rows as text: SQL statements, JSON lines, or values to show."""
 
 from __future__ import annotations
 

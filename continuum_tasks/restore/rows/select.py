@@ -1,4 +1,4 @@
-"""sqlite/pick.py: pick rows of one table of a private copy into a small database of their own, by an expression.
+"""Pick rows of one table of a private copy into a small database of their own, by an expression.
 
 The expression is somebody's text. It runs where it can read the copy and nothing else: the copy is opened immutable, no
 other database is attached, and an authorizer refuses all but reading and harmless functions.

@@ -1,4 +1,4 @@
-"""sqlite/shape.py: what a table is made of: columns, key, uniqueness, references, and its SQL. Read only."""
+"""What a table is made of: columns, key, uniqueness, references, and its SQL. Read only."""
 
 from __future__ import annotations
 

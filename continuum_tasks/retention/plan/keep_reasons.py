@@ -1,6 +1,6 @@
 """Say why a backup stays, by the rules alone; what other backups need comes after. Pure: same rows, same reasons.
 
-A backup counts for a rule only when its whole chain is good (`plan.chain.usable`) and its time is not ahead of the clock:
+A backup counts for a rule only when its whole chain is good (`history.chain.usable`) and its time is not ahead of the clock:
 a damaged one, or one made while a clock was wrong, never takes the place of another.
 """
 
@@ -56,7 +56,7 @@ class Policy:
 class RetentionInputs:
     """What is known beside the backups: both clocks, why which backups are held, and documents that could not be read.
 
-    `bases` are those that restores within the point-in-time window begin with (`plan.window`).
+    `bases` are those that restores within the point-in-time window begin with (`retention.plan.window`).
     """
 
     now: datetime

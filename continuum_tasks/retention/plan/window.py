@@ -18,7 +18,7 @@ from continuum_tasks.retention.plan.keep_reasons import proven
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is stored of one timeline: `refs` as `segments.cover` gives them, `resumed` the numbers of such commits.
+    """What is stored of one timeline: `refs` as `segment_names.cover` gives them, `resumed` the numbers of such commits.
 
     `current`: no other timeline of the database came after it, so it may still grow.
     """
@@ -35,7 +35,7 @@ def is_over(record: Record, *, before_us: int) -> bool:
 
 
 def undescribed(record: Record, *, before_us: int) -> tuple[SegmentRef, ...]:
-    """Return the raw segments whose commit numbers `bases` and `droppable` would need; without them they only keep more."""
+    """Return raw segments whose commit numbers `plan_bases` and `plan_droppable` would need; without, they only keep more."""
     return tuple(ref for ref in record.refs[: _live(record, before_us) + 1] if ref.is_raw)
 
 

@@ -1,4 +1,4 @@
-"""plan/file_systems.py: on which file systems SQLite's locks and shared memory can be trusted."""
+"""On which file systems SQLite's locks and shared memory can be trusted."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def refusal(kind: str, accepted: Collection[str]) -> tuple[str, str] | None:
     )
 
 
-def remark(kind: str, accepted: Collection[str]) -> str:
+def file_system_remark(kind: str, accepted: Collection[str]) -> str:
     """Return a warning about a file system that nothing is known of, empty where there is none."""
     if not kind or kind in accepted or file_system_class(kind) is not FileSystemClass.UNKNOWN:
         return ""

@@ -1,4 +1,4 @@
-"""plan/formats.py: what a file is that was given as a database and is none that can be backed up, and what to do."""
+"""What a file is that was given as a database and is none that can be backed up, and what to do."""
 
 from __future__ import annotations
 

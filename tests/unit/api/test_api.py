@@ -83,7 +83,7 @@ def test_what_is_asked_wrongly_is_an_error_with_a_remedy_and_the_target_stays(in
     with pytest.raises(TargetExists) as caught:
         api.restore_state(installation, state, site / "there.db")
     assert caught.value.hint and (site / "there.db").read_bytes() == b"as it was"
-    assert api.plan_restore(installation, state, site / "there.db").refused
+    assert api.preview_of_restore(installation, state, site / "there.db").refused
     with pytest.raises(BackupNotFound):
         api.state_of_backup(installation, "../etc/passwd")
     with pytest.raises(BackupNotFound):

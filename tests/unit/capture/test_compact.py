@@ -390,7 +390,7 @@ def test_nothing_goes_while_segments_are_merged(
         hold_lock(compact.lock_name("main"), runtime.repository().storage, runtime.site.contender()),
     ):
         done = applied(sandbox, window_seconds=window_from(recorder, 15, seconds=30))
-    assert "another run is at work" in done.segments.skipped
+    assert "another run is in progress" in done.segments.skipped
     assert names(sandbox) == before
 
 

@@ -40,7 +40,7 @@ def test_a_capture_that_does_not_answer_holds_the_restore_up_only_while_it_has_p
         pass
     tell(tmp_path, replace(BEGINS, state=CaptureState.RUNNING, n_pins=1), heard_at=NOW)
     with (
-        pytest.raises(TargetBusy, match="does not let go"),
+        pytest.raises(TargetBusy, match="does not release"),
         capture_released(tmp_path, "memory", host="h1", pause=lambda: None),
     ):
         pass

@@ -12,7 +12,7 @@ import pytest
 
 from continuum_tasks.capture.shipping.shipper import SegmentShipper
 from continuum_tasks.capture.state import fence, holes
-from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory, microseconds
+from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory
 from continuum_tasks.capture.state.status import CaptureState, CaptureStatus, read_status
 from continuum_tasks.capture.supervisor import CaptureSupervisor, WantedCapture
 from continuum_tasks.history.timeline import Hole
@@ -20,6 +20,7 @@ from continuum_tasks.sqlite.mount_tables import MountTables
 from continuum_tasks.sqlite.mounts import parse_mounts
 from continuum_tasks.storage.memory import MemoryStorage
 from continuum_tasks.storage.protocol import Buffer
+from continuum_tasks.units import microseconds
 from tests.support.service import Service
 from tests.support.statuses import WORKER, status, tell
 from tests.unit.capture.conftest import Listed, Setting
@@ -78,7 +79,7 @@ def test_a_hole_is_noted_with_its_edges_where_the_host_can_read_it(setting: Sett
     assert again.standing is not None
     assert (hole.timeline, hole.commit) == (again.standing.timeline.id, 5)
     assert (hole.from_us, hole.to_us) == (watched_us, again.standing.observed_us)
-    assert hole.reason == "the log was begun anew while nobody held it"
+    assert hole.reason == "SQLite restarted the write-ahead log while capture was not attached"
 
 
 def test_a_hole_that_cannot_be_noted_does_not_keep_capture_from_going_on(setting: Setting, service: Service) -> None:

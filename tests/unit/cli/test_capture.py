@@ -11,10 +11,11 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from continuum_tasks.capture.state import fence
-from continuum_tasks.capture.state.environment import CAPTURE, microseconds
+from continuum_tasks.capture.state.environment import CAPTURE
 from continuum_tasks.capture.state.status import CaptureHeartbeat, CaptureState, CaptureStatus, write_heartbeat, write_status
 from continuum_tasks.cli.main import cli
 from continuum_tasks.process import worker_id
+from continuum_tasks.units import microseconds
 from tests.unit.cli.conftest import Call
 
 pytestmark = pytest.mark.slow
@@ -184,7 +185,7 @@ def test_what_is_wrong_with_a_wanted_capture_is_exit_code_1(
 def test_a_process_that_has_been_silent_for_long_counts_as_none(call: Call, captured: Path) -> None:
     put(captured, a_status(), silent_seconds=90.0)
     done = call("backup", "capture", "status")
-    assert done.code == 1 and "has said nothing for 90 s" in done.err
+    assert done.code == 1 and "has not reported for 90 s" in done.err
 
 
 def test_a_capture_whose_process_is_gone_is_stopped(call: Call, captured: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_restored_file_that_the_disk_or_a_stranger_changed_is_exit_7(call: Cal
     assert stranger.code == 7 and "something that is not SQLite" in stranger.err
     os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
     disk = call("backup", "verify-recovery")
-    assert disk.code == 7 and "nobody wrote to it since" in disk.err
+    assert disk.code == 7 and "it was not written since" in disk.err
 
 
 def test_a_restored_file_that_is_gone_or_was_undone_says_so(call: Call, site: Path, full: str) -> None:

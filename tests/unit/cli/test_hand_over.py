@@ -99,7 +99,7 @@ def test_a_row_that_nobody_takes_is_rung_again_and_remarked_on_once(
     for _ in range(120):
         watching.look(current(runtime, job))
         time.pass_(1)
-    assert capsys.readouterr().err.count("nobody took it for 30 s, the pool on agent.h1 is gone") == 1
+    assert capsys.readouterr().err.count("no worker has started it for 30 s, pool agent.h1 is gone") == 1
     assert 10 <= bell.rung <= 12
 
 
@@ -139,7 +139,7 @@ def test_a_failed_attempt_is_remarked_on_and_the_stored_error_is_raised_at_the_e
     runtime.jobs.fail(job.id, claimed.token, busy, retry=True, now=time.now)
     for _ in range(3):
         watching.look(current(runtime, job))
-    assert capsys.readouterr().err == "attempt 1 of 2: memory.db: locked; it is tried again\n"
+    assert capsys.readouterr().err == "attempt 1 of 2: memory.db: locked; trying again\n"
     claimed = runtime.jobs.claim(job.id, DEAD, lease_seconds=60, now=time.now)
     assert claimed is not None
     runtime.jobs.fail(job.id, claimed.token, busy, retry=True, now=time.now)

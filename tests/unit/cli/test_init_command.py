@@ -15,8 +15,8 @@ def test_it_says_what_it_made_and_that_losing_the_key_loses_the_backups(call: Ca
     done = call("init", "--config-dir", "etc", "--database", "m.db", "--storage", "store", "--yes")
     assert done.code == 0
     assert f"initialised {tmp_path}/etc" in done.out
-    assert "losing the key loses the backups" in done.out
-    assert "keep a copy apart" in done.out
+    assert "if you lose the key, you lose the backups" in done.out
+    assert "keep a copy away" in done.out
     assert "warning: database" in done.err
 
 
@@ -61,7 +61,7 @@ def test_without_yes_it_asks_and_takes_the_answers(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "etc/backup.conf").read_text()
     assert f"path = {tmp_path}/here.db" in text
-    assert "Losing the key loses the backups" in done.stderr
+    assert "you lose the backups" in done.stderr
     assert done.stdout.startswith("{")
 
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from continuum_tasks.capture.state import holes
-from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory, microseconds
+from continuum_tasks.capture.state.environment import CAPTURE, make_private_directory
 from continuum_tasks.config import load_config
 from continuum_tasks.errors import NoSpace, SourceBusy
 from continuum_tasks.history.timeline import Hole
@@ -26,6 +26,7 @@ from continuum_tasks.report.html.document import BEGIN
 from continuum_tasks.report.plan.trend import BLOCKS
 from continuum_tasks.runtime import open_runtime
 from continuum_tasks.sample.change import change
+from continuum_tasks.units import microseconds
 from tests.unit.cli.conftest import Call
 
 
@@ -232,7 +233,7 @@ def test_a_report_tells_how_much_was_captured(call: Call, site: Path, full: str)
     metrics.close()
     directory = make_private_directory(site / "etc/state" / CAPTURE / "memory")
     begin_us = microseconds(now - timedelta(minutes=50))
-    hole = Hole(timeline="t", commit=5, from_us=begin_us, to_us=begin_us + 60_000_000, reason="the log was begun anew")
+    hole = Hole(timeline="t", commit=5, from_us=begin_us, to_us=begin_us + 60_000_000, reason="the log was restarted")
     holes.note_hole(directory, hole)
 
     (memory,) = call("backup", "report", "--format", "json").json["databases"]
@@ -240,7 +241,7 @@ def test_a_report_tells_how_much_was_captured(call: Call, site: Path, full: str)
     assert (found["n_commits"], found["n_requests"], found["wal_peak_bytes"], found["stored_bytes"]) == (99, 297, 2048, 0)
     assert (found["lag_p50_seconds"], found["lag_p95_seconds"]) == (0.6, 1.1)
     assert found["share"] == pytest.approx(0.99, abs=0.001)
-    assert [one["reason"] for one in found["holes"]] == ["the log was begun anew"]
+    assert [one["reason"] for one in found["holes"]] == ["the log was restarted"]
     assert found["holes"][0]["begins_at"].endswith("+00:00")
     assert memory["exposure"]["worst_seconds"] < 60
     text = call("backup", "report", "--day").out

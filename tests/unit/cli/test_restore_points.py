@@ -188,7 +188,7 @@ def test_a_target_that_another_run_works_on_is_named_as_the_operator_knows_it(ca
         done = call("backup", "restore", "--undo", "--target", "memory.db")
 
     assert done.code == 10
-    assert f"{site}/memory.db: another run is at work (process " in done.err and "target-" not in done.err
+    assert f"{site}/memory.db: another run is in progress (process " in done.err and "target-" not in done.err
     assert "hint: wait for it to end" in done.err
 
 

@@ -34,14 +34,6 @@ def test_the_map_names_the_package_of_this_answer(number: int) -> None:
         assert (place if place.endswith(".py") else f"{place}/") in NAMED, path
 
 
-def test_the_map_names_every_package_and_module_and_nothing_that_is_gone() -> None:
-    package = ROOT / "continuum_tasks"
-    there = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
-    there |= {path.name for path in package.glob("*.py") if path.name != "__init__.py"}
-    there |= {"continuum_tasks/", "workers/", "beat_schedule.py", "deploy/", "docs/", "examples/", "benchmarks/", "tests/"}
-    assert there == NAMED
-
-
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/API.md"])
 def test_links_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")

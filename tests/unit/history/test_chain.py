@@ -127,7 +127,7 @@ def test_an_unencrypted_parent_needs_no_key() -> None:
 def test_reasons_say_what_was_asked_for_and_what_it_builds_on() -> None:
     full = backup(0)
 
-    assert chain.choose_parent_of(Strategy.FULL, [full], requirements=REQUIREMENTS).reason == "asked for"
+    assert chain.choose_parent_of(Strategy.FULL, [full], requirements=REQUIREMENTS).reason == "requested"
     assert chain.choose_parent_of(Strategy.INCREMENTAL, [full], requirements=REQUIREMENTS).reason == f"builds on {full.id}"
     nothing = chain.choose_parent_of(Strategy.DIFFERENTIAL, [], requirements=REQUIREMENTS)
     assert nothing.reason == "nothing usable for a differential to build on"

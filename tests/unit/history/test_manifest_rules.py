@@ -58,19 +58,19 @@ WRONG: list[tuple[Change, str]] = [
     (backup(key_id="q"), "its key says otherwise"),
     (lambda one: replace(unencrypted(one), backup=replace(unencrypted(one).backup, key_id="k")), "its key says otherwise"),
     (lambda one: replace(one, wrapped_key=None), "its key says otherwise"),
-    (lambda one: manifest(database="a/b"), "its database has a name that is none"),
+    (lambda one: manifest(database="a/b"), "its database has a name that is not allowed"),
     *((backup(page_size=n, original_size_bytes=3 * n), "page size") for n in (-4096, 0, 1, 256, 4095, 131072)),
-    *((backup(n_pages=n, original_size_bytes=4096 * n), "pages are none") for n in (-1, 0, 2**32)),
+    *((backup(n_pages=n, original_size_bytes=4096 * n), "pages are not a number") for n in (-1, 0, 2**32)),
     (backup(original_size_bytes=1 << 60), "are not 3 pages of 4096 bytes"),
     (backup(layer_size_bytes=-1), "a size is below zero"),
     (backup(stored_size_bytes=-1), "a size is below zero"),
-    *((backup(root=root), "its root is no SHA-256") for root in ("", "ab" * 31, "AB" * 32, "ab" * 32 + "\n")),
+    *((backup(root=root), "its root is not a SHA-256") for root in ("", "ab" * 31, "AB" * 32, "ab" * 32 + "\n")),
     *((source(mode=mode), "mode") for mode in (-1, 0o1000, 0o4755, 0o642, 0o777)),
     *((source(uid=n), "owner") for n in (-1, 2**32 - 1)),
     *((source(gid=n), "owner") for n in (-1, 2**32 - 1)),
     (lambda one: replace(one, objects=one.objects * 2), "names an object twice"),
     *(
-        (stored(key=key), "is no object of this backup")
+        (stored(key=key), "is not an object of this backup")
         for key in (
             "repository.json",
             "manifests/main/backup-full-20261101-120000.json",

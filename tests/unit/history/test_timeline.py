@@ -169,7 +169,7 @@ def test_the_base_is_the_nearest_one_that_works(data: st.DataObject, commits: li
 def test_a_backup_of_another_timeline_is_no_base() -> None:
     other = backup(1, position=Position(timeline=timeline(1), commit=3, settled=3))
     assert plan.on_timeline([other, backup(2)], timeline()) == []
-    with pytest.raises(BackupNotFound, match="no usable backup stands at or before it"):
+    with pytest.raises(BackupNotFound, match="there is no usable backup at or before it"):
         plan.choose_base([other], timeline(), 5)
 
 

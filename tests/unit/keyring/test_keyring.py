@@ -315,7 +315,7 @@ def test_a_typing_error_names_its_row_and_shows_nothing(position: int, typed: st
         ("0W40 J2GB", "0W40 J2G", "row 1 is not 16"),
         ("0W40 J2GB", "0W40 J2GU", "row 1 is not 16"),
         ("0W40 J2GB", "0W40 J2G!", "row 1 is not 16"),
-        ("row 2", "row 1", "stands twice"),
+        ("row 2", "row 1", "unknown or repeated line"),
         ("row 2", "row 5", "unknown"),
         ("check", "chuck", "unknown"),
         ("created  2026-11-23T01:02:03Z\n", "", "lacks created"),

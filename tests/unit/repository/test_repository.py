@@ -198,7 +198,7 @@ def test_what_the_storage_itself_finds_damaged_is_named_and_hides_no_other(tmp_p
 
 
 def test_a_manifest_that_would_not_read_back_is_never_committed(repository: Repository, storage: MemoryStorage) -> None:
-    with pytest.raises(ObjectDamaged, match="is no object of this backup"):
+    with pytest.raises(ObjectDamaged, match="is not an object of this backup"):
         repository.put_manifest(replace(manifest(n=1), objects=manifest().objects))
     assert repository.manifest_keys() == []
 

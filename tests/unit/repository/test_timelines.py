@@ -107,7 +107,7 @@ def test_a_timeline_is_never_written_over_another(repository: Repository) -> Non
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"database": "Main"}, "its database has a name that is none"),
+        ({"database": "Main"}, "its database has a name that is not allowed"),
         ({"page_size": 1000}, "page size 1000"),
         ({"page_size": 256}, "page size 256"),
         ({"page_size": 131072}, "page size 131072"),

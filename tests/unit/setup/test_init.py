@@ -89,7 +89,7 @@ def test_the_operator_is_told_what_losing_the_key_means_and_how_to_keep_it(tmp_p
     done = run(request(tmp_path))
 
     said = "\n".join(done.advice)
-    assert "losing the key loses the backups" in said
+    assert "if you lose the key, you lose the backups" in said
     assert str(done.key_path) in said
     assert "print it" in said
     assert f"continuum init --key-file COPY --storage {tmp_path}/backups" in said

@@ -422,10 +422,11 @@ import os, sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 from continuum_tasks.sqlite.inspect import inspect
-from continuum_tasks.sqlite.snapshot import Clock, StageLimits, stage
+from continuum_tasks.clock import Clock
+from continuum_tasks.sqlite.snapshot import StageLimits, stage_copy
 clock = Clock(now=lambda: datetime.now(UTC), monotonic=time.monotonic)
 limits = StageLimits(busy_timeout_seconds=1, busy_window_seconds=9)
-with stage(inspect(Path(sys.argv[1])), Path(sys.argv[2]), limits=limits, clock=clock):
+with stage_copy(inspect(Path(sys.argv[1])), Path(sys.argv[2]), limits=limits, clock=clock):
     os.kill(os.getpid(), 9)
 """
 

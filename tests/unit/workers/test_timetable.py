@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from continuum_tasks.capture.state.environment import microseconds
 from continuum_tasks.config import DatabaseConfig, load_config
 from continuum_tasks.errors import KeyMissing, SourceMissing
 from continuum_tasks.host.jobs import Job
@@ -20,6 +19,7 @@ from continuum_tasks.model import Backup, DrillRecord, Manifest, Position, Rehea
 from continuum_tasks.runtime import Runtime, open_runtime
 from continuum_tasks.schedule import queue_due as schedule
 from continuum_tasks.tasks.periodic import watch_recovery_points_task
+from continuum_tasks.units import microseconds
 from tests.support.statuses import TIMELINE, status, tell
 from tests.unit.retention.plan.rows import backup
 
@@ -217,7 +217,7 @@ def test_an_idle_captured_database_owes_its_fulls_and_an_increment_once_capture_
     assert job.args["strategy"] == "full"
     finish(runtime, job, at=SUNDAY)
 
-    (job,) = queue_due(runtime, now=SUNDAY + 2 * MINUTE)  # its process has said nothing since
+    (job,) = queue_due(runtime, now=SUNDAY + 2 * MINUTE)  # its process has not reported since
     assert job.args["strategy"] == "incremental"
 
 

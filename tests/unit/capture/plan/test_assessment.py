@@ -109,9 +109,9 @@ def test_a_captured_database_says_up_to_when_and_what_is_late() -> None:
         ({"state": "stopped", "running": False, "detail": "its process is gone"}, "stopped: its process is gone"),
         ({"state": "waiting", "running": False}, "waiting; commits since are only in the database"),
         ({"state": "stopped", "running": False, "detail": "stopped"}, "stopped; commits since"),
-        ({"heard_at": ago(minutes=5)}, "its process has said nothing for 5 min"),
-        ({"heard_at": None}, "its process has said nothing"),
-        ({"running": False, "journal": True, "state": "journal", "heard_at": ago(days=1)}, "said nothing for 1 d"),
+        ({"heard_at": ago(minutes=5)}, "its process has not reported for 5 min"),
+        ({"heard_at": None}, "its process has not reported"),
+        ({"running": False, "journal": True, "state": "journal", "heard_at": ago(days=1)}, "not reported for 1 d"),
     ],
 )
 def test_a_capture_that_should_run_and_does_not_is_a_warning_at_once_and_critical_when_the_target_is_missed(
@@ -166,7 +166,7 @@ def test_holes_of_the_last_day_are_a_warning_with_the_edges_of_the_last() -> Non
     found = bad(holes=(old, one))
     assert found.subject == "holes of memory"
     assert found.text == (
-        "hole in the last 24 h: between 2026-11-22 10:00:00 and 2026-11-22 13:00:00 UTC (the log was begun anew);"
+        "hole in the last 24 h: between 2026-11-22 10:00:00 and 2026-11-22 13:00:00 UTC (the log was restarted);"
         " commit 20 is the first after it"
     )
     assert bad(holes=(old, one, two)).text.startswith(
@@ -183,13 +183,13 @@ def test_a_hole_that_no_backup_stands_behind_for_long_is_a_warning() -> None:
     young, old = (hole(4500, from_us=us(minutes=n + 1), to_us=us(minutes=n)) for n in (9, 11))
 
     def said(**changes: Any) -> list[str]:
-        return [one.text for one in findings(**changes) if "no backup stands behind" in one.text]
+        return [one.text for one in findings(**changes) if "has no backup" in one.text]
 
     assert said(base_after=4500, holes=(young,)) == []
     assert said(base_after=4500, holes=(old,)) == [
-        "no backup stands behind commit 4500 of 11 min ago: what was committed since cannot be restored"
+        "commit 4500 of 11 min ago has no backup: what was committed since cannot be restored"
     ]
-    assert said(base_after=1) == ["no backup stands behind commit 1 of 2 h ago: what was committed since cannot be restored"]
+    assert said(base_after=1) == ["commit 1 of 2 h ago has no backup: what was committed since cannot be restored"]
 
 
 def test_the_service_s_check_warns_of_a_capture_in_trouble_and_is_silent_about_one_that_is_well() -> None:

@@ -42,7 +42,7 @@ def test_a_database_that_was_never_captured_begins_a_timeline() -> None:
     [
         (replace(FOUND, source="1:3"), Continuity.NEW_TIMELINE, "replaced"),
         (replace(FOUND, page_size=1024), Continuity.NEW_TIMELINE, "from 4096 to 1024"),
-        (replace(FOUND, salts="1011223344556677"), Continuity.HOLE, "begun anew"),
+        (replace(FOUND, salts="1011223344556677"), Continuity.HOLE, "restarted"),
         (replace(FOUND, behind_seconds=7200.0), Continuity.NEW_TIMELINE, "set back by 7200 s"),
         (replace(FOUND, max_frame=9), Continuity.NEW_TIMELINE, "frame 10"),
         (replace(FOUND, said=(1, 3)), Continuity.NEW_TIMELINE, "frame 10"),
@@ -122,13 +122,13 @@ def test_what_sqlite_does_under_a_pin_is_not_doubted(now: Sighting, is_drawn: bo
         (replace(SEEN, shm=""), "-shm was deleted"),
         (replace(SEEN, shm="1:19"), "-shm was replaced"),
         (replace(SEEN, max_frame=9), "ends at frame 9, 10"),
-        (replace(SEEN, stamp="8192:6"), "no checkpoint"),
-        (replace(SEEN, max_frame=12, stamp="8192:6"), "no checkpoint"),
-        (replace(NEXT, salts="00112233aaaaaaaa"), "none that can follow"),
-        (replace(NEXT, salts="00112232aaaaaaaa"), "none that can follow"),
-        (replace(NEXT, salts="f0112234aaaaaaaa"), "none that can follow"),
-        (replace(NEXT, salts=f"{0x00112233 + MAX_STEPS + 1:08x}aaaaaaaa"), "none that can follow"),
-        (replace(NEXT, salts=NO_SALTS, max_frame=1), "none that can follow"),
+        (replace(SEEN, stamp="8192:6"), "without a checkpoint"),
+        (replace(SEEN, max_frame=12, stamp="8192:6"), "without a checkpoint"),
+        (replace(NEXT, salts="00112233aaaaaaaa"), "cannot follow"),
+        (replace(NEXT, salts="00112232aaaaaaaa"), "cannot follow"),
+        (replace(NEXT, salts="f0112234aaaaaaaa"), "cannot follow"),
+        (replace(NEXT, salts=f"{0x00112233 + MAX_STEPS + 1:08x}aaaaaaaa"), "cannot follow"),
+        (replace(NEXT, salts=NO_SALTS, max_frame=1), "cannot follow"),
     ],
 )
 def test_what_sqlite_never_does_under_a_pin_is_named(now: Sighting, word: str) -> None:
@@ -136,7 +136,7 @@ def test_what_sqlite_never_does_under_a_pin_is_named(now: Sighting, word: str) -
 
 
 def test_a_log_whose_salt_went_back_is_an_older_one_whoever_wrote_its_header() -> None:
-    assert "none that can follow" in bypassed(SEEN, replace(NEXT, salts="00112230aaaaaaaa"), is_drawn=True)
+    assert "cannot follow" in bypassed(SEEN, replace(NEXT, salts="00112230aaaaaaaa"), is_drawn=True)
 
 
 def test_the_first_salt_steps_over_its_end() -> None:
@@ -155,7 +155,7 @@ FOUND_SEEN = replace(FOUND, sighting=SEEN)
         (replace(STOOD_SEEN, doubt="the -wal was deleted"), FOUND_SEEN, "the -wal was deleted"),
         (STOOD_SEEN, replace(FOUND_SEEN, unlike=7), "page 7"),
         (STOOD_SEEN, replace(FOUND_SEEN, sighting=replace(SEEN, wal="1:18")), "-wal was replaced"),
-        (STOOD_SEEN, replace(FOUND_SEEN, stamp="8192:6", sighting=replace(SEEN, stamp="8192:6")), "no checkpoint"),
+        (STOOD_SEEN, replace(FOUND_SEEN, stamp="8192:6", sighting=replace(SEEN, stamp="8192:6")), "without a checkpoint"),
         (STOOD_SEEN, replace(FOUND_SEEN, salts="00112233aaaaaaaa"), "an older one"),
         (STOOD_SEEN, replace(FOUND_SEEN, salts="00112230aaaaaaaa"), "an older one"),
         (STOOD_SEEN, replace(FOUND_SEEN, salts=NO_SALTS, max_frame=0), "never copied back"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from continuum_tasks.capture.plan.look_times import LookTimes
+from continuum_tasks.capture.plan.timers import LookTimes
 
 TIMES = LookTimes(looked=10.0, observed_us=5_000_000, watched_until_us=4_000_000)
 

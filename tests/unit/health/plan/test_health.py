@@ -335,7 +335,7 @@ def test_encryption_that_is_off_is_said_and_is_no_warning() -> None:
 
     said = [one for one in health.backup_findings(replace(FACTS, keys=(off,)), now=NOW) if one.subject == "encryption"]
 
-    assert [(one.severity, one.text) for one in said] == [(OK, "off: whoever reads the storage reads every backup")]
+    assert [(one.severity, one.text) for one in said] == [(OK, "off: anyone who can read the storage can read every backup")]
 
 
 @pytest.mark.parametrize(("free", "severity"), [(None, [CRITICAL]), (99, [CRITICAL]), (100, [WARNING]), (125, [])])

@@ -128,7 +128,7 @@ def test_the_page_says_the_report_s_numbers() -> None:
         "Made by continuum 1.2.3 on h1",
         "31.94 % of the time since 2026-11-20 12:00 UTC is covered, 2 d 1 h were not",
         "p50 0.6 s, p95 1.1 s in the median, p95 at worst 1.2 s",
-        "the log was begun anew",
+        "the log was restarted",
     ):
         assert text in words, text
 

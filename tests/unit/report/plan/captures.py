@@ -45,5 +45,5 @@ def standing(n: int, commit: int, *, created_at: datetime = NOW, **changes: Any)
     return backup(n, created_at=created_at, position=position, **changes)
 
 
-def hole(commit: int, *, from_us: int, to_us: int, reason: str = "the log was begun anew") -> Hole:
+def hole(commit: int, *, from_us: int, to_us: int, reason: str = "the log was restarted") -> Hole:
     return Hole(timeline=TIMELINE, commit=commit, from_us=from_us, to_us=to_us, reason=reason)

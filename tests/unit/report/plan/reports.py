@@ -72,7 +72,7 @@ def captured(**changes: Any) -> CaptureRows:
     """Three days of `memory`, measured each hour, one of them down, with a hole of a minute and one long before."""
     hours = [ago(hours=h) for h in range(72, 0, -1)]
     at_us = microseconds(ago(hours=30))
-    hole = Hole(timeline="timeline-1", commit=900, from_us=at_us, to_us=at_us + 60_000_000, reason="the log was begun anew")
+    hole = Hole(timeline="timeline-1", commit=900, from_us=at_us, to_us=at_us + 60_000_000, reason="the log was restarted")
     found = CaptureRows(
         database="memory",
         down=tuple((at, float(at == ago(hours=60))) for at in hours),

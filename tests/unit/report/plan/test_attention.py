@@ -75,7 +75,7 @@ def test_holes_and_time_that_was_not_captured_are_warnings() -> None:
         return [one.text for one in found(captures=(captured(**changes),)) if "gap" not in one.text]
 
     assert said() == [
-        "1 hole in what was captured, the last between 2026-11-22 06:00:00 and 2026-11-22 06:01:00 UTC: the log was begun anew",
+        "1 hole in what was captured, the last between 2026-11-22 06:00:00 and 2026-11-22 06:01:00 UTC: the log was restarted",
         "for 2 d 1 h its commits were not captured or not in the storage (31.94 % covered)",
     ]
     every_minute = tuple((ago(minutes=m), 0.0) for m in range(100, 0, -1))

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from continuum_tasks.errors import NoSpace, TargetBusy
-from continuum_tasks.restore.plan.online import SPACE_MARGIN_BYTES, Difference, online_plan, online_refusal
+from continuum_tasks.restore.plan.online import SPACE_MARGIN_BYTES, PageDifference, online_plan, online_refusal
 
 MIB = 1024 * 1024
-FOUND = Difference(wal=True, n_differ=255, n_pages=1000, n_pages_now=900, page_size=4096, compare_seconds=0.5)
+FOUND = PageDifference(wal=True, n_differ=255, n_pages=1000, n_pages_now=900, page_size=4096, compare_seconds=0.5)
 
 
 def test_the_log_has_a_frame_for_each_page_that_differs_and_for_page_1() -> None:

@@ -8,8 +8,8 @@ from continuum_tasks.sqlite.plan.file_systems import (
     SHARED,
     FileSystemClass,
     file_system_class,
+    file_system_remark,
     refusal,
-    remark,
 )
 
 
@@ -27,7 +27,7 @@ def test_a_shared_file_system_is_refused_until_it_is_accepted(kind: str) -> None
     assert f"accept_file_system = {kind}" in found[1]
     assert refusal(kind, ("other",)) is not None
     assert refusal(kind, ("other", kind)) is None
-    assert remark(kind, ()) == ""
+    assert file_system_remark(kind, ()) == ""
 
 
 @pytest.mark.parametrize("kind", sorted(SECOND_NAME))
@@ -42,12 +42,12 @@ def test_a_union_is_refused_because_its_files_have_another_name(kind: str) -> No
 @pytest.mark.parametrize("kind", sorted(LOCAL))
 def test_a_local_file_system_is_taken_without_a_word(kind: str) -> None:
     assert refusal(kind, ()) is None
-    assert remark(kind, ()) == ""
+    assert file_system_remark(kind, ()) == ""
 
 
 def test_an_unknown_file_system_is_taken_with_a_warning() -> None:
     assert file_system_class("foofs") is FileSystemClass.UNKNOWN
     assert refusal("foofs", ()) is None
-    assert "accept_file_system = foofs" in remark("foofs", ())
-    assert remark("foofs", ("foofs",)) == ""
-    assert remark("", ()) == ""
+    assert "accept_file_system = foofs" in file_system_remark("foofs", ())
+    assert file_system_remark("foofs", ("foofs",)) == ""
+    assert file_system_remark("", ()) == ""
