@@ -145,7 +145,7 @@ class CaptureSupervisor:
         self._write()
 
     def ship_tail(self) -> None:
-        """Ship what waits after `close`, unless its storage is in trouble."""
+        """Ship what waits after `close`, unless its storage has a problem."""
         if self._courier.trouble or self._state is CaptureState.FENCED:
             return
         try:
