@@ -328,7 +328,7 @@ def test_a_death_behind_the_standing_leaves_no_page_1_that_is_older_than_it(
         raise KeyboardInterrupt
 
     save = progress.save
-    monkeypatch.setattr(progress, "save", dies)
+    monkeypatch.setattr("continuum_tasks.capture.reader.follower.save", dies)
     with pytest.raises(KeyboardInterrupt):
         follower.rotate()
     found, stands = first_page.read_first_page(follower.directory), progress.load(follower.directory)
