@@ -27,7 +27,7 @@ from continuum_tasks.process import holder_died, worker_id
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LEASE = 60.0
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def later(seconds: float) -> datetime:

@@ -24,7 +24,7 @@ from continuum_tasks.runtime import open_runtime
 from tests.support.processes import ROOT
 from tests.support.stack import write_config_files
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "v1" / "sealed"
+GOLDEN = Path(__file__).parents[2] / "golden" / "v1" / "sealed"
 NEXT = (*MIGRATIONS, "CREATE TABLE later (n INTEGER); INSERT INTO later VALUES (1)", "ALTER TABLE later ADD COLUMN text TEXT")
 _OPEN = """
 import sys
