@@ -57,7 +57,7 @@ def capture_overview(config: Config, names: Sequence[str], *, now_us: int) -> tu
 
 
 def carried(config: Config) -> int:
-    """Return how many databases the process that captures can capture at a time, 0 when none runs."""
+    """Return how many databases the capture process can capture at a time, 0 when none runs."""
     heartbeat = read_heartbeat(config.state_dir)
     return 0 if heartbeat is None else heartbeat.n_databases
 

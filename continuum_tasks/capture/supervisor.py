@@ -128,7 +128,7 @@ class CaptureSupervisor:
         self._write()
 
     def ship_tail(self) -> None:
-        """Ship what waits after `close`, unless its storage is in trouble."""
+        """Ship what waits after `close`, unless its storage has a problem."""
         if self._courier.trouble or self._phase.state is CaptureState.FENCED:
             return
         try:

@@ -97,7 +97,7 @@ def await_capture(database: str, wait: Wait, *, site: HostContext) -> Generator[
         if now - well_at >= wait.patience_seconds:
             hint = "capture keeps trying: `continuum backup capture status` shows its state"
             raise JobFailed(f"database {database}: switched on, but not captured yet: {_why_not(status)}", hint=hint)
-        yield Progress(phase="waiting for the process that captures" if status is None else _phase(status))
+        yield Progress(phase="waiting for the capture process" if status is None else _phase(status))
         wait.pause()
 
 

@@ -260,5 +260,5 @@ def _refuse_keys_in_storage(config: Config, sections: tuple[Section, ...]) -> No
         if storage.path and keys_dir.is_relative_to(os.path.normpath(storage.path)):
             raise ConfigError(
                 f"{section.entries['path'].place}: {section.title} path = {storage.path} holds keys_dir {keys_dir}",
-                hint="keep the keys apart from the backups: who takes the storage would take the key, and both burn together",
+                hint="keep the keys away from the backups: who steals the storage has the key, and both may be lost together",
             )

@@ -114,7 +114,7 @@ def _keys(section: Section) -> tuple[SettingKey, ...]:
 
 
 def _question(name: str) -> SettingKey:
-    return SettingKey(name=name, kind=question(), note="a question that a drill puts to the restored database")
+    return SettingKey(name=name, kind=question(), note="an SQL question that a drill asks the restored database")
 
 
 def _meant(text: str, settings: Sequence[Setting]) -> str:

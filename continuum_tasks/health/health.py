@@ -137,7 +137,7 @@ def _proven(protection: Protection, around: HealthInputs, answering: set[str], *
     if last is None:
         return protection
     if last.storage not in answering:
-        text = f"{last.id} cannot be read now: its storage {last.storage} is in trouble"
+        text = f"{last.id} cannot be read now: its storage {last.storage} has a problem"
         return replace(protection, trouble=Trouble(message=text, hint=f"see storage {last.storage}"))
     manifest = _asked(lambda: around.repository(last.storage).read_manifest(last.database, last.id))
     return replace(protection, trouble=_answer(manifest, last.storage) if isinstance(manifest, ContinuumError | None) else None)
@@ -226,7 +226,7 @@ def _index(name: str, n_known: int, around: HealthInputs, *, empty: bool) -> Tro
     """Read a storage the catalog has never seen; say when one that held backups holds nothing any more."""
     if empty and n_known:
         return Trouble(
-            message=f"storage {name}: nothing there, though {n_known} backups are catalogued",
+            message=f"storage {name}: empty, although {n_known} backups are catalogued",
             hint="is its disk mounted? if they are really gone: continuum backup reindex",
         )
     if around.site.catalog.is_indexed(name):

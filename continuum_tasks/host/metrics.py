@@ -35,7 +35,7 @@ NAMES = {
     "compaction_requests": "requests to the storage that merging captured segments took",
     "compaction_read_bytes": "bytes that merging captured segments read from its storage",
     "compaction_written_bytes": "bytes that merging captured segments wrote to its storage",
-    "storage_latency_seconds": "how long a storage took to say who it is",
+    "storage_latency_seconds": "how long a storage took to identify itself",
     "storage_used_bytes": "bytes of layers in a storage",
     "storage_free_bytes": "bytes free in a storage, where it has a limit",
 }

@@ -125,7 +125,7 @@ def check_broker(url: str, *, timeout_seconds: float = PROBE_SECONDS) -> None:
         client.close()
     policy = found.get("maxmemory_policy", "unknown")
     if policy != "noeviction":
-        hint = "set `maxmemory-policy noeviction` in its configuration; an evicting server drops queued work in silence"
+        hint = "set `maxmemory-policy noeviction` in its configuration; an evicting server drops queued work silently"
         raise BrokerUnsafe(f"broker {where}: maxmemory-policy is {policy}", hint=hint)
     version = str(found.get("redis_version", "0.0"))
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_REDIS:
@@ -158,7 +158,7 @@ def _embedded_url(files: Embedded) -> str:
         socket, password = files.socket_record.read_text(encoding="utf-8"), files.password.read_text(encoding="ascii")
     except FileNotFoundError as err:
         raise BrokerUnreachable(
-            f"{files.directory}: no broker is configured and none was ever started here", hint="run `continuum up`"
+            f"{files.directory}: no broker is configured, and none was started here before", hint="run `continuum up`"
         ) from err
     except PermissionError as err:
         raise BrokerUnreachable(

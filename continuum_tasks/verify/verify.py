@@ -182,7 +182,7 @@ def look_beside(chain: Sequence[Manifest], *, repository: Repository) -> dict[st
     try:
         if repository.identity().repository_id != chain[-1].repository_id:
             raise ProofFailed(
-                f"backup {chain[-1].backup.id}: belongs to another repository", hint="somebody mixed two repositories"
+                f"backup {chain[-1].backup.id}: belongs to another repository", hint="two repositories were mixed"
             )
     except (ObjectDamaged, ObjectMissing) as err:
         found[IDENTITY_KEY] = err

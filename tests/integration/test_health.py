@@ -165,7 +165,7 @@ def test_an_unmounted_storage_is_critical_and_nothing_is_made_in_its_place(
 
     out = capsys.readouterr().out
     assert "NOT READABLE NOW" in out.splitlines()[0]
-    assert "nothing there, though 1 backups are catalogued" in " ".join(out.split())
+    assert "empty, although 1 backups are catalogued" in " ".join(out.split())
     assert not sandbox.store.exists()
 
 

@@ -116,14 +116,14 @@ _LIVE = {
     CaptureEvent.MOVED: replace(_GIVE_UP, pause_seconds=RETRY_SECONDS),
     CaptureEvent.LOG_OVER_LIMIT: replace(
         _LAPSE,
-        detail="the log has {} bytes, more than wal_limit_bytes: let go",
+        detail="the log has {} bytes, more than wal_limit_bytes: released",
         pause_seconds=LIMIT_PAUSE_SECONDS,
         closes_copy=True,
     ),
     CaptureEvent.PINS_LOST: replace(_LAPSE, detail="the process that held the log ended", pause_seconds=0.1),
     CaptureEvent.RELEASE_REQUESTED: Transition(
         state=CaptureState.RELEASED,
-        detail="let go: a restore asked for it",
+        detail="released for a restore",
         pause_seconds=0.2,
         makes_durable=True,
         closes_copy=True,

@@ -113,7 +113,7 @@ def read_status(state_dir: Path, database: str) -> CaptureStatus | None:
 
 
 def read_heartbeat(state_dir: Path) -> CaptureHeartbeat | None:
-    """Return the process that captures on this host, None when none runs."""
+    """Return the capture process on this host, None when none runs."""
     found: CaptureHeartbeat | None = _read(state_dir / CAPTURE / HEARTBEAT, CaptureHeartbeat)
     return None if found is None or holder_died(found.worker) else found
 

@@ -33,7 +33,7 @@ def _reason(text: str) -> str:
 def accept(backup_id: BackupId, reason: str, storage: str) -> None:
     """Accept a backup with anomalies as good: it counts as completed from now on.
 
-    Look at the database first. `continuum backup accept backup-full-20251206-010000 --reason "old messages were archived"`
+    Examine the database first. `continuum backup accept backup-full-20251206-010000 --reason "old messages were archived"`
     """
     with open_runtime_of_command() as runtime:
         for name in [storage] if storage else [settings.name for settings in runtime.config.storages]:

@@ -115,7 +115,7 @@ def _show(made: PeriodReport) -> None:
 
 def _attention(made: PeriodReport) -> None:
     if not made.attention:
-        print_text("nothing to attend to\n")
+        print_text("nothing needs attention\n")
         return
     columns = [TableColumn(title="status"), TableColumn(title="what"), TableColumn(title="found", folds=True)]
     rows = [[f.severity.value, f.subject, f"{f.text}\n{f.hint}" if f.hint else f.text] for f in made.attention]

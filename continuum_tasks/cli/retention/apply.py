@@ -40,7 +40,7 @@ _LEAST = ", ".join(f"{n} {name}" for name, n in LEAST.items())
 @dispatch.local_option
 @shared_options
 def apply_retention(dry_run: bool, aggressive: bool, database: str, storage: str, local: bool | None) -> None:
-    """Expire backups that retention.conf does not keep, roll chains forward, sweep what killed runs left.
+    """Expire backups that retention.conf does not keep, roll chains forward, delete what killed runs left.
 
     \b
     Example: continuum backup apply-retention --dry-run

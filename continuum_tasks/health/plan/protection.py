@@ -115,7 +115,7 @@ def protection_findings(protection: Protection, *, now: datetime) -> Iterator[Fi
     newest = protection.backups[0]
     if newest.created_at > now + CLOCK_TOLERANCE:
         ahead = show_seconds((newest.created_at - now).total_seconds())
-        yield warning(subject, f"{newest.id} was made {ahead} in the future", "set the clock of this host, or the other one's")
+        yield warning(subject, f"{newest.id} was made {ahead} in the future", "correct the clock of this host or of the other")
     if protection.trouble is not None:
         yield critical(subject, protection.trouble.message, protection.trouble.hint)
     yield _chain(protection, now=now)
@@ -138,7 +138,7 @@ def age_finding(last: LastBackup, storage: str) -> Finding:
         return ok(subject, text)
     if last.captured_until is not None:
         return critical(subject, text, "the finding about its capture says what it waits for; is the storage reachable?")
-    return critical(subject, text, f"run `{create} --strategy incremental`; are the workers and beat alive?")
+    return critical(subject, text, f"run `{create} --strategy incremental`; are the workers and beat running?")
 
 
 def _anomalies(protection: Protection, *, now: datetime) -> Iterator[Finding]:
@@ -194,7 +194,7 @@ def _why(backup: Backup) -> str:
 
 def _verified(protection: Protection, *, now: datetime) -> Finding:
     subject = f"verification of {protection.database}"
-    hint = f"run `continuum backup verify {protection.backups[0].id}`; is the verify pool alive?"
+    hint = f"run `continuum backup verify {protection.backups[0].id}`; is the verify pool running?"
     allowed = LATE * protection.rhythm.verify_every_seconds
     latest = now + CLOCK_TOLERANCE
     verdicts = [

@@ -34,7 +34,7 @@ def section_of(report: PeriodReport) -> Html:
         return join([])
     words = (
         "Every commit of these databases is captured and can be restored by itself. Covered is the time in which every commit "
-        "was captured and, within a minute, in the storage; in a hole nobody can say what was committed."
+        "was captured and, within a minute, in the storage; what was committed in a hole is unknown."
     )
     columns = [
         HtmlColumn(title="database"),

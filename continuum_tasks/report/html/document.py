@@ -40,9 +40,10 @@ def _header(report: PeriodReport) -> Html:
     n_critical = sum(finding.severity is Severity.CRITICAL for finding in report.attention)
     if report.attention:
         critical = f", {n_critical} critical" if n_critical else ""
-        verdict = f"{len(report.attention)} thing{'' if len(report.attention) == 1 else 's'} to attend to{critical}"
+        needs = "thing needs" if len(report.attention) == 1 else "things need"
+        verdict = f"{len(report.attention)} {needs} attention{critical}"
     else:
-        verdict = "Nothing to attend to"
+        verdict = "Nothing needs attention"
     lines = [_line(finding) for finding in report.attention] or [_all_well(report)]
     heading = tag("h2", {"id": "attention-title"}, verdict)
     attention = tag("section", {"aria-labelledby": "attention-title"}, heading, tag("ul", {"class": "attention"}, *lines))

@@ -72,7 +72,8 @@ def exposure_section(report: PeriodReport) -> Html:
     """The recovery point's age over time and its gaps, per database."""
     words = (
         "How much would have been lost if the database had been restored at that moment: the age of the newest usable backup, "
-        "or of the last captured commit that was in the storage. Shown is the greatest in each slice of time, logarithmic."
+        "or of the last captured commit that was in the storage. The chart shows"
+        " the greatest value in each slice of time, on a logarithmic scale."
     )
     return section(
         "rpo",

@@ -71,7 +71,7 @@ def _captured(subject: str, database: DatabaseReport) -> Iterator[Finding]:
     if capture.share < CAPTURED_SHARE:
         missed = show_seconds(capture.missed_seconds)
         text = f"for {missed} its commits were not captured or not in the storage ({100 * capture.share:.2f} % covered)"
-        yield warning(subject, text, "was continuum up running, and the storage in reach? continuum backup capture status")
+        yield warning(subject, text, "was continuum up running, and the storage reachable? continuum backup capture status")
 
 
 def _failures(report: PeriodReport) -> Iterator[Finding]:
@@ -111,7 +111,7 @@ def _drills(report: PeriodReport) -> Iterator[Finding]:
         age = show_seconds((report.period.until - drills.history[-1].at).total_seconds())
         yield warning("drills", f"the last one was {age} ago", "continuum backup drill")
     if drills.change is not None and drills.change > SLOWER:
-        text = f"restores take {100 * drills.change:.0f} % longer than they did"
+        text = f"restores take {100 * drills.change:.0f} % longer than before"
         yield warning("drills", text, "a shorter chain restores faster: make fulls more often")
 
 

@@ -446,7 +446,7 @@ def test_nobody_s_commits_to_a_deleted_index_are_waited_for_in_silence(setting: 
     with pytest.raises(SourceBusy, match="may still be written"):
         follower.begin(watched_until_us=0)
     for _ in range(2):
-        with pytest.raises(SourceBusy, match=rf"pid {service.process.pid} \(.*\) goes on with the deleted one"):
+        with pytest.raises(SourceBusy, match=rf"pid {service.process.pid} \(.*\) still uses the deleted file"):
             follower.begin(watched_until_us=0)
     service.close()  # which copies back and removes the log: files change again
     with pytest.raises(SourceBusy, match="may still be written"):

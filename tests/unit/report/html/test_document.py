@@ -155,7 +155,7 @@ def test_a_share_is_told_as_whole_only_when_nothing_is_missing(value: float, wor
 
 def test_an_empty_report_says_so_in_every_section() -> None:
     words = " ".join(Page(made(EMPTY)).words)
-    for text in ("Nothing to attend to", "0 backups made", "No drill has been made", "Nothing expired", "None of the period"):
+    for text in ("Nothing needs attention", "0 backups made", "No drill has been made", "Nothing expired", "None of the"):
         assert text in words, text
 
 
@@ -164,7 +164,7 @@ def test_attention_comes_first_with_its_hints() -> None:
     words = [word.strip() for word in Page(page).words if word.strip()]
     at = words.index("storage s3")
     assert words[at - 2 : at + 3] == [
-        "1 thing to attend to, 1 critical",
+        "1 thing needs attention, 1 critical",
         "critical",
         "storage s3",
         ": full in 2 d",

@@ -115,7 +115,7 @@ def test_drills_that_fail_are_critical_and_ones_that_are_missing_a_warning() -> 
     assert only(drills=(drill(1, at=ago(days=36), seconds=5),)).text == "the last one was 36 d ago"
 
 
-@pytest.mark.parametrize(("later", "texts"), [(12.5, []), (13, ["restores take 30 % longer than they did"]), (5, [])])
+@pytest.mark.parametrize(("later", "texts"), [(12.5, []), (13, ["restores take 30 % longer than before"]), (5, [])])
 def test_restores_that_became_slower_are_a_warning(later: float, texts: list[str]) -> None:
     made = tuple(drill(n, at=ago(days=9 - n), seconds=10 if n < 4 else later) for n in range(8))
     assert [f.text for f in found(drills=made)] == texts
