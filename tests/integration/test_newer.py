@@ -12,6 +12,7 @@ import pytest
 import xxhash
 
 from continuum_tasks.errors import NewerFormat, ObjectDamaged
+from continuum_tasks.host.reindex import reindex_storage
 from continuum_tasks.model import BackupId, Hold
 from continuum_tasks.retention import expire
 from tests.support import sandbox
@@ -70,7 +71,7 @@ def test_a_backup_whose_manifest_a_newer_version_wrote_is_not_built_on_and_never
     (manifest,) = objects(host, f"manifests/main/{newer.id}").values()
     manifest.write_bytes(as_format(manifest.read_bytes(), 2))
     with host.runtime() as runtime:
-        found = sandbox.reindex.run(runtime.repository(), site=runtime.site)
+        found = reindex_storage(runtime.repository(), site=runtime.site)
         assert [backup.id for backup in runtime.catalog.backups()] == [first.id]
     assert len(found.damaged) == 1 and str(newer.id) in found.damaged[0]
     assert "written by a newer version (2); this version reads up to 1" in found.damaged[0]
