@@ -112,7 +112,9 @@ def _socket_path(files: Embedded) -> Path:
         last = Path(files.socket_record.read_text(encoding="utf-8"))
         if _is_ours(last.parent):
             return last
-    return Path(tempfile.mkdtemp(prefix="continuum-")) / "broker.sock"
+    # TMPDIR may be as long as the state directory.
+    parent = min((tempfile.gettempdir(), "/tmp"), key=lambda one: len(os.fsencode(one)))  # noqa: S108 (a private directory in it)
+    return Path(tempfile.mkdtemp(prefix="continuum-", dir=parent)) / "broker.sock"
 
 
 def _is_ours(directory: Path) -> bool:

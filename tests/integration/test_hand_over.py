@@ -6,12 +6,15 @@ import threading
 from pathlib import Path
 
 from continuum_tasks.cli.frame import enqueue
-from continuum_tasks.cli.frame.enqueue import JobRow
-from continuum_tasks.host import routing
+from continuum_tasks.cli.frame.enqueue import Subject
+from continuum_tasks.host.job_kinds import CreateBackup
+from continuum_tasks.model import Strategy
 from continuum_tasks.runtime import open_runtime
 from tests.support.stack import server, write_config_files
 
-ROW = JobRow(kind="create_backup", task=routing.CREATE_BACKUP, args={}, database="main", priority=3, seen_by="look there")
+WORK = Subject(
+    arguments=CreateBackup(database="main", strategy=Strategy.FULL), title="backup", database="main", seen_by="look there"
+)
 
 
 def test_a_broker_that_is_just_restarting_is_waited_for(tmp_path: Path) -> None:
@@ -27,7 +30,7 @@ def test_a_broker_that_is_just_restarting_is_waited_for(tmp_path: Path) -> None:
         restarting = threading.Thread(target=restart)
         restarting.start()
         try:
-            bell = enqueue.find_queue(ROW, runtime)
+            bell = enqueue.find_queue(WORK, runtime)
             bell.app.close()
             assert bell.queue == "agent.h1"
         finally:

@@ -153,7 +153,7 @@ def test_the_audit_tells_who_did_what(call: Call, site: Path, full: str) -> None
 
 
 def test_work_that_is_stopped_is_on_record(call: Call, site: Path, full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from continuum_tasks.cli.verify import verify
+    from continuum_tasks.verify import verify
 
     def stopped(*_: object, **__: object) -> object:
         raise KeyboardInterrupt

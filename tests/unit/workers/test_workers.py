@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from continuum_tasks.host import routing
 from continuum_tasks.host.job_kinds import CREATE_BACKUP, FETCH_CHUNK, RESTORE_BACKUP, SEAL_CHUNK, VERIFY_BACKUP
 from continuum_tasks.launch import PACKAGE
 from continuum_tasks.tasks.client import address, broker_url_of, client_settings, embedded, result_url
-from workers import pools, settings
+from workers import broker, pools, settings
 
 TASKS = tuple(settings.task_queues("h"))
 CRONTAB_SECONDS = {"health-check": 300.0, "write-report": 7 * 86_400.0}
@@ -164,3 +165,16 @@ def test_a_flower_port_that_is_no_port_is_refused(monkeypatch: pytest.MonkeyPatc
         settings.flower_port()
     monkeypatch.setenv("CONTINUUM_FLOWER_PORT", "7000")
     assert settings.flower_port() == 7000
+
+
+def test_the_socket_of_the_broker_is_short_where_state_and_temporary_directories_are_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("d" * 100)
+    (long / "broker").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    broker.prepare_broker(long)
+    path = Path(embedded(long).socket_record.read_text())
+    assert len(str(path)) < 108
+    broker.tidy(long)
+    assert not path.parent.exists()
