@@ -1,4 +1,4 @@
-"""Name a process so that another one can tell whether it still lives, and let it become another program."""
+"""Name a process so that another one can tell whether it still lives."""
 
 from __future__ import annotations
 

@@ -87,7 +87,8 @@ class CaptureSupervisor:
         now, phase, timers = self._now(), self._phase, self._timers
         if phase.state is CaptureState.FENCED:
             return SAFETY_LOOK_SECONDS
-        waits = [timers.look_at - now]
+        # Without the log there is nothing to look at: a look that is due for ever would keep this loop busy.
+        waits = [timers.look_at - now if self._follower.holds else SAFETY_LOOK_SECONDS]
         if self._follower.holds and (phase.has_unspooled or phase.is_touched):
             waits.append(timers.rotate_at - now)
         if not phase.refused and self._is_beginning_wanted():

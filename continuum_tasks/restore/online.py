@@ -7,7 +7,7 @@ written, which is said before, and refused when it would outlast the busy window
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,15 +72,18 @@ def busy_window(config: Config, target: Path, database: str) -> float:
     return float(known[0].busy_window_seconds if known else DEFAULT_WINDOW_SECONDS)
 
 
-def check_live(target: Path, wanted: RestorePoint) -> None:
+def check_live(target: Path, wanted: RestorePoint, *, site: HostContext) -> None:
     """Refuse what cannot be done before the first byte is fetched. Raises TargetError, NoSpace."""
-    check_online(target, page_size=wanted.backup.page_size)
+    check_online(target, page_size=wanted.backup.page_size, accepted=site.accepts(target))
     check_target(target, overwrite=True, need_bytes=wanted.peak_bytes + SPACE_MARGIN_BYTES)
 
 
-def write_online(state: Whole, temp: Path, live: LiveFile, *, work: Path) -> Generator[Progress, None, WrittenOnline]:
+def write_online(
+    state: Whole, temp: Path, live: LiveFile, *, work: Path, check_lease: Callable[[], None]
+) -> Generator[Progress, None, WrittenOnline]:
     """Write a proven file into the live one; `temp` becomes what it replaced, in the quarantine.
 
+    `check_lease` is asked right before the transaction.
     Raises TargetBusy, NoSpace, TargetError, ProofFailed: the database is as it was. JobFailed: it is not known, but whole.
     """
     yield Progress(phase="compare", total_bytes=state.size_bytes)
@@ -106,6 +109,7 @@ def write_online(state: Whole, temp: Path, live: LiveFile, *, work: Path) -> Gen
         if not plan.n_pages_differ:
             return _nothing(state)
         with on_new_timeline(target, site=live.site):
+            check_lease()
             written = writer.write()
     if not written.n_pages_written:
         return _nothing(state)
@@ -128,7 +132,7 @@ def plan_online(
     Changes nothing and keeps nobody waiting. Raises TargetError, and what reading the backup raises.
     """
     site = live.site
-    check_online(live.path, page_size=wanted.backup.page_size)
+    check_online(live.path, page_size=wanted.backup.page_size, accepted=site.accepts(live.path))
     with site.scratch() as work:
         if wanted.replay is not None:
             path = yield from assembled(wanted, work, repository=repository, site=site, fan=fan)

@@ -17,10 +17,10 @@ from continuum_tasks.capture.state.requests import REQUESTS, capture_released
 from continuum_tasks.capture.state.status import read_heartbeat, read_status
 from continuum_tasks.errors import ContinuumError, JobFailed
 from continuum_tasks.host.site import HostContext
-from continuum_tasks.process import parent_of, pid_of
+from continuum_tasks.process import parent_of, pid_of, seen_from_this_process
 from continuum_tasks.restore.install.install import Recovered, recover
 from continuum_tasks.restore.install.target import check_target, prove_unused, refuse_holders, refuse_shared
-from continuum_tasks.sqlite.holders import holders
+from continuum_tasks.sqlite.holders import Holder, holders
 from continuum_tasks.sqlite.raw import record_path
 
 
@@ -57,10 +57,22 @@ def refuse_early(target: Path, *, overwrite: bool, need_bytes: int, site: HostCo
     if _captured_as(path, site=site) is None:
         prove_unused(path)
     else:
-        heartbeat = read_heartbeat(site.state_dir)
-        capture = 0 if heartbeat is None else pid_of(heartbeat.worker)
-        found = holders(path.stat())
-        refuse_holders(path, tuple(one for one in found if capture not in (one.pid, parent_of(one.pid))))
+        refuse_holders(path, other_users(path, site=site))
+
+
+def other_users(path: Path, *, site: HostContext) -> tuple[Holder, ...]:
+    """Return who has a file open, without its capture, which lets go when it is to be replaced.
+
+    A capture in another container cannot be told from others by its number: then nobody is named.
+    """
+    found = holders(path.stat())
+    heartbeat = read_heartbeat(site.state_dir) if _captured_as(path, site=site) is not None else None
+    if heartbeat is None:
+        return found
+    if not seen_from_this_process(heartbeat.worker):
+        return ()
+    capture = pid_of(heartbeat.worker)
+    return tuple(one for one in found if capture not in (one.pid, parent_of(one.pid)))
 
 
 @contextmanager

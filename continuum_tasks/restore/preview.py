@@ -16,12 +16,12 @@ from continuum_tasks.model import Backup, BackupId, Level, Manifest, Progress, S
 from continuum_tasks.repository.repository import Repository
 from continuum_tasks.restore.install.target import check_target, refuse_shared
 from continuum_tasks.restore.online import LiveFile, plan_online
+from continuum_tasks.restore.pause_capture import other_users
 from continuum_tasks.restore.plan.online import OnlinePlan, online_refusal
 from continuum_tasks.restore.plan.space import SPACE_MARGIN_BYTES
 from continuum_tasks.restore.restore import RestoreRequest
 from continuum_tasks.restore.rows.losses import Loss, compare_tables, counted
 from continuum_tasks.restore.temporary_file import assembled
-from continuum_tasks.sqlite.holders import holders
 from continuum_tasks.sqlite.inspect import inspect
 from continuum_tasks.sqlite.snapshot import StageLimits, stage_copy
 
@@ -103,7 +103,7 @@ def preview_restore(
     segment_bytes = 0 if wanted.replay is None else wanted.replay.fetch_bytes
     fetch_bytes = sum(layer.stored_bytes for layer in layers) + segment_bytes
     need_bytes = wanted.peak_bytes + SPACE_MARGIN_BYTES
-    in_use_by = tuple(str(holder) for holder in holders(target.stat())) if target.is_file() else ()
+    in_use_by = tuple(str(holder) for holder in other_users(target, site=site)) if target.is_file() else ()
     online: OnlinePlan | None = None
     wrong: tuple[str, ...] = ()
     if request.online is not None:

@@ -104,7 +104,7 @@ def restore_backup(
     with scratch_for(target, site=site) as work:
         settle_install(target, site=site)
         if request.online:
-            check_live(target, wanted)
+            check_live(target, wanted, site=site)
         else:
             refuse_early(target, overwrite=request.overwrite, need_bytes=need_bytes, site=site)
         failpoints.reach("restore.begun")
@@ -119,11 +119,12 @@ def restore_backup(
             check_lease()
             if request.online:
                 live = LiveFile(path=target, online=request.online, site=site)
-                written = yield from write_online(filled.state, temp, live, work=work)
+                written = yield from write_online(filled.state, temp, live, work=work, check_lease=check_lease)
                 placed = Placed(quarantine=written.quarantine, root=written.root, written=written)
             else:
                 yield Progress(phase="install")
                 with capture_paused(target, site=site):
+                    check_lease()  # to let go may have taken seconds
                     placed = _install(temp, target, request, wanted, now=site.clock.now())
     restored = Restored(
         backup=wanted.backup,

@@ -95,7 +95,7 @@ def tables_of(path: Path, pgnos: Collection[int]) -> dict[int, str]:
     Reads in one read transaction. Raises SourceMissing, SourceBusy, and SourceRefused also for a database that is larger
     than 256 MiB, or whose writers would have to wait for the reader.
     """
-    source = inspect(path)
+    source = inspect(path, accepted=None)  # it is captured: where it lies was asked when that began
     if not source.wal or source.size_bytes > LIMIT_BYTES:
         why = "larger than 256 MiB" if source.wal else "in rollback-journal mode, where a reader makes writers wait"
         raise SourceRefused(f"{path}: {why}, so tables are not looked up", hint="run it without --tables")

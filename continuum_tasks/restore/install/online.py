@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,12 +22,12 @@ from continuum_tasks.sqlite.inspect import DatabaseSource, inspect
 _INSTEAD = "stop the service and restore without --online"
 
 
-def check_online(target: Path, *, page_size: int) -> DatabaseSource:
-    """Refuse a target that cannot be written online before the first byte is fetched. Raises TargetError."""
+def check_online(target: Path, *, page_size: int, accepted: Collection[str]) -> DatabaseSource:
+    """Refuse what cannot be written online, before a byte is fetched; `accepted` as in `inspect`. Raises TargetError."""
     if target.is_symlink():
         raise TargetError(f"{target}: a symlink", hint=f"give the real path: {os.path.realpath(target)}")
     try:
-        source = inspect(target)
+        source = inspect(target, accepted=accepted)
     except SourceMissing as err:
         raise TargetError(f"{err.message}: --online writes into a live database", hint="run it without --online") from err
     except SourceError as err:

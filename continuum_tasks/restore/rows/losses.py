@@ -90,7 +90,7 @@ def _one(connection: apsw.Connection, sql: str) -> int:
 
 @contextmanager
 def _reading(target: Path) -> Iterator[apsw.Connection]:
-    source = inspect(target)
+    source = inspect(target, accepted=None)  # the caller asked where it lies
     # A reader of a WAL database makes -wal and -shm when they are gone, and leaves them. Without a -wal all content is in
     # the main file: read just that; should somebody begin to write meanwhile, the counts are off and nobody is harmed.
     alone = source.wal and not wal_bytes(source.path)

@@ -264,3 +264,23 @@ def test_a_fenced_capture_stays_fenced_when_the_process_that_holds_logs_dies(set
         watch.close(detail="stopped")
     assert found is not None
     assert (found.state, found.detail, found.n_pins) == (CaptureState.FENCED, "another host captures it", 0)
+
+
+def test_a_database_that_is_not_held_is_left_in_peace_however_long(setting: Setting, service: Service) -> None:
+    """With a rollback journal nothing is held: a look that stays due for ever would keep a core busy."""
+    service.run("PRAGMA journal_mode = delete")
+    ahead = [0.0]
+    place = replace(setting.place, clock=replace(setting.place.clock, monotonic=lambda: time.monotonic() + ahead[0]))
+    wanted = WantedCapture(database="memory", storage="here", path=setting.path)
+    watch = CaptureSupervisor(wanted, pins=setting.pins, place=place, runner=Listed())
+    with ThreadPoolExecutor(1) as executor:
+        watch.step(executor)
+        waits = []
+        for _ in range(4):
+            ahead[0] += 30.0
+            watch.step(executor)
+            waits.append(watch.seconds_until_due())
+        found = read_status(setting.place.directory.parent, "memory")
+        watch.close(detail="stopped")
+    assert found is not None and found.state is CaptureState.JOURNAL
+    assert min(waits) >= 0.5

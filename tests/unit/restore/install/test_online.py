@@ -157,5 +157,5 @@ def test_without_the_sqlite_that_writes_pages_it_is_refused_with_the_remedy(
     live = database(tmp_path / "live.db", n_rows=5)
     monkeypatch.setattr(online, "LIBRARY", "no-such-library.so")
     with pytest.raises(TargetError, match="binary wheel") as raised:
-        check_online(live, page_size=4096)
+        check_online(live, page_size=4096, accepted=())
     assert "without --online" in raised.value.hint
