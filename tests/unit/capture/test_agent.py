@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +107,16 @@ def test_a_configuration_that_is_away_for_a_moment_is_an_error_that_capture_know
         wanted()
 
 
+def put_directory(name: Path) -> None:
+    """Put a directory where a file is that the agent may write again in any instant."""
+    for _ in range(1000):
+        name.unlink(missing_ok=True)
+        with suppress(FileExistsError):
+            name.mkdir()
+            return
+    raise AssertionError(name)
+
+
 def test_a_state_directory_that_cannot_be_written_ends_no_capture(
     setting: Setting, service: Service, eventually: Eventually
 ) -> None:
@@ -117,8 +127,7 @@ def test_a_state_directory_that_cannot_be_written_ends_no_capture(
         found = read_status(setting.place.directory.parent, "memory")
         assert found is not None
         for name in names:
-            name.unlink()
-            name.mkdir()
+            put_directory(name)
         service.run(*(f"INSERT INTO t(x) VALUES ({n})" for n in range(5)))
         until = time.monotonic() + 6 * setting.place.capture.interval_seconds
         while time.monotonic() < until:
