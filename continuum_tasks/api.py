@@ -25,27 +25,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from continuum_tasks.assembly.commit_log import CaptureHorizon, CommitView, TimelineLog, by_number, by_time, timeline_logs
+from continuum_tasks.assembly.commit_log import CommitView
 from continuum_tasks.backup.choose_parent import BackupRequest
 from continuum_tasks.backup.create import create_backup
 from continuum_tasks.capture.list_commits import CommitQuery, list_commits
-from continuum_tasks.capture.state.status import read_status
 from continuum_tasks.config import find_config_directory, load_config
 from continuum_tasks.errors import BackupNotFound, UsageError
 from continuum_tasks.health.health import HealthReport, check_health
-from continuum_tasks.history.chain import made_on
-from continuum_tasks.history.timeline import NoCommit, Where, choose_base
 from continuum_tasks.host.audit_trail import AuditEntry, user
-from continuum_tasks.model import Attestation, Backup, BackupId, CommitRef, Hold, Level, Progress, Strategy, TimelineId
+from continuum_tasks.model import Attestation, Backup, BackupId, CommitRef, Hold, Level, Progress, Strategy
 from continuum_tasks.restore.extract import Extracted, ExtractRequest, Out, extract_rows
-from continuum_tasks.restore.plan.point_in_time import candidates, choose_point
+from continuum_tasks.restore.find_backup import BackupListing, look_up
+from continuum_tasks.restore.find_commits import CommitSelection
 from continuum_tasks.restore.preview import Preview, preview_restore
+from continuum_tasks.restore.resolve_point import PointQuery, ResolvedPoint, resolve_point
 from continuum_tasks.restore.restore import Restored, RestoreRequest, restore_backup
 from continuum_tasks.restore.rows.match import OnConflict
 from continuum_tasks.restore.rows.render import Form
 from continuum_tasks.restore.undo import Undone, undo_restore
 from continuum_tasks.retention.hold import hold_backup, release_backup
-from continuum_tasks.runtime import Runtime, open_runtime
+from continuum_tasks.runtime import Runtime, finish, open_runtime
 from continuum_tasks.tasks import audited_run
 from continuum_tasks.tasks.health import surroundings
 from continuum_tasks.units import microseconds
@@ -144,68 +143,68 @@ def make_backup(
 
 
 def stored_backups(installation: Installation, *, database: str = "", storage: str = "") -> tuple[Backup, ...]:
-    """Return the backups this host knows, newest first; empty names mean all. Reads a storage that it never saw."""
-    runtime = installation.runtime
-    unread = runtime.index_all()
-    if unread:
-        raise unread[0]
-    found = runtime.catalog.backups()
-    return tuple(one for one in found if database in ("", one.database) and storage in ("", one.storage))
+    """Return the backups this host knows, newest first; empty names mean all.
+
+    A storage that is named, or that this host never saw, is read itself.
+    """
+    listing: BackupListing = finish(look_up(installation.runtime, storage=storage))
+    if listing.unread:
+        raise listing.unread[0]
+    return tuple(one for one in listing.backups if database in ("", one.database))
 
 
 def state_of_backup(installation: Installation, backup_id: str, *, storage: str = "") -> StoredState:
-    """Return the state that a backup holds. Raises BackupNotFound, also for a text that is no backup id."""
-    found = [one for one in stored_backups(installation, storage=storage) if one.id == backup_id]
-    if not found:
-        raise BackupNotFound(f"backup {backup_id[:128]}: not found", hint="`stored_backups` returns what there is")
-    default = installation.runtime.config.default_storage
-    return StoredState(backup=min(found, key=lambda one: one.storage != default))
+    """Return the state that a backup holds, of several copies the default storage's.
+
+    Raises BackupNotFound, also for a text that is no backup id.
+    """
+    try:
+        wanted = BackupId(backup_id)
+    except ValueError as err:
+        raise BackupNotFound(f"backup {backup_id[:128]}: not found", hint="`stored_backups` returns what there is") from err
+    return _resolved(installation, PointQuery(backup_id=wanted, storage=storage))
 
 
 def newest_state(installation: Installation, *, database: str = "") -> StoredState:
-    """Return the newest usable backup of a database. Raises BackupNotFound, UsageError."""
-    name, mine = _of_database(installation, database)
-    good = candidates(mine)
-    if not good:
-        raise BackupNotFound(f"database {name}: no usable backup", hint="`make_backup` makes one")
-    return StoredState(backup=good[-1])
+    """Return the newest usable backup of a database, of several copies the default storage's.
+
+    Raises BackupNotFound, UsageError.
+    """
+    return _resolved(installation, PointQuery(backup_id=None, latest=True, database=database))
 
 
 def state_at(installation: Installation, when: datetime, *, database: str = "") -> StoredState:
-    """Return what stands for an instant: a captured commit, else the last usable backup at or before it.
+    """Return what stands for an instant: a captured commit, else the last usable backup at or before it, as `--pitr` does.
 
-    `when` has a time zone. Raises BackupNotFound: everything is later, or the instant lies in a hole between commits and no
-    backup stands for it; UsageError.
+    `when` has a time zone. A storage of commits that is away leaves the backups: `commit` is None. Raises BackupNotFound:
+    everything is later, or the instant lies in a hole between commits, whose edges it names, with a backup made inside;
+    NewerFormat: a newer version wrote a timeline; UsageError.
     """
     if when.tzinfo is None:
         raise UsageError(f"{when.isoformat()}: has no time zone", hint="use an aware datetime, as datetime.now(UTC)")
-    runtime = installation.runtime
-    name, mine = _of_database(installation, database)
-    logs = _timelines(runtime, name)
-    seen = by_time(logs, microseconds(when), watched=_horizon(runtime, name)) if any(log.refs for log in logs) else None
-    if isinstance(seen, CommitView):
-        return _after(seen, mine, logs)
-    if seen is not None and seen.where is not Where.BEFORE and not _backup_between(seen, when, mine):
-        raise seen.error(name)
-    point = choose_point(when, mine, database=name, storage=runtime.config.default_storage)
-    return StoredState(backup=point.backup)
+    return _resolved(installation, PointQuery(backup_id=None, pitr=when, database=database))
 
 
 def state_after_commit(installation: Installation, number: int, *, database: str = "") -> StoredState:
-    """Return the state after a captured commit of the newest timeline. Raises BackupNotFound naming the range there is."""
-    name, mine = _of_database(installation, database)
-    logs = _timelines(installation.runtime, name)
-    return _after(by_number(logs, number, timeline=None, database=name), mine, logs)
+    """Return the state after a captured commit of the newest timeline.
+
+    Raises BackupNotFound naming the range there is; NewerFormat: a newer version wrote a timeline; UsageError.
+    """
+    return _resolved(installation, PointQuery(backup_id=None, commit=number, database=database))
 
 
 def captured_commits(
     installation: Installation, *, database: str = "", limit: int = 20, around: datetime | None = None
 ) -> tuple[CommitView, ...]:
-    """Return captured commits, newest first: the newest, or those around an instant. Empty where none was captured."""
+    """Return captured commits, newest first: the newest, or those around an instant. Empty where none was captured.
+
+    Raises NewerFormat: a newer version wrote a timeline; UsageError.
+    """
     runtime = installation.runtime
     wanted = CommitQuery(limit=limit, around_us=None if around is None else microseconds(around))
-    logs = _timelines(runtime, runtime.config.database(database).name)
-    return tuple(entry.seen for entry in list_commits(logs, wanted))
+    name = runtime.config.database(database).name
+    commits = CommitSelection(runtime=runtime, database=name, storage="", timeline=None)
+    return tuple(entry.seen for entry in list_commits(commits.logs(), wanted))
 
 
 def preview_of_restore(installation: Installation, state: StoredState, target: str | Path) -> Preview:
@@ -316,48 +315,10 @@ def _where(installation: Installation, state: StoredState) -> dict[str, Any]:
     return {"repository": runtime.repository(state.backup.storage), "site": runtime.site, "fan": runtime.fan()}
 
 
-def _of_database(installation: Installation, database: str) -> tuple[str, list[Backup]]:
-    """Return a database's name and backups: this host's, or those of the only other one after a disaster."""
-    runtime = installation.runtime
-    name = database or runtime.config.default_database
-    mine = stored_backups(installation, database=name)
-    own = made_on(runtime.config.host, mine)
-    hosts = sorted({backup.host for backup in mine})
-    if not own and len(hosts) > 1:
-        raise UsageError(f"database {name}: hosts {', '.join(hosts)} keep one of that name", hint="use `state_of_backup`")
-    return name, own or list(mine)
-
-
-def _timelines(runtime: Runtime, database: str) -> list[TimelineLog]:
-    declared = {settings.name: settings.storage for settings in runtime.config.databases}
-    found = timeline_logs(runtime.repository(declared.get(database, "")), database)
-    own = [log for log in found if log.timeline.host == runtime.config.host]
-    hosts = sorted({log.timeline.host for log in found})
-    if not own and len(hosts) > 1:
-        raise UsageError(
-            f"database {database}: hosts {', '.join(hosts)} capture one of that name", hint="use `state_of_backup`"
-        )
-    return own or found
-
-
-def _horizon(runtime: Runtime, database: str) -> CaptureHorizon | None:
-    status = read_status(runtime.config.state_dir, database)
-    if status is None or not status.timeline:
-        return None
-    return CaptureHorizon(timeline=TimelineId(status.timeline), commit=status.commit, until_us=status.watched_until_us)
-
-
-def _after(seen: CommitView, backups: list[Backup], logs: list[TimelineLog]) -> StoredState:
-    beside = [backup for backup in backups if backup.storage == logs[0].repository.name]
-    return StoredState(backup=choose_base(beside, seen.timeline, seen.number), commit=seen)
-
-
-def _backup_between(missed: NoCommit, when: datetime, backups: list[Backup]) -> bool:
-    """Tell whether a backup was made after the last commit before an instant that lies after all commits."""
-    if missed.where is not Where.AFTER:
-        return False
-    from_us = missed.from_us or 0
-    return any(b.created_at <= when and microseconds(b.created_at) > from_us for b in candidates(backups))
+def _resolved(installation: Installation, query: PointQuery) -> StoredState:
+    """Find the state that is meant, by the rules of the commands."""
+    point: ResolvedPoint = finish(resolve_point(query, runtime=installation.runtime))
+    return StoredState(backup=point.backup, commit=point.seen)
 
 
 def _ref(state: StoredState) -> CommitRef | None:

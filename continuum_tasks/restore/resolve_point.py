@@ -14,6 +14,7 @@ from continuum_tasks.assembly import commit_log
 from continuum_tasks.assembly.commit_log import CommitView
 from continuum_tasks.errors import StorageError, UsageError
 from continuum_tasks.findings import Remark
+from continuum_tasks.history.chain import made_on
 from continuum_tasks.history.timeline import choose_base
 from continuum_tasks.model import Backup, BackupId, BackupStatus, CommitRef, TimelineId
 from continuum_tasks.restore.find_backup import BackupListing, latest, locate, look_up
@@ -106,9 +107,11 @@ def _commit_or_time(query: PointQuery, runtime: Runtime) -> Generator[Remark, No
         yield Remark(text=f"--commit: {commit_text(seen)}")
     else:
         assert query.pitr is not None
-        seen = yield from _commit_at(commits, query.pitr, mine)
+        host = runtime.config.host
+        seen = yield from _commit_at(commits, query.pitr, made_on(host, mine) or mine)
         if seen is None:
-            return (yield from _backup_at(query.pitr, listing, mine, runtime=runtime, database=database))
+            own = point_in_time.of_one_host(mine, host=host, database=database)
+            return (yield from _backup_at(query.pitr, listing, own, runtime=runtime, database=database))
     here = [backup for backup in mine if backup.storage == commits.repository.name]
     base = choose_base(here, seen.timeline, seen.number)
     yield Remark(text=f"restored from {base.id} and the commits after it")

@@ -8,8 +8,10 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import copytree
 from types import FunctionType
 
 import pytest
@@ -17,8 +19,18 @@ import pytest
 from continuum_tasks import api
 from continuum_tasks.api import Installation, RowQuery, RowTarget
 from continuum_tasks.config import load_config
-from continuum_tasks.errors import BackupNotFound, ConfigError, TargetExists, UsageError, error_classes
-from continuum_tasks.model import Level, Progress, Strategy
+from continuum_tasks.errors import (
+    BackupNotFound,
+    ConfigError,
+    NewerFormat,
+    StorageError,
+    TargetExists,
+    UsageError,
+    error_classes,
+)
+from continuum_tasks.model import Level, Progress, Strategy, TimelineId
+from continuum_tasks.repository.timelines import put_timeline
+from tests.support.formats import as_format
 from tests.support.oracle import dump
 from tests.support.recording import SECOND_US, Recorder, stand
 
@@ -140,12 +152,16 @@ def test_what_is_done_is_in_the_audit_log(installation: Installation, site: Path
     assert {"create", "restore"} <= {line["action"] for line in lines}
 
 
-def test_commits_are_listed_and_restored_by_number_and_by_time(installation: Installation, site: Path) -> None:
-    full = api.make_backup(installation, Strategy.FULL)
-    assert api.captured_commits(installation) == ()
+def add_storage(site: Path, name: str) -> None:
+    with (site / "etc" / "storage.conf").open("a", encoding="utf-8") as file:
+        file.write(f"\n[storage:{name}]\ntype = local\npath = {site / name}\n")
+
+
+def recorder_of(installation: Installation, site: Path) -> Recorder:
+    """Record commits from a minute ago on; the storage has a backup."""
     config = load_config(site / "etc")
     (site / "scratch").mkdir()
-    recorder = Recorder(
+    return Recorder(
         path=site / "memory.db",
         repository=installation.runtime.repository(),
         scratch=site / "scratch",
@@ -153,7 +169,12 @@ def test_commits_are_listed_and_restored_by_number_and_by_time(installation: Ins
         now_us=int((datetime.now(UTC) - timedelta(minutes=1)).timestamp()) * SECOND_US,
         key_id=config.backup.encryption_key_id,
     )
-    with recorder:
+
+
+def test_commits_are_listed_and_restored_by_number_and_by_time(installation: Installation, site: Path) -> None:
+    full = api.make_backup(installation, Strategy.FULL)
+    assert api.captured_commits(installation) == ()
+    with recorder_of(installation, site) as recorder:
         recorder.ship()
         stand(installation.runtime, full, recorder.timeline.id, 1)
         for number in (2, 3, 4):
@@ -169,6 +190,67 @@ def test_commits_are_listed_and_restored_by_number_and_by_time(installation: Ins
             api.state_after_commit(installation, 99)
         later = api.state_at(installation, datetime.now(UTC) + timedelta(hours=1))
         assert (later.backup.id, later.commit) == (full.id, None)  # made after the last commit
+
+
+def test_a_timeline_of_a_newer_version_is_an_error_and_not_passed_over(installation: Installation, site: Path) -> None:
+    full = api.make_backup(installation, Strategy.FULL)
+    with recorder_of(installation, site) as recorder:
+        recorder.ship()
+        stand(installation.runtime, full, recorder.timeline.id, 1)
+        seen = api.state_after_commit(installation, 1).commit
+        assert seen is not None
+        later = replace(recorder.timeline, id=TimelineId.make(datetime.now(UTC), chance=b"late"))
+        path = site / "store" / put_timeline(recorder.repository, later)
+        path.chmod(0o600)
+        path.write_bytes(as_format(path.read_bytes(), 2))
+        for find in (
+            lambda: api.state_after_commit(installation, 1),
+            lambda: api.state_at(installation, seen.observed_at),
+            lambda: api.captured_commits(installation),
+        ):
+            with pytest.raises(NewerFormat, match="written by a newer version"):
+                find()
+
+
+def test_a_storage_that_cannot_be_asked_leaves_the_backups_that_are_known(site: Path) -> None:
+    with api.open_installation(site / "etc") as installation:
+        made = api.make_backup(installation, Strategy.FULL)
+    add_storage(site, "never-seen")
+    (site / "store").rename(site / "elsewhere")
+    for name in ("store", "never-seen"):
+        (site / name).symlink_to(name)  # a loop: no directory is there, and none is missing
+    with api.open_installation(site / "etc") as installation:
+        state = api.state_at(installation, datetime.now(UTC) + timedelta(hours=1))
+        assert (state.backup.id, state.commit) == (made.id, None)
+        assert api.newest_state(installation).backup.id == api.state_of_backup(installation, made.id).backup.id == made.id
+        with pytest.raises(StorageError):
+            api.stored_backups(installation)
+        with pytest.raises(StorageError):
+            api.state_after_commit(installation, 1)
+
+
+def test_of_several_copies_of_a_backup_that_in_the_default_storage_is_meant(site: Path) -> None:
+    with api.open_installation(site / "etc") as installation:
+        made = api.make_backup(installation, Strategy.FULL)
+    copytree(site / "store", site / "zz")
+    add_storage(site, "zz")
+    with api.open_installation(site / "etc") as installation:
+        assert {backup.storage for backup in api.stored_backups(installation)} == {made.storage, "zz"}
+        assert [backup.storage for backup in api.stored_backups(installation, storage="zz")] == ["zz"]
+        assert api.newest_state(installation).backup.storage == made.storage
+        assert api.state_of_backup(installation, made.id).backup.storage == made.storage
+        assert api.state_of_backup(installation, made.id, storage="zz").backup.storage == "zz"
+        assert api.state_at(installation, datetime.now(UTC)).backup.storage == made.storage
+
+
+def test_a_hole_between_commits_names_the_backup_that_was_made_inside(installation: Installation, site: Path) -> None:
+    full = api.make_backup(installation, Strategy.FULL)
+    with recorder_of(installation, site) as recorder:
+        recorder.resume(unseen_us=3600 * SECOND_US, reason="a hole")
+        recorder.ship()
+    with pytest.raises(BackupNotFound) as caught:
+        api.state_at(installation, datetime.now(UTC) + timedelta(minutes=10))
+    assert f"{full.id} was made in the hole" in caught.value.hint
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: str(function.__name__))

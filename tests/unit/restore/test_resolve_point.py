@@ -11,13 +11,14 @@ import pytest
 
 from continuum_tasks.errors import BackupNotFound, UsageError
 from continuum_tasks.findings import Remark
+from continuum_tasks.host.reindex import reindex_storage
 from continuum_tasks.model import BackupId
 from continuum_tasks.restore.resolve_point import PointQuery, ResolvedPoint, resolve_point
 from continuum_tasks.runtime import finish
 from continuum_tasks.units import instant
 from tests.support.recording import Recorder
 from tests.support.replays import base_at, make_database, open_recorder
-from tests.support.sandbox import Options, Sandbox, back_up, make, objects
+from tests.support.sandbox import Options, Sandbox, another_host, back_up, make, objects
 
 
 @pytest.fixture
@@ -116,6 +117,21 @@ def test_a_suspect_backup_and_a_damaged_manifest_are_warned_of(sandbox: Sandbox)
     point, remarks, _ = resolved(sandbox, PointQuery(backup_id=None, latest=True, storage="local"))
     assert point is not None and point.backup.id == first.id
     assert [remark.warns for remark in remarks] == [True, False] and second.id in remarks[0].text
+
+
+def test_a_time_without_commits_is_a_backup_of_this_host_and_of_no_other_of_several(sandbox: Sandbox, tmp_path: Path) -> None:
+    own = back_up(sandbox)
+    other = another_host(sandbox, tmp_path / "h2")
+    make_database(other.database)
+    later = back_up(other)
+    query = PointQuery(backup_id=None, pitr=later.created_at + timedelta(hours=1))
+    with sandbox.runtime() as runtime:
+        reindex_storage(runtime.repository(), site=runtime.site)
+    point, _, _ = resolved(sandbox, query)
+    assert point is not None and point.backup.id == own.id
+    third = another_host(sandbox, tmp_path / "h3", Options(host="h3", encryption="none"))
+    _, _, err = resolved(third, query)
+    assert isinstance(err, UsageError) and "hosts h1, h2" in err.message
 
 
 @pytest.mark.parametrize(
