@@ -42,6 +42,7 @@ from workers.signals import log_to_file
 
 POLL_SECONDS = 0.2
 QUIET_BEFORE_RING = timedelta(seconds=10)  # a worker that is there claims within a second, unless others keep it busy
+ENDED = "the capture that needed it ended"
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,19 @@ def see_through(runtime: Runtime, job_id: str, work: CreateBackup | CompactSegme
     if isinstance(work, CreateBackup) and not force:
         check_admission(runtime.config.database(work.database), work.storage, site=runtime.site)
     kind = kind_of(work)
+    try:
+        _queue(runtime, job_id, work, kind)
+        while not _is_done(runtime, job_id):
+            if _is_nobodys(runtime, job_id, kind):
+                _do(runtime, job_id, kind)
+            else:
+                time.sleep(POLL_SECONDS)
+    except SystemExit:  # a worker that has it goes on
+        runtime.jobs.cancel_queued(job_id, reason=ENDED, now=runtime.site.clock.now())
+        raise
+
+
+def _queue(runtime: Runtime, job_id: str, work: CreateBackup | CompactSegments | ProveCapture, kind: JobKind) -> None:
     runtime.jobs.add(
         kind.word,
         encode_arguments(replace(work, asked_by=user())),
@@ -60,11 +74,6 @@ def see_through(runtime: Runtime, job_id: str, work: CreateBackup | CompactSegme
         max_attempts=runtime.config.backup.max_attempts,
         now=runtime.site.clock.now(),
     )
-    while not _is_done(runtime, job_id):
-        if _is_nobodys(runtime, job_id, kind):
-            _do(runtime, job_id, kind)
-        else:
-            time.sleep(POLL_SECONDS)
 
 
 def _is_done(runtime: Runtime, job_id: str) -> bool:
@@ -110,7 +119,7 @@ def _do(runtime: Runtime, job_id: str, kind: JobKind) -> None:
         # Not tried again at once: capture asks anew after a pause.
         perform_row(claimed, runtime, fan=runtime.fan(), report=RowReporter(claimed, runtime).report, try_again=False)
     except SystemExit:
-        runtime.jobs.cancel(job_id, reason="the capture that needed it ended", now=runtime.site.clock.now())
+        runtime.jobs.cancel(job_id, reason=ENDED, now=runtime.site.clock.now())
         raise
 
 

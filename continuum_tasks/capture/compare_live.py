@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from continuum_tasks.assembly import page_digests
 from continuum_tasks.assembly.fetch import EXPECTED
@@ -37,8 +39,8 @@ class Proven:
 def prove_capture(database: DatabaseConfig, *, repository: Repository, site: HostContext) -> Generator[Progress, None, Proven]:
     """Compare every page that is in use. Where one differs, each backup made of what was captured since the last proof fails.
 
-    Raises BackupNotFound when no state waits or no backup stands before it, ObjectMissing, IntegrityError, KeyringError,
-    StorageError, NoSpace.
+    Raises BackupNotFound when no state waits, when it changes meanwhile (nothing is stored then) or no backup stands before it,
+    ObjectMissing, IntegrityError, KeyringError, StorageError, NoSpace.
     """
     begun = site.clock.monotonic()
     directory = site.state_dir / CAPTURE / database.name
@@ -47,9 +49,11 @@ def prove_capture(database: DatabaseConfig, *, repository: Repository, site: Hos
         raise BackupNotFound(f"database {database.name}: no state waits to be compared", hint="capture reads one by itself")
     backups = site.catalog.backups(database=database.name, storage=repository.name)
     base = base_to_prove(backups, state.timeline, state.commit, proven=state.proven_commit)
-    with site.scratch() as scratch:
+    with _opened_digests(directory, state, database=database.name) as found, site.scratch() as scratch:
         expected = yield from _expected(state, base, scratch, repository=repository, site=site)
-        differing = tuple(pgno for pgno, _ in zip(_differing(expected, directory / DIGESTS), range(N_SHOWN), strict=False))
+        differing = tuple(pgno for pgno, _ in zip(_differing(expected, found), range(N_SHOWN), strict=False))
+    if read_state(directory) != state:  # capture gave it up, or began anew: then these may be digests of another state
+        raise _changed(database.name)
     failed = tuple(unproven(backups, state.timeline, since=state.proven_commit)) if differing else ()
     for backup in failed:
         pages = ", ".join(map(str, differing))
@@ -87,13 +91,32 @@ def _expected(
     return expected
 
 
-def _differing(expected: Path, found: Path) -> Iterator[int]:
+def _opened_digests(directory: Path, state: LiveState, *, database: str) -> BinaryIO:
+    """Open the digests of a state: a file that capture never writes again. Raises BackupNotFound when they are not whole."""
+    try:
+        found = (directory / DIGESTS).open("rb")
+    except FileNotFoundError as err:
+        raise _changed(database) from err
+    if os.fstat(found.fileno()).st_size != state.n_pages * DIGEST_BYTES:
+        found.close()
+        raise _changed(database)
+    return found
+
+
+def _changed(database: str) -> BackupNotFound:
+    return BackupNotFound(
+        f"database {database}: the state changed meanwhile, nothing was compared", hint="capture reads a new one by itself"
+    )
+
+
+def _differing(expected: Path, found: BinaryIO) -> Iterator[int]:
     """Yield the pages whose digests differ; one that stands for no page is not compared."""
-    if expected.stat().st_size != found.stat().st_size:
-        yield min(expected.stat().st_size, found.stat().st_size) // DIGEST_BYTES + 1
+    n_expected, n_found = expected.stat().st_size, os.fstat(found.fileno()).st_size
+    if n_expected != n_found:
+        yield min(n_expected, n_found) // DIGEST_BYTES + 1
     pgno = 1
-    with expected.open("rb") as ours, found.open("rb") as theirs:
-        while (one := ours.read(_PIECE_BYTES)) and (other := theirs.read(_PIECE_BYTES)):
+    with expected.open("rb") as ours:
+        while (one := ours.read(_PIECE_BYTES)) and (other := found.read(_PIECE_BYTES)):
             for at in range(0, 0 if one == other else min(len(one), len(other)), DIGEST_BYTES):
                 digest = other[at : at + DIGEST_BYTES]
                 if digest not in (one[at : at + DIGEST_BYTES], ZERO_DIGEST):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from threading import Event
 
@@ -78,6 +79,7 @@ class Proof:
         """Hold a state at a known commit, and have it read by a thread. Raises Lost, SourceBusy, NoSpace."""
         found = self._follower.standing
         assert found is not None
+        self._forget()  # of a process that was killed; a comparison may still read it
         self._copier = Copier(self._follower.source.path, self._follower.directory / DIGESTS)
         self._not_before = self._place.clock.monotonic() + PAUSE_SECONDS
         try:
@@ -117,10 +119,16 @@ class Proof:
             raise
 
     def close(self) -> None:
-        """Give up what is being read, and forget what waits."""
+        """Give up what is being read, and forget what waits. On return no thread has the database open."""
         self._given_up.set()
+        if self._running is not None and not self._running.cancel():
+            wait([self._running])
         self._running = self._state = None
         self._end_copier()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Remove the note first: one that is there has all its digests, and nobody writes into a file that was named by one."""
         for name in (PROOF, DIGESTS):
             (self._follower.directory / name).unlink(missing_ok=True)
 
@@ -134,13 +142,17 @@ def read_digests(source: CaptureFiles, index: IndexHeader, into: Path, *, page_s
     """Write the digest of every page of the state that is held at `index` into a file; returns how many there are.
 
     Pages that hold nothing, free ones and the lock page, get the digest that stands for none. Where all frames are copied back
-    the log may be restarted under the pin, and the file is that state; else the log stays as it is.
+    the log may be restarted under the pin, and the file is that state; else the log stays as it is. Once `given_up` is set it
+    ends soon, and what it wrote is worth nothing.
     """
+    if given_up.is_set():
+        return 0
     with wal_files.opened(source.path) as database:
         n_pages = index.n_pages if index.max_frame else os.fstat(database).st_size // page_size
         logged = _LoggedPages(source, index)
-        free = _free_pages(database, logged, page_size=page_size, n_pages=n_pages) | {lock_page(page_size)}
-        with into.open("wb") as file:
+        trunks = takewhile(lambda _: not given_up.is_set(), _trunks(database, logged, page_size=page_size, n_pages=n_pages))
+        free = {lock_page(page_size)}.union(*trunks)
+        with into.open("xb") as file:
             into.chmod(0o600)
             step = max(1, _READ_BYTES // page_size)
             for first in range(1, n_pages + 1, step):
@@ -185,18 +197,16 @@ class _LoggedPages:
             return os.pread(log, self._header.page_size, wal_files.page_offset(self._header, frame))
 
 
-def _free_pages(database: int, logged: _LoggedPages, *, page_size: int, n_pages: int) -> set[int]:
-    """Return the pages that the free list names as leaves: what is in them nobody reads, and SQLite need not write it."""
+def _trunks(database: int, logged: _LoggedPages, *, page_size: int, n_pages: int) -> Iterator[list[int]]:
+    """Yield the leaves each trunk of the free list names: what is in them nobody reads, and SQLite need not write it."""
 
     def words(pgno: int) -> Iterator[int]:
         page = logged.page(pgno) or os.pread(database, page_size, (pgno - 1) * page_size)
         return (int.from_bytes(page[at : at + 4], "big") for at in range(0, len(page), 4))
 
-    found: set[int] = set()
     trunk, seen = list(words(1))[8], set[int]()
     while 0 < trunk <= n_pages and trunk not in seen:
         seen.add(trunk)
         following, n_leaves, *leaves = words(trunk)
-        found.update(leaves[:n_leaves])
+        yield leaves[:n_leaves]
         trunk = following
-    return found

@@ -214,8 +214,8 @@ PROVE_CAPTURE = JobKind(
     word="prove_capture",
     task="continuum.prove_capture",
     arguments=ProveCapture,
-    queue=routing.control_queue,  # the state that is compared lies on this host
-    priority=routing.LOW_PRIORITY,
+    queue=routing.verify_queue,  # it takes as long as a verification; a machine that only helps there has no such row
+    priority=routing.VERIFY_PRIORITY,
     recurs=True,
     audit=AuditWords(action="prove", subject=("database",), details=("storage",)),
 )

@@ -212,6 +212,16 @@ class Jobs:
             )
             return connection.changes() > 0
 
+    def cancel_queued(self, job_id: str, *, reason: str, now: datetime) -> bool:
+        """End a job that nobody holds; one that somebody does goes on. Returns True when it was ended."""
+        failure = _dumps_failure(Failure(name="JobFailed", message=f"job {job_id}: {reason}"))
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE jobs SET state='failed', error=?, updated_at=? WHERE id=? AND state='queued'",
+                (failure, _micros(now), job_id),
+            )
+            return connection.changes() > 0
+
     def check_current(self, job_id: str, token: int) -> None:
         """Raise StaleClaim unless this claim is still the job's latest and running: asked right before a commit point."""
         row = self._metadata.rows("SELECT 1 FROM jobs WHERE id=? AND token=? AND state='running'", (job_id, token))

@@ -81,7 +81,10 @@ def compact_segments_task(self: Task[Any, Any], job_id: str) -> Any:
 
 @shared_task(name=kinds.PROVE_CAPTURE.task, bind=True)
 def prove_capture_task(self: Task[Any, Any], job_id: str) -> Any:
-    """Compare a live database with what was captured of it, on the control pool of its host."""
+    """Compare a live database with what was captured of it, on the verify pool of its host.
+
+    The message says only which row: a machine that helps to verify does not have it, and leaves it alone. It is rung again.
+    """
     return perform(self, job_id, kind=kinds.PROVE_CAPTURE)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from continuum_tasks.capture.follow_ups import JobEnd
 from continuum_tasks.config import load_config
-from continuum_tasks.host.job_kinds import CreateBackup
+from continuum_tasks.host.job_kinds import CreateBackup, ProveCapture
 from continuum_tasks.host.jobs import Job, JobState
 from continuum_tasks.model import Strategy
 from continuum_tasks.process import pid_of, worker_id
@@ -171,6 +171,62 @@ def test_a_child_that_is_ended_with_the_capture_leaves_no_job_that_somebody_does
     assert job.state is JobState.FAILED and job.error is not None
     assert "the capture that needed it ended" in job.error.message
     assert runtime.jobs.due(datetime.now(UTC)) == ()
+
+
+def _await_rung(runtime: Runtime, queue: str) -> Job:
+    """Let a pool count as serving until the child has told it of the job; returns that."""
+    pool = queue.partition(".")[0]
+
+    def rung() -> bool:
+        runtime.jobs.beat(pool, queue, host="h1", now=datetime.now(UTC))
+        return any(job.rung_at is not None for job in runtime.jobs.unfinished())
+
+    assert until(rung, seconds=PATIENT)
+    (job,) = runtime.jobs.unfinished()
+    return job
+
+
+def test_a_child_that_is_ended_while_its_job_waits_for_a_worker_leaves_no_job_that_somebody_does_later(
+    runtime: Runtime, runner: ChildRunner
+) -> None:
+    with server(runtime.config):
+        runtime.jobs.beat("agent", "agent.h1", host="h1", now=datetime.now(UTC))
+        runner.start(WORK, force=True)
+        waiting = _await_rung(runtime, "agent.h1")
+        assert waiting.state is JobState.QUEUED
+        runner.close()
+    (job,) = rows(runtime)
+    assert job.state is JobState.FAILED and job.error is not None
+    assert "the capture that needed it ended" in job.error.message
+    assert claim_row(runtime, job.id, kind="create_backup") is None
+
+
+def test_a_worker_that_has_the_job_goes_on_when_the_child_is_ended(runtime: Runtime, runner: ChildRunner) -> None:
+    with server(runtime.config):
+        runtime.jobs.beat("agent", "agent.h1", host="h1", now=datetime.now(UTC))
+        runner.start(WORK, force=True)
+        claimed = claim_row(runtime, _await_rung(runtime, "agent.h1").id, kind="create_backup")
+        assert claimed is not None
+        runner.close()
+        perform_row(claimed, runtime, fan=runtime.fan(), report=RowReporter(claimed, runtime).report)
+    (job,) = rows(runtime)
+    assert job.state is JobState.DONE
+
+
+def test_a_machine_that_only_helps_to_verify_leaves_a_proof_to_the_host_of_the_database(
+    sandbox: Sandbox, tmp_path: Path, runtime: Runtime, runner: ChildRunner
+) -> None:
+    """It serves the same queue under the same name, with a `state_dir` of its own."""
+    helping = make(tmp_path / "helper", store=sandbox.store)
+    with server(runtime.config):
+        runtime.jobs.beat("verify", "verify.h1", host="h1", now=datetime.now(UTC))
+        runner.start(ProveCapture(database="main", storage="local"), force=False)
+        job = _await_rung(runtime, "verify.h1")
+        with helping.runtime() as elsewhere:
+            assert claim_row(elsewhere, job.id, kind="prove_capture") is None
+            assert elsewhere.jobs.unfinished() == ()
+        assert claim_row(runtime, job.id, kind="prove_capture") is not None
+        runner.close()
 
 
 def test_a_child_that_was_killed_is_a_failure_and_capture_may_ask_again(

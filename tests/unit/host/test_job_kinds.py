@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from continuum_tasks.errors import JobFailed, NewerFormat
-from continuum_tasks.host import job_kinds
+from continuum_tasks.host import job_kinds, routing
 from continuum_tasks.host.job_kinds import (
     JOB_KINDS,
     ApplyRetention,
     CompactSegments,
     CreateBackup,
     JobArguments,
+    ProveCapture,
     RestoreBackup,
     RunDrill,
     RunTestRestore,
@@ -85,6 +86,7 @@ ROWS = [
         '{"database":"memory","storage":"local","asked_by":"op"}',
         CompactSegments(database="memory", storage="local", asked_by="op"),
     ),
+    ('{"database":"memory","storage":"local"}', ProveCapture(database="memory", storage="local")),
 ]
 # What each kind is called where it is kept; a name that changes here breaks rows and messages that are under way.
 NAMES = {
@@ -142,6 +144,12 @@ def test_words_arguments_and_tasks_are_those_that_rows_and_messages_keep() -> No
     assert {one.name for one in fields(JobArguments)} == OF_EVERY_KIND
 
 
+def test_what_reads_whole_backups_does_not_stand_in_the_queue_of_the_timetable() -> None:
+    for kind in (job_kinds.VERIFY_BACKUP, job_kinds.TEST_RESTORE, job_kinds.RUN_DRILL, job_kinds.PROVE_CAPTURE):
+        assert (kind.queue("h1"), kind.priority) == ("verify.h1", routing.VERIFY_PRIORITY)
+    assert not job_kinds.PROVE_CAPTURE.anywhere, "the state that is compared lies on its host"
+
+
 def test_every_kind_has_an_executor_a_queue_and_words_for_the_audit_log_or_a_reason_for_none() -> None:
     for kind in JOB_KINDS.values():
         assert kind.queue("h1").endswith(".h1")
@@ -165,6 +173,7 @@ def test_every_kind_has_an_executor_a_queue_and_words_for_the_audit_log_or_a_rea
         (ROWS[10][1], ("drill", ID, "timetable", "local")),
         (ROWS[12][1], ("apply-retention", "memory@local", "op", "local")),
         (ROWS[13][1], ("compact", "memory", "op", "local")),
+        (ROWS[14][1], ("prove", "memory", "timetable", "local")),
     ],
 )
 def test_the_audit_log_names_work_by_its_kind(work: JobArguments, wanted: tuple[str, ...]) -> None:

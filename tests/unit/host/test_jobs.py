@@ -243,6 +243,21 @@ def test_cancelling_a_job_ends_its_children_and_fences_their_holders(jobs: Jobs)
     assert jobs.cancel("p", reason="again", now=later(2)) is False
 
 
+def test_only_a_job_that_nobody_holds_is_ended_where_its_holder_is_to_go_on(jobs: Jobs) -> None:
+    jobs.add("k", {}, id="a", now=NOW)
+    jobs.add("k", {}, id="b", now=NOW)
+    jobs.add("c", {}, id="b.0", parent_id="b", now=NOW)
+    token = claimed(jobs, "b").token
+    assert jobs.cancel_queued("a", reason="not needed", now=later(1)) is True
+    assert jobs.cancel_queued("a", reason="again", now=later(2)) is False
+    assert jobs.cancel_queued("b", reason="not needed", now=later(1)) is False
+    jobs.check_current("b", token)
+    assert [c.state for c in jobs.children("b")] == [JobState.QUEUED]
+    ended = jobs.get("a")
+    assert ended is not None and ended.state is JobState.FAILED and ended.error is not None
+    assert ended.error.message == "job a: not needed"
+
+
 def test_forgetting_spares_what_is_open_or_recent(jobs: Jobs) -> None:
     for job_id in ("old", "recent", "open"):
         jobs.add("k", {}, id=job_id, now=NOW)
