@@ -111,7 +111,9 @@ def test_a_state_whose_reading_has_not_begun_is_given_up_without_waiting(
     release = Event()
     threads.submit(release.wait)
     proof = Proof(follower, place=setting.place)
-    proof.begin(threads)
-    proof.close()
-    assert threads.futures[-1].cancelled()
-    release.set()
+    try:
+        proof.begin(threads)
+        proof.close()
+        assert threads.futures[-1].cancelled()
+    finally:
+        release.set()
