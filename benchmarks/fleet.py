@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.places import BENCH, continuum
 from benchmarks.report import MIB
+from continuum_tasks.launch import own_command
 
 PLACE = BENCH / "fleet"
 _WRITE = """
@@ -105,7 +106,7 @@ def _prepare(names: list[str]) -> None:
 @contextmanager
 def _capturing() -> Iterator[subprocess.Popen[bytes]]:
     environment = {**os.environ, "CONTINUUM_CONFIG_DIR": str(PLACE / "etc")}
-    process = subprocess.Popen([sys.executable, "-m", "workers.capture"], env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(own_command("workers.capture"), env=environment, stdout=subprocess.DEVNULL)
     try:
         yield process
     finally:

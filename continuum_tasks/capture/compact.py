@@ -106,7 +106,7 @@ def preview_compaction(
 def compact_segments(
     request: CompactRequest, *, repository: Repository, site: HostContext, check_lease: Callable[[], None]
 ) -> Generator[Progress, None, Compacted]:
-    """Merge what is due; yields progress. Doing it twice does nothing more. `still_mine` raises when the job was lost.
+    """Merge what is due; yields progress. Doing it twice does nothing more. `check_lease` raises when the job was lost.
 
     Raises DatabaseLocked while another run is at it, StorageError, ObjectDamaged naming what cannot be merged, KeyringError,
     StaleClaim; what was merged until then is merged.

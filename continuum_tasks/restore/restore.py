@@ -91,7 +91,7 @@ class Placed:
 def restore_backup(
     request: RestoreRequest, *, repository: Repository, site: HostContext, fan: Fan, check_lease: Callable[[], None]
 ) -> Generator[Progress, None, Restored]:
-    """Restore a backup; yields progress. `still_mine` raises when this run lost its job to a newer one.
+    """Restore a backup; yields progress. `check_lease` raises when this run lost its job to a newer one.
 
     Raises BackupNotFound, KeyringError, IntegrityError (naming the object), StorageError or TargetError; the target is
     then as it was.

@@ -129,7 +129,7 @@ def preview_retention(
 def apply_policy(
     request: RetentionRequest, *, repository: Repository, site: HostContext, fan: Fan, check_lease: Callable[[], None]
 ) -> Generator[Progress, None, Applied]:
-    """Apply retention; yields progress in backups expired. `still_mine` raises when this run lost its job.
+    """Apply retention; yields progress in backups expired. `check_lease` raises when this run lost its job.
 
     Raises DatabaseLocked, StorageError, StaleClaim, or what rolling a backup forward raises; what was done until then is
     done, and every backup that is listed is restorable.

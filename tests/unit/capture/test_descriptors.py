@@ -58,10 +58,6 @@ def storage_away(setting: Setting) -> Iterator[None]:
         repository.storage = storage
 
 
-def standing_of(setting: Setting) -> Path:
-    return setting.place.directory / "memory" / STANDING
-
-
 def state_unwritable(setting: Setting) -> AbstractContextManager[None]:
     return unwritable(setting.place.directory / "memory" / STANDING)
 
